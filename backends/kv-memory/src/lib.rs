@@ -1,0 +1,1 @@
+//! An ordered store in memory: the strictest implementation of KvBackend.

@@ -1,0 +1,1 @@
+//! KvBackend on SQLite.

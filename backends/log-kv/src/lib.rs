@@ -1,0 +1,1 @@
+//! StreamLog on any KvBackend.

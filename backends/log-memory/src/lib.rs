@@ -1,0 +1,1 @@
+//! A stream log in memory: the strictest implementation of StreamLog.

@@ -1,0 +1,1 @@
+//! StreamLog in append-only segment files.

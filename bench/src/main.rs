@@ -1,0 +1,2 @@
+//! Figures against the raw engines.
+fn main() {}

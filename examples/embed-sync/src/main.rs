@@ -1,0 +1,2 @@
+//! Trellis without an async runtime.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Trellis mounted in an axum application.
+fn main() {}

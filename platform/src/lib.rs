@@ -1,0 +1,1 @@
+//! Trellis: a realtime JSON data platform grafted onto the storage one chooses.

@@ -1,0 +1,1 @@
+//! The Trellis server: WebSocket, REST and the trellis binary.

@@ -1,0 +1,1 @@
+//! Clock, randomness, and the bridge between async callers and blocking engines.

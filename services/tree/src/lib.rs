@@ -1,0 +1,1 @@
+//! The JSON path tree and its commit pipeline.
