@@ -1,0 +1,217 @@
+//! [`RedbKv`]: the trait, on transactions of redb.
+//!
+//! Invariants: `writer` is held for a whole write, so commits are totally ordered; the database is
+//! taken out by `close` alone, under `writer`. Once `poisoned`, nothing is written until a reopen.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
+use redb::Database;
+use trellis_engine_traits::{
+    CommitSeq, Durability, Error, ErrorKind, KvBackend, KvLimits, KvProfile, KvSnapshot,
+    MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
+};
+
+use crate::snapshot::RedbSnapshot;
+use crate::state::State;
+use crate::{error, write};
+
+const PROFILE: KvProfile = KvProfile {
+    name: error::BACKEND,
+    limits: KvLimits::DEFAULT,
+    persistence: Persistence::Disk,
+    emulated: &[],
+    optional: &[],
+};
+
+/// After so many `Buffered` commits one is synced: redb's first sync after very many of them takes
+/// about a second.
+const BUFFERED_COMMITS_MAX: u32 = 8192;
+
+/// An ordered store in one redb file. See [`RedbKv::open`] for an example.
+///
+/// Dropping it closes it.
+pub struct RedbKv {
+    database: RwLock<Option<Database>>,
+    writer: Mutex<Writer>,
+    live_bytes: AtomicU64,
+    closed: Arc<AtomicBool>,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Writer {
+    state: State,
+    buffered_commits: u32,
+    poisoned: bool,
+}
+
+impl Writer {
+    fn check(&self, operation: &'static str) -> Result<()> {
+        if self.poisoned { Err(error::poisoned().operation(operation)) } else { Ok(()) }
+    }
+}
+
+impl RedbKv {
+    pub(crate) fn assemble(database: Database, path: PathBuf, state: State) -> Self {
+        Self {
+            database: RwLock::new(Some(database)),
+            live_bytes: AtomicU64::new(state.live_bytes),
+            writer: Mutex::new(Writer { state, buffered_commits: 0, poisoned: false }),
+            closed: Arc::default(),
+            path,
+        }
+    }
+
+    fn database(&self, operation: &'static str) -> Result<MappedRwLockReadGuard<'_, Database>> {
+        RwLockReadGuard::try_map(self.database.read(), Option::as_ref)
+            .map_err(|_| error::closed().operation(operation))
+    }
+
+    /// Writes a batch as one transaction; the caller has tested everything.
+    fn write(
+        &self,
+        database: &Database,
+        writer: &mut Writer,
+        batch: &WriteBatch,
+        durability: Durability,
+    ) -> Result<CommitSeq> {
+        let transaction = write::begin(database, durability)?;
+        let live_bytes = write::apply(&transaction, &batch.ops, writer.state.live_bytes)?;
+        let state = State { seq: writer.state.seq + 1, live_bytes };
+        write::put_state(&transaction, state)?;
+        self.finish(transaction, writer, durability)?;
+        writer.state = state;
+        self.live_bytes.store(live_bytes, Ordering::Relaxed);
+        Ok(CommitSeq(state.seq))
+    }
+
+    fn finish(
+        &self,
+        transaction: redb::WriteTransaction,
+        writer: &mut Writer,
+        durability: Durability,
+    ) -> Result<()> {
+        match transaction.commit() {
+            Ok(()) => {
+                writer.buffered_commits = match durability {
+                    Durability::Synced => 0,
+                    Durability::Buffered => writer.buffered_commits + 1,
+                };
+                Ok(())
+            }
+            Err(redb::CommitError::TransactionPoisoned) => {
+                Err(error::commit(redb::CommitError::TransactionPoisoned))
+            }
+            Err(failure) => {
+                writer.poisoned = true;
+                Err(error::outcome_unknown(error::commit(failure)))
+            }
+        }
+    }
+
+    /// Makes every commit so far durable with an empty transaction.
+    fn sync(&self, database: &Database, writer: &mut Writer) -> Result<()> {
+        if writer.buffered_commits == 0 {
+            return Ok(());
+        }
+        let transaction = write::begin(database, Durability::Synced);
+        let synced = transaction.and_then(|it| self.finish(it, writer, Durability::Synced));
+        synced.map_err(|failure| match failure.kind() {
+            ErrorKind::OutcomeUnknown => failure,
+            _ => {
+                writer.poisoned = true;
+                error::outcome_unknown(failure)
+            }
+        })
+    }
+}
+
+/// redb refuses every write after a failure of the medium, even one before anything was changed.
+fn refuses_writes(failure: &Error) -> bool {
+    matches!(failure.kind(), ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt)
+}
+
+impl KvBackend for RedbKv {
+    fn profile(&self) -> &KvProfile {
+        &PROFILE
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn KvSnapshot>> {
+        let database = self.database("snapshot")?;
+        let begun = error::damage_caught(|| RedbSnapshot::begin(&database, &self.closed));
+        Ok(Box::new(begun.map_err(|error| error.operation("snapshot"))?))
+    }
+
+    fn commit(&self, batch: &WriteBatch, durability: Durability) -> Result<CommitSeq> {
+        let mut writer = self.writer.lock();
+        let database = self.database("commit")?;
+        writer.check("commit")?;
+        PROFILE.limits.check(batch).map_err(|error| error.backend(error::BACKEND))?;
+        let durability = if writer.buffered_commits >= BUFFERED_COMMITS_MAX {
+            Durability::Synced
+        } else {
+            durability
+        };
+        let committed = error::damage_caught(|| {
+            if !batch.guards.is_empty() {
+                RedbSnapshot::begin(&database, &self.closed)?.test(&batch.guards)?;
+            }
+            self.write(&database, &mut writer, batch, durability)
+        });
+        committed.map_err(|failure| {
+            writer.poisoned |= refuses_writes(&failure);
+            failure.operation("commit")
+        })
+    }
+
+    fn flush(&self, seq: CommitSeq) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let database = self.database("flush")?;
+        writer.check("flush")?;
+        if seq.0 > writer.state.seq {
+            return Err(error::unknown_seq(seq.0, writer.state.seq));
+        }
+        self.sync(&database, &mut writer).map_err(|error| error.operation("flush"))
+    }
+
+    fn maintain(&self, _budget: MaintenanceBudget) -> Result<MaintenanceReport> {
+        drop(self.database("maintain")?);
+        Ok(MaintenanceReport::default())
+    }
+
+    fn usage(&self) -> Result<SpaceUsage> {
+        drop(self.database("usage")?);
+        let file = fs::metadata(&self.path);
+        let disk_bytes = file.map_err(|error| error::io(error).operation("usage"))?.len();
+        Ok(SpaceUsage { live_bytes: self.live_bytes.load(Ordering::Relaxed), disk_bytes })
+    }
+
+    fn close(&self) -> Result<()> {
+        let mut writer = self.writer.lock();
+        self.closed.store(true, Ordering::Release);
+        let Some(database) = self.database.write().take() else { return Ok(()) };
+        let synced = writer.check("close").and_then(|()| self.sync(&database, &mut writer));
+        let closed = database.close().map_err(error::database);
+        synced.and(closed).map_err(|failure| match failure.kind() {
+            ErrorKind::OutcomeUnknown => failure,
+            _ => error::outcome_unknown(failure).operation("close"),
+        })
+    }
+}
+
+impl Drop for RedbKv {
+    fn drop(&mut self) {
+        // A failure cannot be answered here; what was durable still is.
+        drop(self.close());
+    }
+}
+
+impl std::fmt::Debug for RedbKv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedbKv").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,97 @@
+//! Opening: the file, its directories, and the check that it is ours.
+
+use std::path::Path;
+
+use redb::{Builder, Database, ReadableDatabase, TableHandle};
+use trellis_engine_traits::{Durability, Error, Result};
+
+use crate::snapshot::RedbSnapshot;
+use crate::state::{STATE_TABLE, State};
+use crate::{RedbKv, directory, error, write};
+
+/// How to open a store.
+///
+/// ```
+/// use trellis_kv_redb::RedbOptions;
+///
+/// let options = RedbOptions { cache_bytes: 256 << 20, ..RedbOptions::default() };
+/// assert!(!options.check_integrity);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedbOptions {
+    /// The most bytes that redb's page cache takes; filled as pages are read. Default 64 MiB.
+    pub cache_bytes: usize,
+    /// Whether to read and check the whole file at open. Without it, damage from outside is found
+    /// when it is read. Default `false`.
+    pub check_integrity: bool,
+}
+
+impl Default for RedbOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, check_integrity: false }
+    }
+}
+
+impl RedbKv {
+    /// Opens the file at `path`; creates it, and the directories above it, if missing.
+    ///
+    /// # Errors
+    /// `Locked` when another process or handle has it open; `Denied` without permission;
+    /// `Unsupported` for the file of a newer version or another program; `Corrupt` when the file
+    /// is no redb database or damaged; `Unavailable` when the disk is full or fails.
+    ///
+    /// # Durability
+    /// A new file and its directories survive loss of power once this returns.
+    ///
+    /// # Cost
+    /// Milliseconds, also after a crash.
+    ///
+    /// ```
+    /// use trellis_engine_traits::{Durability, KvBackend, SpaceId, WriteBatch};
+    /// use trellis_kv_redb::{RedbKv, RedbOptions};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("data/tree.redb");
+    /// let store = RedbKv::open(&path, RedbOptions::default())?;
+    /// store.commit(&WriteBatch::new().put(SpaceId(1), "key", "value"), Durability::Synced)?;
+    /// assert_eq!(store.snapshot()?.get(SpaceId(1), b"key")?.as_deref(), Some(&b"value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: &Path, options: RedbOptions) -> Result<Self> {
+        let opened = error::damage_caught(|| open(path, &options));
+        opened.map_err(|error: Error| error.operation("open").context("path", path.display()))
+    }
+}
+
+fn open(path: &Path, options: &RedbOptions) -> Result<RedbKv> {
+    let new_entries = directory::create_parents(path).map_err(error::io)?;
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes);
+    builder.set_check_integrity_on_open(options.check_integrity);
+    let database = builder.create(path).map_err(error::database)?;
+    if is_new(&database)? {
+        let transaction = write::begin(&database, Durability::Synced)?;
+        write::put_state(&transaction, State::default())?;
+        transaction.commit().map_err(error::commit)?;
+    }
+    new_entries.sync().map_err(error::io)?;
+    let state = RedbSnapshot::begin(&database, &Default::default())?.state();
+    Ok(RedbKv::assemble(database, path.to_path_buf(), state))
+}
+
+/// Whether the file holds nothing yet.
+fn is_new(database: &Database) -> Result<bool> {
+    let transaction = database.begin_read().map_err(error::transaction)?;
+    let mut names = Vec::new();
+    for table in transaction.list_tables().map_err(error::storage)? {
+        names.push(table.name().to_owned());
+    }
+    let multimaps = transaction.list_multimap_tables().map_err(error::storage)?.count();
+    if names.iter().any(|name| name == STATE_TABLE.name()) {
+        return Ok(false);
+    }
+    if names.is_empty() && multimaps == 0 {
+        return Ok(true);
+    }
+    Err(error::unsupported("the file is a redb database of another program; choose another path"))
+}
