@@ -1,0 +1,156 @@
+//! Reading frames: a window over a file, and the walk that a read makes.
+//!
+//! A read holds no lock while it reads or visits, and no more memory than one record or 64 KiB. It
+//! checks each frame's header and each record it visits; whatever does not hold is `Corrupt`,
+//! because a read only goes where the stream is known to have records.
+
+use std::io;
+use std::sync::Arc;
+
+use trellis_engine_traits::{
+    Error, Offset, ReadBudget, ReadEnd, ReadStop, RecordVisitor, Result, StreamId,
+};
+
+use crate::error;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, RECORD_HEADER_BYTES, record_sum, u32_at};
+use crate::layer::LayerFile;
+use crate::segment::Segment;
+
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// Reads until `into` is full or the file ends.
+pub(crate) fn read_full(file: &dyn LayerFile, into: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + filled as u64) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A part of a file in memory.
+#[derive(Debug)]
+pub(crate) struct Window {
+    file: Arc<dyn LayerFile>,
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl Window {
+    pub(crate) fn new(file: Arc<dyn LayerFile>) -> Self {
+        Self { file, start: 0, buffer: Vec::new() }
+    }
+
+    /// The `bytes` bytes at `position`; fewer at the end of the file.
+    pub(crate) fn at(&mut self, position: u64, bytes: usize) -> io::Result<&[u8]> {
+        let end = self.start + self.buffer.len() as u64;
+        if position < self.start || position + bytes as u64 > end {
+            self.buffer.resize(bytes.max(WINDOW_BYTES), 0);
+            self.start = position;
+            let filled = read_full(&*self.file, &mut self.buffer, position);
+            self.buffer.truncate(*filled.as_ref().unwrap_or(&0));
+            filled?;
+        }
+        let from = usize::try_from(position - self.start).unwrap_or(usize::MAX);
+        let rest = self.buffer.get(from..).unwrap_or_default();
+        Ok(rest.get(..bytes).unwrap_or(rest))
+    }
+}
+
+/// A read on its way through the segments.
+pub(crate) struct Walk<'a, 'v> {
+    pub(crate) stream: &'a StreamId,
+    /// The next offset to visit.
+    pub(crate) offset: Offset,
+    pub(crate) budget: ReadBudget,
+    pub(crate) visited: bool,
+    pub(crate) visit: &'a mut RecordVisitor<'v>,
+}
+
+impl Walk<'_, '_> {
+    /// Visits the records below `until` of one segment; answers how the read ended, if it did.
+    pub(crate) fn segment(
+        &mut self,
+        segment: &Segment,
+        file: Arc<dyn LayerFile>,
+        until: Offset,
+    ) -> Result<Option<ReadEnd>> {
+        let mut window = Window::new(file);
+        let (mut frame_first, mut position) = segment.find(self.offset);
+        while self.offset < until {
+            let medium = |cause| error::medium(cause, &segment.path).operation("read");
+            let bytes = window.at(position, FRAME_HEADER_BYTES).map_err(medium)?;
+            let header = FrameHeader::parse(bytes, segment.nonce)
+                .filter(|header| header.first == frame_first && header.next() <= until)
+                .ok_or_else(|| self.damaged(segment, frame_first))?;
+            segment.note(header.first, position);
+            if header.next() > self.offset {
+                let end = self.frame(segment, &mut window, position, header)?;
+                if end.is_some() {
+                    return Ok(end);
+                }
+            }
+            frame_first = header.next();
+            position += u64::from(header.frame_bytes);
+        }
+        Ok(None)
+    }
+
+    fn frame(
+        &mut self,
+        segment: &Segment,
+        window: &mut Window,
+        position: u64,
+        header: FrameHeader,
+    ) -> Result<Option<ReadEnd>> {
+        let end = position + u64::from(header.frame_bytes);
+        let mut at = position + FRAME_HEADER_BYTES as u64;
+        for offset in header.first..header.next() {
+            let medium = |cause| error::medium(cause, &segment.path).operation("read");
+            let prefix = window.at(at, RECORD_HEADER_BYTES).map_err(medium)?;
+            let (length, sum) = match (u32_at(prefix, 0), u32_at(prefix, 4)) {
+                (Some(length), Some(sum)) => (length as usize, sum),
+                _ => return Err(self.damaged(segment, offset)),
+            };
+            at += RECORD_HEADER_BYTES as u64;
+            if at + length as u64 > end {
+                return Err(self.damaged(segment, offset));
+            }
+            if offset >= self.offset {
+                if self.exceeds(length) {
+                    return Ok(Some(ReadEnd { next: offset, stop: ReadStop::Budget }));
+                }
+                let record = window.at(at, length).map_err(medium)?;
+                if record.len() != length || record_sum(offset, record) != sum {
+                    return Err(self.damaged(segment, offset));
+                }
+                self.count(length);
+                self.offset = offset + 1;
+                if (self.visit)(offset, record).is_break() {
+                    let next = self.offset;
+                    return Ok(Some(ReadEnd { next, stop: ReadStop::Stopped }));
+                }
+            }
+            at += length as u64;
+        }
+        if at == end { Ok(None) } else { Err(self.damaged(segment, header.first)) }
+    }
+
+    fn exceeds(&self, length: usize) -> bool {
+        self.visited && (self.budget.records_max == 0 || length > self.budget.bytes_max)
+    }
+
+    fn count(&mut self, length: usize) {
+        self.visited = true;
+        self.budget.records_max = self.budget.records_max.saturating_sub(1);
+        self.budget.bytes_max = self.budget.bytes_max.saturating_sub(length);
+    }
+
+    fn damaged(&self, segment: &Segment, offset: Offset) -> Error {
+        error::damaged(self.stream, offset.max(self.offset), &segment.path).operation("read")
+    }
+}
