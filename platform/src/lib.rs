@@ -1,1 +1,57 @@
 //! Trellis: a realtime JSON data platform grafted onto the storage one chooses.
+//!
+//! Purpose: to open a database in one line, and to say in one file what it stands on. This crate
+//! holds the configuration, the registry of engines and the handle; the tree does the work.
+//!
+//! ```
+//! use trellis::Trellis;
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path();
+//! let db = Trellis::open(directory)?;
+//! db.set("greeting", "hello")?;
+//! assert_eq!(db.get("greeting")?, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Features choose which engines are compiled in: `kv-redb` and `log-segment` (both by default),
+//! `kv-sqlite`, `kv-sled`, `log-kv`. Those in memory are always there. [`Config`] chooses among
+//! them at run time, by URL or by [`Profile`].
+//!
+//! Invariants:
+//! 1. No async runtime: [`AsyncTrellis`] works under any executor.
+//! 2. Only `registry` names a backend.
+//! 3. What cannot be opened leaves nothing behind that would keep it from being opened correctly.
+
+mod asynchronous;
+mod config;
+mod data_directory;
+mod description;
+mod durability;
+mod duration;
+mod encode;
+mod engine_url;
+mod finite;
+mod handle;
+mod known_keys;
+mod options;
+mod profile;
+mod registry;
+mod sources;
+mod transaction;
+
+pub use asynchronous::AsyncTrellis;
+pub use config::{Config, LimitsConfig, ServerConfig, TreeConfig};
+pub use description::{Description, EngineDescription};
+pub use durability::{Acknowledge, DurabilityConfig};
+pub use encode::IntoPath;
+pub use handle::Trellis;
+pub use profile::Profile;
+pub use sources::ConfigBuilder;
+
+pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
+pub use trellis_runtime::Runtime;
+pub use trellis_tree::{
+    Check, Child, Children, Commit, CommitError, Committed, Condition, Expiry, FailedCondition,
+    Input, Operation, OperationResult, Path, PendingCommit, Tree, TreeStats, View,
+};

@@ -1,0 +1,90 @@
+//! Which keys a configuration may hold, taken from the default configuration itself.
+
+use serde_json::{Map, Value};
+use trellis_engine_traits::{Error, ErrorKind, Result};
+
+use crate::config::Config;
+
+/// The default configuration as a tree of keys.
+pub(crate) struct KnownKeys(Value);
+
+impl KnownKeys {
+    pub(crate) fn of_config() -> Result<Self> {
+        let defaults = serde_json::to_value(Config::default()).map_err(|source| {
+            Error::new(ErrorKind::InvalidInput, "the default configuration cannot be written")
+                .source(source)
+        })?;
+        Ok(Self(defaults))
+    }
+
+    /// Refuses a key that no configuration has.
+    pub(crate) fn check(&self, layer: &Value, origin: &str) -> Result<()> {
+        self.check_level(layer, &self.0, "", origin)
+    }
+
+    fn check_level(&self, layer: &Value, known: &Value, above: &str, origin: &str) -> Result<()> {
+        let (Value::Object(layer), Value::Object(known)) = (layer, known) else {
+            return Ok(());
+        };
+        for (key, value) in layer {
+            let full = format!("{above}{key}");
+            let Some(known_value) = known.get(key) else {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("{origin}: unknown key `{full}`; {}", self.remedy(&full, key, known)),
+                )
+                .operation("read configuration"));
+            };
+            self.check_level(value, known_value, &format!("{full}."), origin)?;
+        }
+        Ok(())
+    }
+
+    /// The nearest known key, by its last word or by its whole name; else what is known here.
+    fn remedy(&self, full: &str, key: &str, siblings: &Map<String, Value>) -> String {
+        let mut names = Vec::new();
+        list(&self.0, "", &mut names);
+        let distance = |name: &str| {
+            let last = name.rsplit('.').next().unwrap_or(name);
+            strsim::osa_distance(name, full).min(strsim::osa_distance(last, key))
+        };
+        // Of equals, the key on the same level is the likelier one.
+        let level = full.matches('.').count();
+        let nearest = names
+            .iter()
+            .min_by_key(|name| (distance(name), name.matches('.').count().abs_diff(level)));
+        match nearest {
+            Some(name) if distance(name) <= (key.len() / 3).max(1) => {
+                format!("did you mean `{name}`?")
+            }
+            _ => {
+                let known: Vec<&str> = siblings.keys().map(String::as_str).collect();
+                format!("known here: {}", known.join(", "))
+            }
+        }
+    }
+
+    /// A text as the type that the key has: the environment knows only texts.
+    pub(crate) fn typed(&self, levels: &[&str], value: Value) -> Value {
+        let Value::String(text) = &value else { return value };
+        let known = levels.iter().try_fold(&self.0, |known, level| known.get(level));
+        match known {
+            // A text stays one where the default is a text, and where there is no such key.
+            Some(Value::Null | Value::Number(_) | Value::Bool(_)) => {
+                match serde_json::from_str(text) {
+                    Ok(typed @ (Value::Number(_) | Value::Bool(_))) => typed,
+                    _ => value,
+                }
+            }
+            _ => value,
+        }
+    }
+}
+
+fn list(known: &Value, above: &str, names: &mut Vec<String>) {
+    let Value::Object(known) = known else { return };
+    for (key, value) in known {
+        names.push(format!("{above}{key}"));
+        list(value, &format!("{above}{key}."), names);
+    }
+}
