@@ -87,7 +87,7 @@ impl MemoryKv {
     /// An empty store that breaks one promise.
     #[must_use]
     pub fn with_mutant(mutant: Mutant) -> MutantKv {
-        let inner = if let Ok(inner) = Self::on(&MemoryDisk::new()) { inner } else { Self::new() };
+        let inner = Self::on(&MemoryDisk::new()).unwrap_or_default();
         MutantKv { inner: Arc::new(inner), mutant }
     }
 }
