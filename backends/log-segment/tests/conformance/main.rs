@@ -7,6 +7,8 @@ mod damage;
 mod faults;
 mod files;
 mod model;
+mod power;
+mod power_files;
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
