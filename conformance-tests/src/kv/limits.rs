@@ -7,7 +7,7 @@ use trellis_engine_traits::{
 
 use super::KvWorld;
 use super::tools::{
-    OTHER, SPACE, at, batch, bytes, commit, dump, get, keys, names, put, puts, range, refused,
+    OTHER, SPACE, at, batch, bytes, commit, dump, get, keys, names, put, puts, range,
 };
 use crate::Case;
 
