@@ -1,1 +1,48 @@
-//! The Trellis server: WebSocket, REST and the trellis binary.
+//! The Trellis server: WebSocket, REST and the `trellis` binary.
+//!
+//! Purpose: puts a [`trellis::Trellis`] on the network in the words of PROTOCOL.md and
+//! docs/protocol.md. [`router`] is for host applications that have an HTTP server already,
+//! [`serve`] is a whole one.
+//!
+//! Invariants:
+//! 1. A connection's writes are handed to the tree in the order of arrival; nothing is
+//!    acknowledged before the tree says that it is durable.
+//! 2. Every queue is bounded: requests in flight per connection (by number and bytes), answers of
+//!    one read job, chunks of a streamed body, connections. Beyond the bound the server stops
+//!    reading, or answers `busy`; it never grows.
+//! 3. No input of a client makes the process panic or a connection silent: it is answered, or the
+//!    connection is closed with a reason.
+//! 4. Blocking engine calls run on `trellis_runtime`, never on the executor.
+//!
+//! Not here: rules and identity (a server without rules serves loopback only), TLS (a proxy's
+//! work), subscriptions and queries (not offered yet; the operations answer `unsupported`).
+
+mod answer;
+mod body;
+mod error;
+mod guard;
+mod listen;
+mod location;
+mod metrics;
+mod openapi;
+mod operation;
+mod options;
+mod read_job;
+mod rest;
+mod rest_read;
+mod rest_write;
+mod routes;
+mod socket;
+mod state;
+mod stream;
+mod text;
+mod wire;
+
+pub use guard::check_listen_address;
+pub use listen::serve;
+pub use options::ServerOptions;
+pub use routes::router;
+pub use state::Server;
+
+/// The version that `hello`, `/health` and the start-up lines name.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

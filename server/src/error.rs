@@ -1,0 +1,120 @@
+//! Errors as a client sees them: a stable code, a sentence, sometimes a path, and a status.
+//!
+//! Invariant: a message of the medium (file names, native errors) goes to the log, not to clients.
+
+use std::fmt::Write as _;
+
+use axum::http::StatusCode;
+use trellis_engine_traits::{Error, ErrorKind, Retry};
+use trellis_tree::{CommitError, FailedCondition};
+
+/// A refusal on its way to a client.
+#[derive(Debug)]
+pub(crate) struct WireError {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) path: Option<String>,
+    pub(crate) failed: Vec<FailedCondition>,
+    pub(crate) status: StatusCode,
+    /// Seconds after which the same request may succeed.
+    pub(crate) retry_after_s: Option<u32>,
+}
+
+impl WireError {
+    /// An error of `kind` with a sentence for people.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            code: kind.code(),
+            message: message.into(),
+            path: None,
+            failed: Vec::new(),
+            status: status_of(kind),
+            retry_after_s: (kind == ErrorKind::Busy || kind == ErrorKind::Unavailable).then_some(1),
+        }
+    }
+
+    /// The request contradicts the protocol.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    /// A limit was passed.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TooLarge, message)
+    }
+
+    /// Names the path that the error is about, unless one is named already.
+    pub(crate) fn at(mut self, path: impl Into<String>) -> Self {
+        self.path.get_or_insert_with(|| path.into());
+        self
+    }
+
+    /// Replaces the status, where REST has a finer one than the kind's.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+impl From<Error> for WireError {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        let mut message = error.message().to_owned();
+        if is_callers(kind) {
+            for (name, value) in error.facts() {
+                let _infallible = write!(message, "; {name}={value}");
+            }
+        } else {
+            tracing::warn!(error = %error, "a request failed");
+        }
+        let mut wire = Self::new(kind, message);
+        if error.fact("reason") == Some("storage_full") {
+            wire.code = "storage_full";
+        }
+        if error.retry_advice() != Retry::SameRequest {
+            wire.retry_after_s = None;
+        }
+        wire
+    }
+}
+
+impl From<CommitError> for WireError {
+    fn from(refused: CommitError) -> Self {
+        let mut wire = Self::from(refused.error);
+        wire.path = refused.path;
+        wire.failed = refused.failed;
+        wire
+    }
+}
+
+/// Whether an error of this kind is about the request rather than about the server's medium.
+const fn is_callers(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Conflict
+            | ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::InvalidInput
+            | ErrorKind::TooLarge
+            | ErrorKind::Unsupported
+            | ErrorKind::Denied
+    )
+}
+
+/// The HTTP status of each kind; docs/protocol.md has the table.
+const fn status_of(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        ErrorKind::Denied => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict | ErrorKind::AlreadyExists => StatusCode::CONFLICT,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::Busy
+        | ErrorKind::Unavailable
+        | ErrorKind::Locked
+        | ErrorKind::Closed
+        | ErrorKind::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::OutcomeUnknown | ErrorKind::Corrupt => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

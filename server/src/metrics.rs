@@ -1,0 +1,132 @@
+//! Counters for `/metrics`, in Prometheus' text format.
+//!
+//! The counters of an operation are looked up once, at start, so that counting is one atomic add.
+
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use trellis_tree::TreeStats;
+
+use crate::wire::OPERATIONS;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    method: &'static str,
+    status: u16,
+}
+
+/// All that the server counts.
+pub(crate) struct Metrics {
+    registry: Registry,
+    answered: Vec<[Counter; 2]>,
+    http: Family<HttpLabels, Counter>,
+    /// WebSocket frames that were no request.
+    pub(crate) refused_frames: Counter,
+    /// Open WebSocket connections.
+    pub(crate) connections: Gauge,
+    /// Connections refused because of the limit.
+    pub(crate) connections_refused: Counter,
+    tree: Vec<(Gauge, fn(&TreeStats) -> u64)>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("trellis");
+        let operations = Family::<OperationLabels, Counter>::default();
+        registry.register("operations", "Operations answered over WebSocket", operations.clone());
+        let answered = OPERATIONS
+            .iter()
+            .map(|operation| {
+                ["error", "ok"].map(|outcome| {
+                    operations.get_or_create(&OperationLabels { operation, outcome }).clone()
+                })
+            })
+            .collect();
+        let http = Family::default();
+        registry.register("http_requests", "HTTP requests answered", http.clone());
+        let refused_frames = Counter::default();
+        registry.register("frames_refused", "Frames that were no request", refused_frames.clone());
+        let connections = Gauge::default();
+        registry.register("connections", "Open WebSocket connections", connections.clone());
+        let connections_refused = Counter::default();
+        registry.register(
+            "connections_refused",
+            "WebSocket connections refused at the limit",
+            connections_refused.clone(),
+        );
+        let tree = TREE_FIGURES
+            .iter()
+            .map(|(name, help, figure)| {
+                let gauge = Gauge::default();
+                registry.register(*name, *help, gauge.clone());
+                (gauge, *figure)
+            })
+            .collect();
+        Self { registry, answered, http, refused_frames, connections, connections_refused, tree }
+    }
+
+    /// Counts the answer to the operation at this index of [`OPERATIONS`].
+    pub(crate) fn count_operation(&self, operation: usize, is_ok: bool) {
+        if let Some(counter) =
+            self.answered.get(operation).map(|[error, ok]| if is_ok { ok } else { error })
+        {
+            counter.inc();
+        }
+    }
+
+    /// Counts an HTTP answer.
+    pub(crate) fn count_http(&self, method: &axum::http::Method, status: u16) {
+        let method = match method.as_str() {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "PUT" => "PUT",
+            "PATCH" => "PATCH",
+            "POST" => "POST",
+            "DELETE" => "DELETE",
+            _ => "other",
+        };
+        self.http.get_or_create(&HttpLabels { method, status }).inc();
+    }
+
+    /// The exposition text, with the tree's figures as of `stats`.
+    pub(crate) fn render(&self, stats: &TreeStats) -> Result<String, fmt::Error> {
+        for (gauge, figure) in &self.tree {
+            gauge.set(i64::try_from(figure(stats)).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+type TreeFigure = (&'static str, &'static str, fn(&TreeStats) -> u64);
+
+const TREE_FIGURES: [TreeFigure; 9] = [
+    ("rev", "Number of the newest commit", |stats| stats.rev),
+    ("durable_rev", "Newest durable commit", |stats| stats.durable_rev),
+    ("applied_rev", "Newest commit in the store", |stats| stats.applied_rev),
+    ("overlay_bytes", "Bytes not yet in the store", |stats| stats.overlay_bytes as u64),
+    ("tree_commits", "Commits since the start", |stats| stats.commits),
+    ("tree_groups", "Journal flushes since the start", |stats| stats.groups),
+    ("tree_operations", "Operations committed since the start", |stats| stats.operations),
+    ("tree_leaves_written", "Leaves written since the start", |stats| stats.leaves_written),
+    ("poisoned", "1 when writes are refused until a restart", |stats| {
+        u64::from(stats.poisoned.is_some())
+    }),
+];

@@ -1,0 +1,27 @@
+//! `/openapi.json`: the REST interface for people and generators, kept by hand.
+
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+
+use crate::rest::json;
+
+/// The document, exactly as in the repository.
+pub(crate) const DOCUMENT: &str = include_str!("openapi.json");
+
+pub(crate) async fn get() -> Response<Body> {
+    json(StatusCode::OK, DOCUMENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_json_and_names_every_route() {
+        let document: serde_json::Value = serde_json::from_str(DOCUMENT).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        for route in ["/db/{path}", "/db", "/v1/commit", "/health", "/metrics", "/openapi.json"] {
+            assert!(paths.contains_key(route), "{route}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What can be set about a server, with the defaults of docs/protocol.md.
+
+use std::time::Duration;
+
+/// Limits and time-outs of a server.
+///
+/// ```
+/// use trellis_server::ServerOptions;
+///
+/// let options = ServerOptions { connections_max: 100, ..ServerOptions::default() };
+/// assert_eq!(options.frame_bytes_max, 1 << 20);
+/// assert!(!options.allow_unprotected_network);
+/// ```
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// WebSocket connections at once; one more is refused with 503.
+    pub connections_max: usize,
+    /// Largest WebSocket frame and message, either way, in bytes.
+    pub frame_bytes_max: usize,
+    /// Requests of one connection that may be unanswered; beyond it the server reads no further.
+    pub in_flight_requests_max: usize,
+    /// Bytes of the unanswered requests of one connection; beyond it the server reads no further.
+    pub in_flight_bytes_max: usize,
+    /// Subtrees that may be streamed over HTTP at once, each on a thread of its own; one more
+    /// waits a moment and is then answered with `busy`.
+    pub streams_max: usize,
+    /// How often the server pings a WebSocket.
+    pub ping_interval: Duration,
+    /// A WebSocket peer that sent nothing for this long, or took nothing, is dropped.
+    pub silence_max: Duration,
+    /// Time for the whole header of an HTTP request, from the end of the request before.
+    pub header_timeout: Duration,
+    /// Longest pause within an HTTP request body, and longest stall of a streamed answer.
+    pub body_idle_timeout: Duration,
+    /// How long a stop waits for requests under way.
+    pub drain_timeout: Duration,
+    /// Serve without rules to others than this machine: listen on other addresses than loopback,
+    /// and accept requests whose `Host` is not this machine's. Everybody who reaches the port can
+    /// then read and write everything.
+    pub allow_unprotected_network: bool,
+    /// Web origins (`https://app.example`) that may use the server besides loopback ones and the
+    /// server's own.
+    pub origins: Vec<String>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            frame_bytes_max: 1 << 20,
+            in_flight_requests_max: 256,
+            in_flight_bytes_max: 4 << 20,
+            streams_max: 32,
+            ping_interval: Duration::from_secs(20),
+            silence_max: Duration::from_secs(45),
+            header_timeout: Duration::from_secs(10),
+            body_idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+            allow_unprotected_network: false,
+            origins: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What all connections share, and [`Server`], the handle to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::{Semaphore, watch};
+use trellis::Trellis;
+use trellis_engine_traits::Result;
+use trellis_runtime::Runtime;
+use trellis_tree::{Tree, TreeStats};
+
+use crate::answer::{push_number, push_string};
+use crate::metrics::Metrics;
+use crate::options::ServerOptions;
+
+/// Room for the framing of a request around a commit of the largest size.
+const BODY_OVERHEAD_BYTES: usize = 1 << 20;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) db: Trellis,
+    pub(crate) tree: Tree,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) options: ServerOptions,
+    pub(crate) metrics: Metrics,
+    /// One permit for every WebSocket connection.
+    pub(crate) connections: Arc<Semaphore>,
+    /// One permit for every body that is being streamed.
+    pub(crate) streams: Arc<Semaphore>,
+    stopping: watch::Sender<bool>,
+    /// The `data` of `hello`, which never changes.
+    pub(crate) hello: Vec<u8>,
+}
+
+impl State {
+    /// What [`stopped`] waits on.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Largest HTTP request body, in bytes.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        self.tree.options().limits.commit_bytes_max.saturating_add(BODY_OVERHEAD_BYTES)
+    }
+}
+
+/// A database on its way to the network: the shared state behind every router made from it.
+///
+/// Cheap to clone. A host application mounts [`Server::router`] and calls [`Server::drain`] before
+/// it exits; [`crate::serve`] does both.
+///
+/// ```
+/// use trellis_server::{Server, ServerOptions};
+///
+/// fn mount(db: trellis::Trellis) -> axum::Router {
+///     let server = Server::new(db, ServerOptions::default());
+///     axum::Router::new().nest("/trellis", server.router())
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub(crate) state: Arc<State>,
+}
+
+impl Server {
+    /// Puts `db` behind a server with these options; nothing listens yet.
+    #[must_use]
+    pub fn new(db: Trellis, options: ServerOptions) -> Self {
+        let tree = db.tree().clone();
+        let runtime = Arc::clone(db.runtime());
+        let hello = hello_data(&tree, &options);
+        let state = State {
+            connections: Arc::new(Semaphore::new(options.connections_max)),
+            streams: Arc::new(Semaphore::new(options.streams_max)),
+            metrics: Metrics::new(),
+            stopping: watch::Sender::new(false),
+            db,
+            tree,
+            runtime,
+            options,
+            hello,
+        };
+        Self { state: Arc::new(state) }
+    }
+
+    /// The routes of the protocol, to be mounted at the root or under a prefix (`nest`).
+    ///
+    /// Everything else is left to the host application.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        crate::routes::build(&self.state)
+    }
+
+    /// Asks every WebSocket to finish its requests and close (code 1001), and waits for that, at
+    /// most `within`. New ones are refused. Answers whether all had closed in time.
+    pub async fn drain(&self, within: Duration) -> bool {
+        self.state.stopping.send_replace(true);
+        let all = u32::try_from(self.state.options.connections_max).unwrap_or(u32::MAX);
+        tokio::time::timeout(within, self.state.connections.acquire_many(all)).await.is_ok()
+    }
+
+    /// Closes the database: what was acknowledged is durable already, what is under way ends.
+    ///
+    /// # Errors
+    /// What the engines answer to their last flush; the database is closed nevertheless.
+    pub async fn close(&self) -> Result<()> {
+        let state = Arc::clone(&self.state);
+        self.state.runtime.run(move || state.db.close()).await
+    }
+
+    /// The database behind the server.
+    #[must_use]
+    pub fn db(&self) -> &Trellis {
+        &self.state.db
+    }
+}
+
+/// Resolves once the server is to stop.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone altogether, which is a stop as well.
+    let _is_told = stopping.wait_for(|stop| *stop).await.is_ok();
+}
+
+fn hello_data(tree: &Tree, options: &ServerOptions) -> Vec<u8> {
+    let identity = tree.identity();
+    let limits = &tree.options().limits;
+    let mut out = Vec::with_capacity(384);
+    out.extend_from_slice(b"{\"version\":");
+    push_string(&mut out, crate::VERSION);
+    out.extend_from_slice(b",\"node\":");
+    push_string(&mut out, &identity.log_id);
+    out.extend_from_slice(b",\"epoch\":");
+    push_string(&mut out, &identity.epoch.to_string());
+    let figures = [
+        ("frameBytes", options.frame_bytes_max),
+        ("connections", options.connections_max),
+        ("inFlightRequests", options.in_flight_requests_max),
+        ("inFlightBytes", options.in_flight_bytes_max),
+        ("leafBytes", limits.leaf_bytes_max),
+        ("commitBytes", limits.commit_bytes_max),
+        ("commitOperations", limits.commit_operations_max),
+        ("keyBytes", limits.key_bytes_max),
+        ("idBytes", crate::wire::ID_BYTES_MAX),
+        ("childrenDefault", crate::wire::CHILDREN_DEFAULT),
+        ("children", crate::wire::CHILDREN_MAX),
+    ];
+    out.extend_from_slice(b",\"limits\":{");
+    for (index, (name, figure)) in figures.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_string(&mut out, name);
+        out.push(b':');
+        push_number(&mut out, figure as u64);
+    }
+    out.extend_from_slice(b"}}");
+    out
+}
+
+/// The `data` of `stats`.
+pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Vec<u8> {
+    let mut out = b"{\"tree\":".to_vec();
+    // Figures and names only: always representable.
+    let _infallible = serde_json::to_writer(&mut out, stats);
+    out.extend_from_slice(b",\"server\":{\"version\":");
+    push_string(&mut out, crate::VERSION);
+    out.extend_from_slice(b",\"connections\":");
+    out.extend_from_slice(state.metrics.connections.get().to_string().as_bytes());
+    out.extend_from_slice(b"}}");
+    out
+}

@@ -1,0 +1,147 @@
+//! Answers too large for memory: a thread scans, a bounded channel carries chunks, the socket sets
+//! the pace.
+//!
+//! Invariants: a streamed body holds a few chunks, whatever its size; the thread is its own, so
+//! slow readers never take the pool's; a reader that takes nothing for the idle time-out ends the
+//! stream, and with it the snapshot. A scan that fails after the header is sent breaks the body
+//! off, so that no client takes a part for the whole.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, Sender};
+use tokio::time::timeout;
+use trellis_engine_traits::{ErrorKind, Result};
+use trellis_tree::{Path, View};
+
+use crate::answer::push_string;
+use crate::error::WireError;
+use crate::state::State;
+
+/// Chunks that wait for the socket.
+const CHUNKS_WAITING: usize = 4;
+/// Lines are gathered until they fill a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
+/// How long a stream waits for its place among `streams_max`.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a streamed body holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The value as one JSON text.
+    Json,
+    /// One `{"path":...,"value":...}` line for every leaf, paths relative to the path read.
+    Ndjson,
+}
+
+/// Streams the subtree at `path` from this view.
+pub(crate) async fn body(
+    state: &Arc<State>,
+    view: View,
+    path: Path,
+    format: Format,
+) -> Result<Body, WireError> {
+    let place = timeout(PLACE_TIMEOUT, Arc::clone(&state.streams).acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        return Err(WireError::new(
+            ErrorKind::Busy,
+            "too many large answers are being streamed; try again shortly",
+        ));
+    };
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+    let sink =
+        Sink { sender, executor: Handle::current(), stall_max: state.options.body_idle_timeout };
+    state.runtime.spawn_worker("trellis-stream", move || {
+        let outcome = match format {
+            Format::Json => {
+                view.stream_json(&path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
+            }
+            Format::Ndjson => send_lines(&view, &path, &sink),
+        };
+        // The view and the place go as soon as the scan is done; the channel drains on its own.
+        drop(view);
+        drop(place);
+        if let Err(error) = outcome {
+            tracing::warn!(error = %error, "a streamed answer broke off");
+            sink.break_off();
+        }
+    })?;
+    let chunks = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    });
+    Ok(Body::from_stream(chunks))
+}
+
+/// The scanning thread's end of the channel.
+struct Sink {
+    sender: Sender<io::Result<Bytes>>,
+    executor: Handle,
+    stall_max: Duration,
+}
+
+impl Sink {
+    /// Waits for room; breaks when the reader is gone or stalls.
+    fn send(&self, chunk: Bytes) -> ControlFlow<()> {
+        let chunk = match self.sender.try_send(Ok(chunk)) {
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(mpsc::error::TrySendError::Full(chunk)) => chunk,
+            Err(mpsc::error::TrySendError::Closed(_)) => return ControlFlow::Break(()),
+        };
+        let sent = self.executor.block_on(timeout(self.stall_max, self.sender.send(chunk)));
+        match sent {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            Ok(Err(_)) => ControlFlow::Break(()),
+            Err(_elapsed) => {
+                self.break_off();
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Makes the body end in an error, once there is room for it.
+    fn break_off(&self) {
+        let failure = Err(io::Error::other("the answer broke off"));
+        let _is_sent = self
+            .executor
+            .block_on(timeout(self.stall_max, self.sender.send(failure)))
+            .is_ok_and(|sent| sent.is_ok());
+    }
+}
+
+fn send_lines(view: &View, base: &Path, sink: &Sink) -> Result<()> {
+    let depth = base.segments().count();
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES + (4 << 10));
+    let mut relative = String::new();
+    let mut is_whole = true;
+    view.for_each_leaf(base, &mut |path, value| {
+        relative.clear();
+        for segment in path.segments().skip(depth) {
+            if !relative.is_empty() {
+                relative.push('/');
+            }
+            relative.push_str(segment);
+        }
+        chunk.extend_from_slice(b"{\"path\":");
+        push_string(&mut chunk, &relative);
+        chunk.extend_from_slice(b",\"value\":");
+        chunk.extend_from_slice(value);
+        chunk.extend_from_slice(b"}\n");
+        if chunk.len() < CHUNK_BYTES {
+            return ControlFlow::Continue(());
+        }
+        let sent = sink.send(Bytes::copy_from_slice(&chunk));
+        chunk.clear();
+        is_whole = sent.is_continue();
+        sent
+    })?;
+    if is_whole && !chunk.is_empty() {
+        let _is_sent = sink.send(Bytes::from(chunk));
+    }
+    Ok(())
+}

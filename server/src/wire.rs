@@ -1,0 +1,323 @@
+//! WebSocket requests: one borrowed, typed parse from the frame to a [`Command`].
+//!
+//! Invariants: no intermediate value tree; a field that an operation does not have is refused; a
+//! request that cannot be understood keeps its id wherever the id can be read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use trellis_tree::{Commit, Path};
+
+use crate::error::WireError;
+use crate::operation::{
+    ResultShape, Updates, WireCondition, WireOperation, missing, path_of, present,
+};
+use crate::text::Text;
+use trellis_engine_traits::ErrorKind;
+
+/// Longest request id, in bytes.
+pub(crate) const ID_BYTES_MAX: usize = 256;
+/// Items of one page of `children` when the request names no limit.
+pub(crate) const CHILDREN_DEFAULT: usize = 100;
+/// Most items of one page of `children`.
+pub(crate) const CHILDREN_MAX: usize = 1_000;
+
+/// The operations that this server has; the index of each names its counters.
+pub(crate) const OPERATIONS: [&str; 12] = [
+    "hello", "ping", "stats", "get", "exists", "children", "set", "update", "delete", "push",
+    "batch", "commit",
+];
+
+/// Families and operations that the protocol names and this server does not offer yet.
+const NOT_OFFERED: [&str; 8] =
+    ["query", "explain", "sub", "batch-sub", "unsub", "search", "vector-search", "auth"];
+const NOT_OFFERED_FAMILIES: [&str; 5] = ["stream-", "mq-", "vfs-", "auth-", "repl-"];
+
+/// What a frame asks for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    /// Position in [`OPERATIONS`].
+    pub(crate) operation: usize,
+    pub(crate) command: Command,
+}
+
+/// The three ways a request is carried out.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Answered at once.
+    Hello,
+    /// Answered at once.
+    Ping,
+    /// Answered by a read job.
+    Read(ReadCommand),
+    /// Handed to the tree.
+    Write(Box<Commit>, ResultShape),
+}
+
+/// What a read job does.
+#[derive(Debug)]
+pub(crate) enum ReadCommand {
+    Stats,
+    Get(Path),
+    Exists(Path),
+    Children { path: Path, after: Option<String>, limit: usize, values: bool },
+}
+
+/// A frame that is no request, with the id if one could be read.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) id: Option<String>,
+    pub(crate) error: WireError,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Frame<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    op: Text<'a>,
+    #[serde(borrow, default)]
+    path: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    value: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    updates: Option<Updates<'a>>,
+    #[serde(default)]
+    ttl: Option<f64>,
+    #[serde(default)]
+    expires_at: Option<u64>,
+    #[serde(borrow, default)]
+    key: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    operations: Option<Vec<WireOperation<'a>>>,
+    #[serde(borrow, default)]
+    ops: Option<Vec<WireOperation<'a>>>,
+    #[serde(borrow, default, rename = "if")]
+    conditions: Option<Vec<WireCondition<'a>>>,
+    #[serde(borrow, default)]
+    after: Option<Text<'a>>,
+    #[serde(default)]
+    limit: Option<u64>,
+    #[serde(default)]
+    values: Option<bool>,
+}
+
+/// What can still be read of a frame that [`Frame`] does not fit.
+#[derive(Debug, Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    op: Option<Text<'a>>,
+}
+
+impl Request {
+    /// Reads one frame.
+    pub(crate) fn parse(text: &str) -> Result<Self, Refused> {
+        let frame: Frame<'_> = serde_json::from_str(text).map_err(|error| explain(text, &error))?;
+        if frame.id.len() > ID_BYTES_MAX {
+            let message = format!("an id has at most {ID_BYTES_MAX} bytes");
+            return Err(Refused { id: None, error: WireError::invalid(message) });
+        }
+        let id = frame.id.0.clone().into_owned();
+        let Some(operation) = OPERATIONS.iter().position(|name| *name == &*frame.op) else {
+            return Err(Refused { id: Some(id), error: not_offered(&frame.op) });
+        };
+        match frame.into_command() {
+            Ok(command) => Ok(Self { id, operation, command }),
+            Err(error) => Err(Refused { id: Some(id), error }),
+        }
+    }
+}
+
+impl Frame<'_> {
+    fn into_command(mut self) -> Result<Command, WireError> {
+        let command = match &*self.op {
+            "hello" => Command::Hello,
+            "ping" => Command::Ping,
+            "stats" => Command::Read(ReadCommand::Stats),
+            "get" => Command::Read(ReadCommand::Get(path_of(self.path.take())?)),
+            "exists" => Command::Read(ReadCommand::Exists(path_of(self.path.take())?)),
+            "children" => Command::Read(ReadCommand::Children {
+                path: path_of(self.path.take())?,
+                after: self.after.take().map(Text::into_owned),
+                limit: children_limit(self.limit.take())?,
+                values: self.values.take().unwrap_or(false),
+            }),
+            "batch" => {
+                let operations = self.operations.take().ok_or_else(|| missing("operations"))?;
+                let commit = build_commit(Vec::new(), operations, self.key.take())?;
+                Command::Write(Box::new(commit), ResultShape::Batch)
+            }
+            "commit" => {
+                let operations = self.ops.take().ok_or_else(|| missing("ops"))?;
+                let conditions = self.conditions.take().unwrap_or_default();
+                let commit = build_commit(conditions, operations, self.key.take())?;
+                Command::Write(Box::new(commit), ResultShape::Commit)
+            }
+            _ => {
+                let operation = WireOperation {
+                    op: Text(self.op.0.clone()),
+                    path: self.path.take(),
+                    value: self.value.take(),
+                    updates: self.updates.take(),
+                    ttl: self.ttl.take(),
+                    expires_at: self.expires_at.take(),
+                };
+                let commit = build_commit(Vec::new(), vec![operation], self.key.take())?;
+                Command::Write(Box::new(commit), ResultShape::Single)
+            }
+        };
+        match self.left_over() {
+            None => Ok(command),
+            Some(field) => Err(WireError::invalid(format!(
+                "the operation {:?} has no field {field:?}",
+                &*self.op
+            ))),
+        }
+    }
+
+    /// A field that was given and that the operation did not take.
+    fn left_over(&self) -> Option<&'static str> {
+        let given = [
+            ("path", self.path.is_some()),
+            ("value", self.value.is_some()),
+            ("updates", self.updates.is_some()),
+            ("ttl", self.ttl.is_some()),
+            ("expiresAt", self.expires_at.is_some()),
+            ("key", self.key.is_some()),
+            ("operations", self.operations.is_some()),
+            ("ops", self.ops.is_some()),
+            ("if", self.conditions.is_some()),
+            ("after", self.after.is_some()),
+            ("limit", self.limit.is_some()),
+            ("values", self.values.is_some()),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+}
+
+/// The commit of conditions and operations as they came.
+pub(crate) fn build_commit(
+    conditions: Vec<WireCondition<'_>>,
+    operations: Vec<WireOperation<'_>>,
+    key: Option<Text<'_>>,
+) -> Result<Commit, WireError> {
+    if operations.is_empty() && conditions.is_empty() {
+        return Err(WireError::invalid("there is nothing to commit: the list is empty"));
+    }
+    let mut commit = Commit::default();
+    commit.key = key.map(Text::into_owned);
+    for condition in conditions {
+        commit.conditions.push(condition.build()?);
+    }
+    for operation in operations {
+        commit.operations.push(operation.build()?);
+    }
+    Ok(commit)
+}
+
+/// The size of a page of children.
+pub(crate) fn children_limit(limit: Option<u64>) -> Result<usize, WireError> {
+    let Some(limit) = limit else {
+        return Ok(CHILDREN_DEFAULT);
+    };
+    match usize::try_from(limit) {
+        Ok(limit) if (1..=CHILDREN_MAX).contains(&limit) => Ok(limit),
+        _ => Err(WireError::invalid(format!(
+            "limit is 1 to {CHILDREN_MAX}; page on with after = nextCursor"
+        ))),
+    }
+}
+
+/// Why a frame did not fit, with whatever can be read of it.
+fn explain(text: &str, mismatch: &serde_json::Error) -> Refused {
+    let invalid = |id| Refused {
+        id,
+        error: WireError::invalid(format!("the request does not fit the protocol: {mismatch}")),
+    };
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
+        return invalid(None);
+    };
+    if envelope.id.len() > ID_BYTES_MAX {
+        return invalid(None);
+    }
+    let id = Some(envelope.id.into_owned());
+    match envelope.op {
+        Some(op) if !OPERATIONS.contains(&&*op) => Refused { id, error: not_offered(&op) },
+        _ => invalid(id),
+    }
+}
+
+fn not_offered(op: &str) -> WireError {
+    let is_planned = NOT_OFFERED.contains(&op)
+        || NOT_OFFERED_FAMILIES.iter().any(|family| op.starts_with(family));
+    if is_planned {
+        return WireError::new(
+            ErrorKind::Unsupported,
+            format!("{op:?} belongs to the protocol, but this server does not offer it yet"),
+        );
+    }
+    let shown: String = op.chars().take(40).collect();
+    WireError::invalid(format!("{shown:?} is no operation; there are {}", OPERATIONS.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Refused {
+        Request::parse(text).expect_err("the frame is to be refused")
+    }
+
+    #[test]
+    fn a_refused_request_keeps_its_id_wherever_it_can_be_read() {
+        assert_eq!(refused(r#"{"id":"7","op":"set","path":5}"#).id.as_deref(), Some("7"));
+        assert_eq!(refused(r#"{"id":"7"}"#).id.as_deref(), Some("7"));
+        assert_eq!(refused(r#"{"op":"get","path":"a"}"#).id, None);
+        assert_eq!(refused(r#"{"id":7,"op":"ping"}"#).id, None);
+        assert_eq!(refused("[").id, None);
+    }
+
+    #[test]
+    fn a_field_that_the_operation_does_not_have_is_refused() {
+        for text in [
+            r#"{"id":"1","op":"set","path":"a","value":1,"if":[]}"#,
+            r#"{"id":"1","op":"get","path":"a","ttl":1}"#,
+            r#"{"id":"1","op":"delete","path":"a","ttl":1}"#,
+            r#"{"id":"1","op":"set","path":"a","value":1,"iff":[]}"#,
+            r#"{"id":"1","op":"commit","operations":[]}"#,
+            r#"{"id":"1","op":"batch","operations":[]}"#,
+            r#"{"id":"1","op":"commit","ops":[{"op":"get","path":"a"}]}"#,
+            r#"{"id":"1","op":"commit","if":[{"path":"a"}],"ops":[]}"#,
+            r#"{"id":"1","op":"commit","if":[{"path":"a","exists":true,"rev":1}],"ops":[]}"#,
+        ] {
+            assert_eq!(refused(text).error.code, "invalid", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_null_value_is_a_value() {
+        let request = Request::parse(r#"{"id":"1","op":"set","path":"a","value":null}"#);
+        assert!(matches!(request.expect("parses").command, Command::Write(..)));
+        assert_eq!(refused(r#"{"id":"1","op":"set","path":"a"}"#).error.code, "invalid");
+    }
+
+    #[test]
+    fn operations_of_other_families_are_unsupported_and_unknown_ones_invalid() {
+        for op in ["query", "explain", "sub", "mq-push", "vfs-stat", "auth-nonce", "repl-x"] {
+            let text = format!(r#"{{"id":"1","op":"{op}","where":[],"path":"a"}}"#);
+            assert_eq!(refused(&text).error.code, "unsupported", "{op}");
+        }
+        assert_eq!(refused(r#"{"id":"1","op":"frobnicate"}"#).error.code, "invalid");
+    }
+
+    #[test]
+    fn a_page_of_children_has_one_to_a_thousand_items() {
+        assert_eq!(children_limit(None).expect("default"), CHILDREN_DEFAULT);
+        assert_eq!(children_limit(Some(1_000)).expect("the limit"), 1_000);
+        assert!(children_limit(Some(1_001)).is_err());
+        assert!(children_limit(Some(0)).is_err());
+    }
+}
