@@ -151,3 +151,30 @@ fn what_an_open_answered_after_a_failed_flush_survives_loss_of_power() {
         assert_eq!(read(&open(&files).unwrap(), "s", 1), answered);
     }
 }
+
+#[test]
+fn after_the_end_of_a_process_at_any_operation_an_open_can_be_relied_on() {
+    let record = [Bytes::from(vec![7; 3000])];
+    let synced = |log: &SegmentLog| {
+        log.append(&id("s"), &record, Expect::Any, Durability::Synced).map(|at| at.next)
+    };
+    for operations in 0..80 {
+        for seed in 0..4 {
+            let files = PowerFiles::default();
+            files.light_fuse(Some(operations));
+            let killed = open(&files);
+            let done = killed.iter().map(|log| (0..4).take_while(|_| synced(log).is_ok()).count());
+            let done = done.sum::<usize>() as u64;
+            drop(killed);
+            files.light_fuse(None);
+            let log = open(&files).unwrap();
+            let next = synced(&log).unwrap();
+            assert!(next >= done + 2);
+            drop(log);
+            files.lose_power(&mut Random::new(seed));
+            let log = open(&files).unwrap();
+            assert_eq!(log.bounds(&id("s")).unwrap().next, next, "{operations} operations");
+            assert_eq!(read(&log, "s", 1).len() as u64, next - 1);
+        }
+    }
+}
