@@ -1,2 +1,131 @@
-//! The project's commands.
-fn main() {}
+//! The project's commands. `cargo xtask <verb>` is the only entry one needs: the continuous build
+//! (`.ci/run`) calls the same verbs, so what is green here is green there.
+//!
+//! A verb prints each command before it runs it, stops at the first one that fails and returns
+//! that one's exit code; every printed line can be pasted into a shell. The rules about the code
+//! itself (dependency edges, file sizes, banned words) are ordinary tests of this crate, in the
+//! `tidy*` modules. Deliberately not here: anything that changes the code, besides `bless`.
+
+mod check;
+mod conform;
+mod features;
+mod metadata;
+mod step;
+#[cfg(test)]
+mod tidy;
+#[cfg(test)]
+mod tidy_documents;
+#[cfg(test)]
+mod tidy_edges;
+#[cfg(test)]
+mod tidy_source;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::step::{Outcome, Step};
+
+/// The project's commands. Each prints what it runs and returns the exit code of what failed.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Everything that needs no test run: format, tidy rules, clippy, documentation, licences.
+    ///
+    /// In this order, the cheapest first: `cargo fmt --check`; the tidy rules (`cargo test -p
+    /// xtask`); clippy on all targets with warnings denied; rustdoc with warnings denied; and
+    /// `cargo deny check licenses bans sources`, if cargo-deny is installed (if it is not, the
+    /// last line says so).
+    Check,
+    /// Every test of the workspace, then every example in the documentation.
+    ///
+    /// Runs `cargo nextest run --workspace`, or `cargo test` where cargo-nextest is missing, then
+    /// `cargo test --workspace --doc`. Environment: TRELLIS_SEED=N replays a randomised test with
+    /// the seed that its failure printed.
+    Test,
+    /// The conformance suite over chosen combinations of engines.
+    ///
+    /// Without --kv and --log, all compiled-in combinations. Selecting no trial at all is a
+    /// failure. Examples:
+    ///
+    ///   cargo xtask conform --quick
+    ///   cargo xtask conform --kv redb,sled --log segment --full
+    ///   cargo xtask conform --kv redb --case kv.scan.reverse_excluded_end --seed 7
+    #[command(verbatim_doc_comment)]
+    Conform(conform::Conform),
+    /// The crash family: a child process killed at seeded points, reopened and checked.
+    ///
+    /// Each round kills the child somewhere else; every acknowledged commit has to be there
+    /// afterwards and nothing may be half-done. Leave it running for long before a release:
+    ///
+    ///   cargo xtask crash --rounds 1000
+    #[command(verbatim_doc_comment)]
+    Crash(conform::Crash),
+    /// Each feature of the library and the server alone, none, all; and what must stay out.
+    ///
+    /// Checks that `trellis-db` and `trellis-server` compile with every feature alone, with
+    /// none and with all of them. Then proves with `cargo tree` that a server without features
+    /// pulls in no storage engine, no TLS and no HTTP client, and `trellis-engine-traits` no async
+    /// runtime.
+    Features,
+    /// Rewrite the ledger of the conformance suite from what the planner selects now.
+    ///
+    /// Review the difference like code: a cell that went from `run` to `n/a` is a promise less.
+    Bless,
+    /// The figures: release build of `bench/`, the arguments handed on.
+    ///
+    ///   cargo xtask bench --help
+    #[command(verbatim_doc_comment, disable_help_flag = true)]
+    Bench {
+        /// Handed to the benchmark program as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Check => check::check(),
+        Verb::Test => check::test(),
+        Verb::Conform(selection) => selection.step().run(),
+        Verb::Crash(selection) => selection.step().run(),
+        Verb::Features => features::features(),
+        Verb::Bless => Step::cargo("run -p trellis-conformance --bin bless").run(),
+        Verb::Bench { arguments } => bench(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("xtask: {}", failed.message);
+            ExitCode::from(failed.exit_code)
+        }
+    }
+}
+
+fn bench(arguments: &[String]) -> Outcome {
+    Step::cargo("run --release -p trellis-bench --").arguments(arguments).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn bench_hands_on_options_it_does_not_know() {
+        let parsed = Arguments::parse_from(["cargo xtask", "bench", "--help", "-x", "reads"]);
+        let expected = ["--help", "-x", "reads"];
+        assert!(matches!(parsed.verb, Verb::Bench { arguments } if arguments == expected));
+    }
+}

@@ -1,0 +1,178 @@
+//! `conform` and `crash`: the conformance suite, with its selection handed over in environment
+//! variables.
+//!
+//! | variable | value | absent |
+//! |---|---|---|
+//! | `TRELLIS_MATRIX` | `kv=redb,sled;log=segment`, either part may be missing | all combinations |
+//! | `TRELLIS_COST` | `quick` or `full` | the suite's default |
+//! | `TRELLIS_SEED` | a number | drawn, and printed with each failure |
+//! | `TRELLIS_CRASH_ROUNDS` | how often each crash case kills its child | the suite's default |
+//!
+//! Deliberately not here: which cases a combination runs. The suite's planner decides that.
+
+use clap::{Args, ValueEnum};
+
+use crate::step::Step;
+
+/// Which engines the matrix is made of.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Engines {
+    /// Key-value engines by name, separated by commas: memory, sqlite, redb, sled.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    kv: Vec<String>,
+    /// Stream logs by name, separated by commas: memory, segment, kv.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    log: Vec<String>,
+}
+
+impl Engines {
+    /// The value of `TRELLIS_MATRIX`; none means every combination.
+    fn matrix(&self) -> Option<String> {
+        let axes = [("kv", &self.kv), ("log", &self.log)];
+        let chosen = axes.iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<_> =
+            chosen.map(|(axis, names)| format!("{axis}={}", names.join(","))).collect();
+        (!parts.is_empty()).then(|| parts.join(";"))
+    }
+
+    fn set_on(&self, step: Step) -> Step {
+        match self.matrix() {
+            Some(matrix) => step.environment("TRELLIS_MATRIX", matrix),
+            None => step,
+        }
+    }
+}
+
+/// How much a run may cost.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Cost {
+    Quick,
+    Full,
+}
+
+/// The arguments of `cargo xtask conform`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Conform {
+    #[command(flatten)]
+    engines: Engines,
+    /// Only the cases marked quick.
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Every case, the long ones too.
+    #[arg(long)]
+    full: bool,
+    /// Only cases whose id contains this.
+    #[arg(long, value_name = "ID")]
+    case: Option<String>,
+    /// The seed of randomised cases, as a failure printed it.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Conform {
+    fn cost(&self) -> Option<Cost> {
+        match (self.quick, self.full) {
+            (true, _) => Some(Cost::Quick),
+            (false, true) => Some(Cost::Full),
+            (false, false) => None,
+        }
+    }
+
+    /// The one command that this selection stands for.
+    pub(crate) fn step(&self) -> Step {
+        let mut step = self.engines.set_on(matrix_binary());
+        match self.cost() {
+            Some(Cost::Quick) => step = step.environment("TRELLIS_COST", "quick"),
+            Some(Cost::Full) => step = step.environment("TRELLIS_COST", "full"),
+            None => {}
+        }
+        if let Some(seed) = self.seed {
+            step = step.environment("TRELLIS_SEED", seed.to_string());
+        }
+        match &self.case {
+            Some(case) => step.arguments(std::slice::from_ref(case)),
+            None => step,
+        }
+    }
+}
+
+/// The arguments of `cargo xtask crash`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Crash {
+    /// How often each case kills its child.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    #[command(flatten)]
+    engines: Engines,
+    /// The seed of the kill points, as a failure printed it.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Crash {
+    /// The one command that this selection stands for.
+    pub(crate) fn step(&self) -> Step {
+        let conform = Conform {
+            engines: self.engines.clone(),
+            full: true,
+            case: Some("crash".to_owned()),
+            seed: self.seed,
+            ..Conform::default()
+        };
+        conform.step().environment("TRELLIS_CRASH_ROUNDS", self.rounds.to_string())
+    }
+}
+
+fn matrix_binary() -> Step {
+    Step::cargo("test -p trellis-conformance --test matrix --")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line<T: Args> {
+        #[command(flatten)]
+        arguments: T,
+    }
+
+    fn conform(arguments: &str) -> String {
+        let line = format!("conform {arguments}");
+        Line::<Conform>::parse_from(line.split_whitespace()).arguments.step().to_string()
+    }
+
+    #[test]
+    fn without_arguments_the_suite_decides_everything() {
+        assert_eq!(conform(""), "cargo test -p trellis-conformance --test matrix --");
+    }
+
+    #[test]
+    fn every_selection_reaches_the_matrix_binary() {
+        assert_eq!(
+            conform("--kv redb,sled --log segment --full --case kv.scan --seed 7"),
+            "TRELLIS_MATRIX='kv=redb,sled;log=segment' TRELLIS_COST=full TRELLIS_SEED=7 \
+             cargo test -p trellis-conformance --test matrix -- kv.scan"
+        );
+        assert!(
+            conform("--quick --log kv").starts_with("TRELLIS_MATRIX=log=kv TRELLIS_COST=quick")
+        );
+    }
+
+    #[test]
+    fn quick_and_full_exclude_each_other() {
+        assert!(Line::<Conform>::try_parse_from(["conform", "--quick", "--full"]).is_err());
+    }
+
+    #[test]
+    fn crash_runs_its_family_for_the_given_rounds() {
+        let line = Line::<Crash>::parse_from(["crash", "--rounds", "50", "--kv", "redb"]);
+        assert_eq!(
+            line.arguments.step().to_string(),
+            "TRELLIS_MATRIX=kv=redb TRELLIS_COST=full TRELLIS_CRASH_ROUNDS=50 \
+             cargo test -p trellis-conformance --test matrix -- crash"
+        );
+        assert!(Line::<Crash>::try_parse_from(["crash", "--rounds", "0"]).is_err());
+    }
+}
