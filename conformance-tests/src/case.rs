@@ -110,11 +110,7 @@ impl<W> fmt::Debug for Case<W> {
 impl<W> Case<W> {
     /// A quick case without needs.
     #[must_use]
-    pub const fn new(
-        id: &'static str,
-        promises: &'static [&'static str],
-        body: fn(&W),
-    ) -> Self {
+    pub const fn new(id: &'static str, promises: &'static [&'static str], body: fn(&W)) -> Self {
         Self { id, promises, needs: &[], cost: Cost::Quick, body, negative: None }
     }
 

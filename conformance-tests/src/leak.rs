@@ -20,7 +20,8 @@ pub(crate) fn open_files_under(dir: &Path) -> Vec<String> {
 
 /// The number of threads, if this process runs only one trial.
 pub(crate) fn threads_of_a_lone_trial() -> Option<usize> {
-    let alone = std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test");
+    let alone =
+        std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test");
     let tasks = std::fs::read_dir("/proc/self/task").ok()?;
     alone.then(|| tasks.count())
 }

@@ -3,7 +3,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use trellis_engine_traits::{CommitSeq, Durability, ErrorKind, Guard, KvBackend, Result, WriteBatch};
+use trellis_engine_traits::{
+    CommitSeq, Durability, ErrorKind, Guard, KvBackend, Result, WriteBatch,
+};
 
 use super::KvWorld;
 use super::tools::{SPACE, at, batch, bytes, commit, dump, dump_of, get, get_of, put, puts};
@@ -110,10 +112,10 @@ fn no_write_skew(world: &KvWorld) {
             if on.is_empty() {
                 return;
             }
-            let leave = on.into_iter().fold(
-                puts([(format!("on{index}"), "no")]),
-                |batch, other| batch.guard(Guard::Equals(other, bytes("yes"))),
-            );
+            let leave =
+                on.into_iter().fold(puts([(format!("on{index}"), "no")]), |batch, other| {
+                    batch.guard(Guard::Equals(other, bytes("yes")))
+                });
             won(kv.commit(&leave, Durability::Buffered));
         });
         let on = dump(&*kv).iter().filter(|(_, value)| value == "yes").count();
@@ -183,7 +185,8 @@ fn views_follow_numbers(world: &KvWorld) {
         while !done.load(Ordering::Acquire) {
             let returned = newest.load(Ordering::Acquire);
             let view = kv.snapshot().unwrap();
-            let value = std::str::from_utf8(&get_of(&*view, "n").unwrap()).unwrap().parse().unwrap();
+            let value =
+                std::str::from_utf8(&get_of(&*view, "n").unwrap()).unwrap().parse().unwrap();
             assert!(value >= returned, "commit {returned} had returned; the view holds {value}");
             let now = (view.seq(), value);
             if let Some(last) = last.replace(now) {

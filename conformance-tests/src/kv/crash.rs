@@ -25,8 +25,7 @@ pub(super) const CASES: &[Case<KvWorld>] = &[
         killed,
     )
     .needs(NEEDS),
-    Case::new("kv.crash.locked_for_others", &["kv.open.exclusive"], locked_for_others)
-        .needs(NEEDS),
+    Case::new("kv.crash.locked_for_others", &["kv.open.exclusive"], locked_for_others).needs(NEEDS),
     Case::new(
         "kv.fault.files_cannot_grow",
         &["kv.commit.atomic", "kv.commit.prefix", "kv.poison.writes"],
@@ -82,7 +81,9 @@ pub fn crash_child(kv: &dyn KvBackend) {
                 eprintln!("{error:?}");
                 // Reads go on, and show all that was acknowledged.
                 let last = last_of(kv);
-                assert!(last + 1 == next || error.kind() == ErrorKind::OutcomeUnknown || failures > 1);
+                assert!(
+                    last + 1 == next || error.kind() == ErrorKind::OutcomeUnknown || failures > 1
+                );
                 dump_of(&*kv.snapshot().expect("reads go on"), SpaceId(7));
             }
         }
@@ -130,7 +131,10 @@ fn killed(world: &KvWorld) {
         let begun = last_said(&said, &["synced", "buffered", "opened"]) + 1;
         let kv = world.engine();
         let last = last_of(&*kv);
-        assert!(last >= synced.max(whole), "round {round}: {synced} was synced, {last} is the last");
+        assert!(
+            last >= synced.max(whole),
+            "round {round}: {synced} was synced, {last} is the last"
+        );
         assert!(last <= begun, "round {round}: {begun} was the last begun, {last} is there");
         holds_batches(&*kv, seed, last, 0);
         whole = last;

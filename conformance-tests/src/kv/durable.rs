@@ -26,8 +26,7 @@ pub(super) const CASES: &[Case<KvWorld>] = &[
     Case::new("kv.poison.after_synced_commit", &["kv.poison.writes"], poison_by_commit)
         .needs(FLUSH_FAULT),
     Case::new("kv.poison.after_flush", &["kv.poison.writes"], poison_by_flush).needs(FLUSH_FAULT),
-    Case::new("kv.poison.ends_with_reopen", &["kv.poison.writes"], poison_ends)
-        .needs(FLUSH_FAULT),
+    Case::new("kv.poison.ends_with_reopen", &["kv.poison.writes"], poison_ends).needs(FLUSH_FAULT),
     Case::new("kv.fault.write_changes_nothing", &["kv.commit.atomic"], write_fault)
         .needs(&[Need::WriteFault]),
 ];

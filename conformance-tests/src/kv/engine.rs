@@ -25,8 +25,7 @@ pub(super) const CASES: &[Case<KvWorld>] = &[
         .otherwise(reclaims_nothing),
     Case::new("kv.usage.live_bytes", &["kv.usage.plausible"], usage_live),
     Case::new("kv.usage.disk_bytes", &["kv.usage.plausible"], usage_disk).needs(&[Need::Disk]),
-    Case::new("kv.usage.no_disk", &["kv.usage.plausible"], usage_volatile)
-        .needs(&[Need::Volatile]),
+    Case::new("kv.usage.no_disk", &["kv.usage.plausible"], usage_volatile).needs(&[Need::Volatile]),
     Case::new("kv.open.locked", &["kv.open.exclusive"], open_locked),
 ];
 
@@ -37,7 +36,8 @@ fn profile_constant(world: &KvWorld) {
     let seq = put(&*kv, "k", "v");
     assert_eq!(*kv.profile(), before, "after a commit");
     kv.flush(seq).unwrap();
-    let wrong = kv.commit(&puts([(vec![0; before.limits.key_bytes_max + 1], "")]), Durability::Synced);
+    let wrong =
+        kv.commit(&puts([(vec![0; before.limits.key_bytes_max + 1], "")]), Durability::Synced);
     assert!(wrong.is_err());
     assert_eq!(*kv.profile(), before, "after an error");
     kv.maintain(MaintenanceBudget { time: Duration::from_millis(1) }).unwrap();

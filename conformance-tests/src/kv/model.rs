@@ -3,7 +3,9 @@
 //! The history depends on the seed alone, not on the engine: that each engine agrees with the map
 //! means that all agree with each other.
 
-use trellis_engine_traits::{ErrorKind, KeyRange, KvBackend, KvSnapshot, KvSnapshotExt, Scan, SpaceId};
+use trellis_engine_traits::{
+    ErrorKind, KeyRange, KvBackend, KvSnapshot, KvSnapshotExt, Scan, SpaceId,
+};
 
 use super::KvWorld;
 use super::reference::{Reference, Step, draw};
@@ -107,7 +109,10 @@ fn in_lockstep(world: &KvWorld, label: &str, steps: usize) {
     for number in 0..steps {
         let step = draw(&mut rng, map.held.len());
         let (expected, found) = (map.answer(&step), store.answer(&step));
-        assert!(found == expected, "step {number}, {step:?}:\nfound    {found}\nexpected {expected}");
+        assert!(
+            found == expected,
+            "step {number}, {step:?}:\nfound    {found}\nexpected {expected}"
+        );
     }
     compare_all(&map.now, &*world.engine());
 }

@@ -76,7 +76,8 @@ fn other_space(world: &KvWorld) {
 
 fn neighbours(world: &KvWorld) {
     let kv = world.engine();
-    for prefix in [&b"p"[..], b"p\xff", b"p\xff\xff", b"\xff", b"\xff\xff", b"p\x00", b"\x00", b"%"] {
+    for prefix in [&b"p"[..], b"p\xff", b"p\xff\xff", b"\xff", b"\xff\xff", b"p\x00", b"\x00", b"%"]
+    {
         let mut inside = vec![prefix.to_vec()];
         for tail in [&b"\0"[..], b"a", b"\xff", b"\xff\xff\xff"] {
             inside.push([prefix, tail].concat());
@@ -120,8 +121,27 @@ fn many(world: &KvWorld) {
 fn metacharacters(world: &KvWorld) {
     let kv = world.engine();
     let decoys: Vec<&[u8]> = vec![
-        b"a%b", b"a*b", b"a_b", b"axb", b"a.b", b"a?b", b"A_B", b"a[b]", b"a\\b", b"a'b", b"a\"b",
-        b"a;b", b"a\0b", b"a\nb", b"a/b", b"a\xffb", b"a\x80b", "a\u{e9}b".as_bytes(), b"%", b"_", b"*",
+        b"a%b",
+        b"a*b",
+        b"a_b",
+        b"axb",
+        b"a.b",
+        b"a?b",
+        b"A_B",
+        b"a[b]",
+        b"a\\b",
+        b"a'b",
+        b"a\"b",
+        b"a;b",
+        b"a\0b",
+        b"a\nb",
+        b"a/b",
+        b"a\xffb",
+        b"a\x80b",
+        "a\u{e9}b".as_bytes(),
+        b"%",
+        b"_",
+        b"*",
         b"' OR 1=1 --",
     ];
     let mut sorted = decoys.clone();

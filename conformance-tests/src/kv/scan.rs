@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use trellis_engine_traits::{Direction, KeyRange, KvBackend, KvSnapshotExt, Scan, ScanEnd, SpaceId};
+use trellis_engine_traits::{
+    Direction, KeyRange, KvBackend, KvSnapshotExt, Scan, ScanEnd, SpaceId,
+};
 
 use super::KvWorld;
 use super::tools::{OTHER, SPACE, batch, bytes, commit, dump, dump_of, get, keys, puts, range};

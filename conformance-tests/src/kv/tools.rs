@@ -28,7 +28,9 @@ pub(super) fn bytes(text: impl AsRef<[u8]>) -> Bytes {
 pub(super) fn puts<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     pairs: impl IntoIterator<Item = (K, V)>,
 ) -> WriteBatch {
-    pairs.into_iter().fold(batch(), |batch, (key, value)| batch.put(SPACE, bytes(key), bytes(value)))
+    pairs
+        .into_iter()
+        .fold(batch(), |batch, (key, value)| batch.put(SPACE, bytes(key), bytes(value)))
 }
 
 pub(super) fn commit(kv: &dyn KvBackend, batch: &WriteBatch) -> CommitSeq {

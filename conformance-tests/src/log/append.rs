@@ -99,7 +99,9 @@ fn visible(world: &LogWorld) {
 
 fn expect_next(world: &LogWorld) {
     let log = world.engine();
-    let add = |expected| log.append(&main(), &records(["r"]), Expect::Next(expected), Durability::Buffered);
+    let add = |expected| {
+        log.append(&main(), &records(["r"]), Expect::Next(expected), Durability::Buffered)
+    };
     for wrong in [0, 2, 100, u64::MAX] {
         refused(add(wrong), ErrorKind::Conflict, "another next offset");
     }
@@ -237,7 +239,10 @@ fn streams_apart(world: &LogWorld) {
     let log = world.engine();
     let (a, b) = (stream("a"), stream("ab"));
     for round in 0..10 {
-        assert_eq!(append_to(&*log, &a, [format!("a{round}")], Durability::Buffered).first, round + 1);
+        assert_eq!(
+            append_to(&*log, &a, [format!("a{round}")], Durability::Buffered).first,
+            round + 1
+        );
         let at = append_to(&*log, &b, [format!("b{round}"), "b".into()], Durability::Buffered);
         assert_eq!(at.first, round * 2 + 1);
     }

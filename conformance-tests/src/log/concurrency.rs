@@ -102,7 +102,12 @@ fn readers(world: &LogWorld) {
                 let durability =
                     if round % 30 == 0 { Durability::Synced } else { Durability::Buffered };
                 let first = round * 2 + 1;
-                let at = append_to(&*log, &main(), [first, first + 1].map(|n| n.to_string()), durability);
+                let at = append_to(
+                    &*log,
+                    &main(),
+                    [first, first + 1].map(|n| n.to_string()),
+                    durability,
+                );
                 assert_eq!(at.first, first);
             }
             done.store(true, Ordering::Release);

@@ -27,8 +27,7 @@ pub(super) const CASES: &[Case<LogWorld>] = &[
     Case::new("log.damage.is_corrupt", &["log.recover.damage"], damage).needs(&[Need::Damage]),
     Case::new("log.poison.after_synced_append", &["log.poison.writes"], poison_by_append)
         .needs(FLUSH_FAULT),
-    Case::new("log.poison.after_flush", &["log.poison.writes"], poison_by_flush)
-        .needs(FLUSH_FAULT),
+    Case::new("log.poison.after_flush", &["log.poison.writes"], poison_by_flush).needs(FLUSH_FAULT),
     Case::new("log.poison.ends_with_reopen", &["log.poison.writes"], poison_ends)
         .needs(FLUSH_FAULT),
     Case::new("log.fault.write_appends_nothing", &["log.append.clean_failure"], write_fault)

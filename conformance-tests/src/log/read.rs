@@ -61,7 +61,8 @@ fn from_any_offset(world: &LogWorld) {
     append(&*log, (1..=30).map(|number| format!("{number}")));
     for from in 1..=31 {
         let (seen, end) = read(&*log, &main(), from, ALL).unwrap();
-        let expected: Vec<_> = (from..=30).map(|offset| (offset, offset.to_string().into())).collect();
+        let expected: Vec<_> =
+            (from..=30).map(|offset| (offset, offset.to_string().into())).collect();
         assert_eq!(seen, expected);
         assert_eq!(end, ReadEnd { next: 31, stop: ReadStop::End });
     }
