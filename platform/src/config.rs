@@ -121,15 +121,16 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Bytes of one leaf. Default 10 MiB.
+    /// Bytes of one leaf. Default 10 MiB, at most 16 MiB.
     pub leaf_bytes_max: usize,
-    /// Bytes of one commit. Default 16 MiB.
+    /// Bytes of all keys and values of one commit. Default, and at most, 16 MiB.
     pub commit_bytes_max: usize,
-    /// Operations of one commit. Default 100,000.
+    /// Leaves, operations and conditions of one commit. Default 200,000.
     pub commit_operations_max: usize,
     /// Bytes of an idempotency key. Default 128.
     pub key_bytes_max: usize,
-    /// Bytes of commits that wait to be made durable; beyond it writers get `busy`.
+    /// Bytes of commits that wait to be made durable; beyond it writers get `busy`. Default
+    /// 64 MiB.
     pub queue_bytes_max: usize,
 }
 
@@ -162,6 +163,9 @@ pub struct TreeConfig {
     /// How long the journal is kept, once applied, for clients and followers that resume.
     #[serde(with = "crate::duration")]
     pub journal_retain_age: Duration,
+    /// How long idempotency keys are remembered. Default 24 h.
+    #[serde(with = "crate::duration")]
+    pub keys_retain_age: Duration,
 }
 
 impl Default for TreeConfig {
@@ -172,11 +176,12 @@ impl Default for TreeConfig {
             apply_after: options.apply_after,
             journal_retain_bytes: options.journal_retain_bytes,
             journal_retain_age: options.journal_retain_age,
+            keys_retain_age: options.keys_retain_age,
         }
     }
 }
 
-/// The server: where it listens and what it allows one client.
+/// The server: where it listens and what it allows its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
@@ -184,33 +189,38 @@ pub struct ServerConfig {
     pub host: String,
     /// The port; 0 lets the system choose. Default 4400.
     pub port: u16,
-    /// Whether it may listen beyond this machine although anybody may then read and write
-    /// everything. Default `false`.
-    pub allow_open_network: bool,
-    /// Connections at once. Default 10,000.
+    /// Whether others than this machine may be served although there are no rules, so that whoever
+    /// reaches the port reads and writes everything. Default `false`.
+    pub allow_unprotected_network: bool,
+    /// Web origins (`https://app.example`) that may use the server besides loopback ones and its
+    /// own. Default none.
+    pub origins: Vec<String>,
+    /// WebSocket connections at once. Default 10,000.
     pub connections_max: usize,
-    /// Bytes of a WebSocket frame, in and out. Default 1 MiB.
+    /// Bytes of a WebSocket frame, either way. Default 1 MiB.
     pub frame_bytes_max: usize,
-    /// Bytes of an HTTP request body. Default 16 MiB.
-    pub body_bytes_max: usize,
-    /// Subscriptions of one client. Default 500.
-    pub subscriptions_per_client_max: usize,
-    /// Requests of one connection that are being worked on. Default 1,024.
-    pub requests_per_connection_max: usize,
-    /// Bytes of answers and events that wait for one slow connection. Default 4 MiB.
-    pub send_queue_bytes_max: usize,
-    /// How long an HTTP request may take to arrive. Default 30 s.
-    #[serde(with = "crate::duration")]
-    pub request_timeout: Duration,
-    /// How often a quiet WebSocket is pinged. Default 20 s.
+    /// Requests of one connection that may be unanswered; beyond it the server reads no further.
+    /// Default 256.
+    pub in_flight_requests_max: usize,
+    /// Bytes of the unanswered requests of one connection. Default 4 MiB.
+    pub in_flight_bytes_max: usize,
+    /// Subtrees that may be streamed over HTTP at once. Default 32.
+    pub streams_max: usize,
+    /// How often a WebSocket is pinged. Default 20 s.
     #[serde(with = "crate::duration")]
     pub ping_interval: Duration,
-    /// After how much silence a peer is gone. Default 45 s.
+    /// After how much silence a WebSocket peer is dropped. Default 45 s.
     #[serde(with = "crate::duration")]
-    pub silence_timeout: Duration,
-    /// How long open requests may still take when the server stops. Default 10 s.
+    pub silence_max: Duration,
+    /// Time for the whole header of an HTTP request. Default 10 s.
     #[serde(with = "crate::duration")]
-    pub shutdown_timeout: Duration,
+    pub header_timeout: Duration,
+    /// The longest pause within an HTTP body, either way. Default 30 s.
+    #[serde(with = "crate::duration")]
+    pub body_idle_timeout: Duration,
+    /// How long a stop waits for requests under way. Default 10 s.
+    #[serde(with = "crate::duration")]
+    pub drain_timeout: Duration,
 }
 
 impl Default for ServerConfig {
@@ -218,17 +228,18 @@ impl Default for ServerConfig {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 4400,
-            allow_open_network: false,
+            allow_unprotected_network: false,
+            origins: Vec::new(),
             connections_max: 10_000,
             frame_bytes_max: 1 << 20,
-            body_bytes_max: 16 << 20,
-            subscriptions_per_client_max: 500,
-            requests_per_connection_max: 1024,
-            send_queue_bytes_max: 4 << 20,
-            request_timeout: Duration::from_secs(30),
+            in_flight_requests_max: 256,
+            in_flight_bytes_max: 4 << 20,
+            streams_max: 32,
             ping_interval: Duration::from_secs(20),
-            silence_timeout: Duration::from_secs(45),
-            shutdown_timeout: Duration::from_secs(10),
+            silence_max: Duration::from_secs(45),
+            header_timeout: Duration::from_secs(10),
+            body_idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
         }
     }
 }

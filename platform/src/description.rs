@@ -74,7 +74,7 @@ impl Description {
         }
         if !config.durability.is_always() {
             warnings.push(format!(
-                "durability is {}: a crash loses what was acknowledged within the interval",
+                "durability is {}: a crash may lose what was acknowledged within the interval",
                 config.durability
             ));
         }

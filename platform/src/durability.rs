@@ -14,8 +14,8 @@ pub enum Acknowledge {
     /// Once it would survive loss of power.
     #[default]
     Always,
-    /// Once it is ordered; it is made durable at the latest after this time, and what was
-    /// acknowledged in between is lost in a crash.
+    /// Once it can be read; it is made durable within this time, and a crash may lose what was
+    /// acknowledged in between.
     Interval(Duration),
 }
 
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Acknowledge {
 pub struct DurabilityConfig {
     /// Where no prefix says otherwise.
     pub default: Acknowledge,
-    /// By path; the longest path that holds all of a commit's paths decides.
+    /// By path: the longest prefix wins, and a commit is as durable as its strictest path wants.
     pub prefixes: BTreeMap<String, Acknowledge>,
 }
 

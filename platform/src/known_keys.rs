@@ -76,6 +76,11 @@ impl KnownKeys {
                     _ => value,
                 }
             }
+            // A list: items separated by commas.
+            Some(Value::Array(_)) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+            }
             _ => value,
         }
     }

@@ -1,7 +1,7 @@
 //! From the configuration to the options of the tree.
 
-use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_tree::{DurabilityPolicy, Limits, Path, TreeOptions};
+use trellis_engine_traits::Result;
+use trellis_tree::{DurabilityMode, DurabilityPolicy, Limits, Path, TreeOptions};
 
 use crate::config::Config;
 use crate::durability::Acknowledge;
@@ -11,7 +11,10 @@ use crate::durability::Acknowledge;
 /// # Errors
 /// `InvalidInput` for a prefix that is no path.
 pub(crate) fn tree_options(config: &Config) -> Result<TreeOptions> {
-    let defaults = TreeOptions::default();
+    let prefixes = config.durability.prefixes.iter();
+    let prefixes = prefixes
+        .map(|(prefix, acknowledge)| Ok((prefix_path(prefix)?, mode(*acknowledge))))
+        .collect::<Result<Vec<_>>>()?;
     Ok(TreeOptions {
         limits: Limits {
             leaf_bytes_max: config.limits.leaf_bytes_max,
@@ -19,12 +22,23 @@ pub(crate) fn tree_options(config: &Config) -> Result<TreeOptions> {
             commit_operations_max: config.limits.commit_operations_max,
             key_bytes_max: config.limits.key_bytes_max,
             queue_bytes_max: config.limits.queue_bytes_max,
-            ..defaults.limits
         },
+        durability: DurabilityPolicy { default: mode(config.durability.default), prefixes },
         overlay_bytes_max: config.tree.overlay_bytes_max,
         apply_after: config.tree.apply_after,
         journal_retain_bytes: config.tree.journal_retain_bytes,
         journal_retain_age: config.tree.journal_retain_age,
-        ..defaults
+        keys_retain_age: config.tree.keys_retain_age,
     })
+}
+
+fn prefix_path(prefix: &str) -> Result<Path> {
+    Path::parse(prefix).map_err(|error| error.context("key", "durability.prefixes"))
+}
+
+fn mode(acknowledge: Acknowledge) -> DurabilityMode {
+    match acknowledge {
+        Acknowledge::Always => DurabilityMode::Always,
+        Acknowledge::Interval(interval) => DurabilityMode::Interval(interval),
+    }
 }

@@ -1,0 +1,76 @@
+//! Load and verification for `examples/tour.sh`.
+//!
+//! ```text
+//! tour-load write URL SERVER-PID KILL-AFTER ACKNOWLEDGED-FILE
+//! tour-load verify EXPORT.ndjson ACKNOWLEDGED-FILE PATH=SOURCE.json...
+//! tour-load pointer SOURCE.json /JSON/POINTER
+//! ```
+//!
+//! `write` opens 64 connections, each writing numbered records one after the other, kills the
+//! server with SIGKILL once `KILL-AFTER` are acknowledged, and notes how many each connection saw
+//! acknowledged. `verify` compares an export with the imported files and those records. `pointer`
+//! prints a part of a source file as compact JSON.
+
+mod load;
+mod record;
+mod verify;
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::load::Load;
+use crate::record::Acknowledged;
+use crate::verify::Source;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const CONNECTIONS: usize = 64;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tour-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &[&str]) -> Result<(), Failure> {
+    match arguments {
+        ["write", url, pid, kill_after, file] => {
+            let acknowledged = load::run(Load {
+                url: (*url).to_owned(),
+                connections: CONNECTIONS,
+                server_pid: pid.parse()?,
+                kill_after: kill_after.parse()?,
+            })
+            .await?;
+            std::fs::write(file, serde_json::to_vec(&acknowledged)?)?;
+            println!("{}", acknowledged.connections.iter().sum::<u64>());
+        }
+        ["verify", export, file, sources @ ..] => {
+            let acknowledged: Acknowledged = serde_json::from_slice(&std::fs::read(file)?)?;
+            let sources = sources.iter().map(|source| {
+                let (path, file) = source.split_once('=').ok_or("write PATH=FILE")?;
+                Ok(Source { path: path.to_owned(), file: file.into() })
+            });
+            let sources = sources.collect::<Result<Vec<_>, Failure>>()?;
+            let verified = verify::verify(export.into(), &acknowledged, &sources)?;
+            println!(
+                "{} {} {}",
+                verified.imported_leaves, verified.acknowledged, verified.unacknowledged
+            );
+        }
+        ["pointer", file, pointer] => {
+            let value: Value = serde_json::from_slice(&std::fs::read(file)?)?;
+            println!("{}", value.pointer(pointer).ok_or("nothing is there")?);
+        }
+        _ => return Err("write ... | verify ... | pointer ...: see the source".into()),
+    }
+    Ok(())
+}
