@@ -3,7 +3,7 @@
 //!
 //! | variable | value | absent |
 //! |---|---|---|
-//! | `TRELLIS_MATRIX` | `kv=redb,sled;log=segment`, either part may be missing | all combinations |
+//! | `TRELLIS_MATRIX` | `kv=redb,sled log=segment`, either part may be missing | all combinations |
 //! | `TRELLIS_COST` | `quick` or `full` | the suite's default |
 //! | `TRELLIS_SEED` | a number | drawn, and printed with each failure |
 //! | `TRELLIS_CRASH_ROUNDS` | how often each crash case kills its child | the suite's default |
@@ -32,7 +32,7 @@ impl Engines {
         let chosen = axes.iter().filter(|(_, names)| !names.is_empty());
         let parts: Vec<_> =
             chosen.map(|(axis, names)| format!("{axis}={}", names.join(","))).collect();
-        (!parts.is_empty()).then(|| parts.join(";"))
+        (!parts.is_empty()).then(|| parts.join(" "))
     }
 
     fn set_on(&self, step: Step) -> Step {
@@ -152,7 +152,7 @@ mod tests {
     fn every_selection_reaches_the_matrix_binary() {
         assert_eq!(
             conform("--kv redb,sled --log segment --full --case kv.scan --seed 7"),
-            "TRELLIS_MATRIX='kv=redb,sled;log=segment' TRELLIS_COST=full TRELLIS_SEED=7 \
+            "TRELLIS_MATRIX='kv=redb,sled log=segment' TRELLIS_COST=full TRELLIS_SEED=7 \
              cargo test -p trellis-conformance --test matrix -- kv.scan"
         );
         assert!(
