@@ -1,1 +1,47 @@
-//! Async WebSocket client for Trellis.
+//! Async client for a Trellis server: one WebSocket, many requests at once, writes that are safe to
+//! retry.
+//!
+//! Purpose: what an application needs to use a server from another process, in the words of the
+//! protocol. Large subtrees go over HTTP, which streams ([`Client::export`]).
+//!
+//! Invariants:
+//! 1. Requests are written in the order of the calls; answers may come in any order.
+//! 2. A lost connection is made anew, and what was not answered is sent again. Every write carries
+//!    an idempotency key, so that a write which did arrive counts once.
+//! 3. Whatever waits is bounded: requests and bytes in flight by [`ClientOptions`], time by the
+//!    deadline of each request.
+//!
+//! Not here: TLS (put a proxy or a tunnel in front), subscriptions (not offered by the server yet).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), trellis_client::ClientError> {
+//! use trellis_client::{Client, ClientOptions};
+//!
+//! let client = Client::connect("ws://127.0.0.1:4400/db", ClientOptions::default()).await?;
+//! client.set("users/u1", &serde_json::json!({"name": "Alice"})).await?;
+//! assert_eq!(client.get("users/u1/name").await?, "Alice");
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod client;
+mod connection;
+mod error;
+mod http;
+mod operation;
+mod options;
+mod pending;
+mod target;
+
+pub use answer::{Child, Children, Hello, HelloLimits, Written};
+pub use client::Client;
+pub use error::{ClientError, ClientErrorKind, FailedCondition};
+pub use http::{Export, ExportFormat};
+pub use operation::{Check, Condition, Expiry, Operation, WriteOptions};
+pub use options::ClientOptions;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
