@@ -88,9 +88,12 @@ pub(crate) fn no_test_is_switched_off(files: &[SourceFile]) -> Vec<Finding> {
 }
 
 pub(crate) fn no_comparison_is_thrown_away(files: &[SourceFile]) -> Vec<Finding> {
+    // A statement begins after the end of another; `let x =` above makes it an expression.
+    let mut begins = true;
     each_line(files, |_, line| {
-        let line = line.trim();
-        let bare = line.starts_with("matches!(") && line.ends_with(");");
+        let line = code(line).trim();
+        let bare = begins && line.starts_with("matches!(") && line.ends_with(");");
+        begins = line.is_empty() && begins || line.ends_with([';', '{', '}']);
         bare.then(|| "a bare matches! checks nothing: write assert!(matches!(..))".to_owned())
     })
 }
@@ -242,10 +245,11 @@ mod tests {
 
     #[test]
     fn a_comparison_without_an_assertion_is_found() {
-        let text = "  matches!(a, B(_));\nassert!(matches!(a, B));\nlet x = matches!(a, B);\n";
+        let text = "  matches!(a, B(_));\nassert!(matches!(a, B));\nlet x = matches!(a, B);\n\
+                    let y =\n  matches!(a, B);\n";
         let findings = found(no_comparison_is_thrown_away, "a.rs", text);
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].1.contains("assert!(matches!(..))"));
+        assert!(findings[0].0 == 1 && findings[0].1.contains("assert!(matches!(..))"));
     }
 
     #[test]
