@@ -107,11 +107,20 @@ impl Trellis {
             directory.check(kv_url, log_url)?;
         }
         let engines = choice.open(&config.data, config.cache_bytes())?;
-        if let Some(directory) = &directory {
-            directory.mark(kv_url, log_url)?;
-        }
-        let (kv, log) = (Arc::clone(&engines.kv), Arc::clone(&engines.log));
-        let tree = Tree::open(kv, log, Arc::clone(&runtime), options)?;
+        let marked = directory.as_ref().map_or(Ok(()), |held| held.mark(kv_url, log_url));
+        let tree = marked.and_then(|()| {
+            let (kv, log) = (Arc::clone(&engines.kv), Arc::clone(&engines.log));
+            Tree::open(kv, log, Arc::clone(&runtime), options)
+        });
+        let tree = match tree {
+            Ok(tree) => tree,
+            Err(error) => {
+                if let Err(closing) = engines.close() {
+                    tracing::warn!(%closing, "closing the engines after a failed open");
+                }
+                return Err(error);
+            }
+        };
         let description = Description::new(&config, &choice, &engines);
         let directory = Mutex::new(directory);
         Ok(Self(Arc::new(Open { tree, runtime, engines, config, description, directory })))
@@ -311,9 +320,11 @@ impl Trellis {
         &self.0.description
     }
 
-    /// Counters and positions of the moment.
-    #[must_use]
-    pub fn stats(&self) -> TreeStats {
+    /// Counters and positions of the moment, for metrics and status pages.
+    ///
+    /// # Errors
+    /// `Closed`; `Unavailable` when the engines cannot say how much space they take.
+    pub fn stats(&self) -> Result<TreeStats> {
         self.0.tree.stats()
     }
 
@@ -336,11 +347,10 @@ impl Open {
     fn close(&self) -> Result<()> {
         let mut directory = self.directory.lock();
         let tree = self.tree.close();
-        let log = self.engines.log.close();
-        let kv = self.engines.kv.close();
+        let engines = self.engines.close();
         // Last, so that nobody opens the files before they are free.
         directory.take();
-        tree.and(log).and(kv)
+        tree.and(engines)
     }
 }
 

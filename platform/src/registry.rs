@@ -86,6 +86,15 @@ pub(crate) struct Engines {
     pub(crate) log: Arc<dyn StreamLog>,
 }
 
+impl Engines {
+    /// Closes the journal, then the store that may hold it; answers the first failure.
+    pub(crate) fn close(&self) -> Result<()> {
+        let log = self.log.close();
+        let kv = self.kv.close();
+        log.and(kv)
+    }
+}
+
 impl Choice {
     /// Checks the URLs of a configuration.
     ///
@@ -181,7 +190,7 @@ fn open_kv(url: &EngineUrl, data: &Path, cache_bytes: Option<usize>) -> Result<A
         #[cfg(feature = "kv-sled")]
         "sled" => {
             let mut options = trellis_kv_sled::SledOptions::default();
-            options.cache_bytes = cache_bytes.unwrap_or(options.cache_bytes);
+            options.cache_bytes = cache_bytes.map_or(options.cache_bytes, |bytes| bytes as u64);
             Ok(Arc::new(trellis_kv_sled::SledKv::open(&path, options)?))
         }
         _ => Err(unknown("kv", "store", &STORES, url)),
