@@ -179,3 +179,24 @@ fn an_engine_that_is_not_compiled_in_names_its_feature() {
         assert_refused(Trellis::open_config(config), ErrorKind::Unsupported, &[feature]);
     }
 }
+
+#[test]
+fn the_example_file_holds_every_key_with_its_default() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("trellis.example.toml");
+    let text = std::fs::read_to_string(&path).expect("the example");
+    assert_eq!(Config::builder().file(&path).load().expect("the example"), Config::default());
+    let defaults = serde_json::to_value(Config::default()).expect("it serialises");
+    let mut missing = Vec::new();
+    for (key, value) in defaults.as_object().expect("an object") {
+        let below = value.as_object().map(|table| table.keys().collect::<Vec<_>>());
+        for name in below.unwrap_or_else(|| vec![key]) {
+            let named = text.lines().any(|line| {
+                line.trim_start_matches("# ").split(" = ").next() == Some(name.as_str())
+            });
+            if !named {
+                missing.push(name);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in the example: {missing:?}");
+}

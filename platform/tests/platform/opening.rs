@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use trellis::{Config, ErrorKind, Profile, Trellis};
+use trellis::{Acknowledge, Config, ErrorKind, Profile, Trellis};
 
 use crate::assert_refused;
 
@@ -203,4 +203,35 @@ fn a_directory_that_cannot_be_written_is_refused_with_its_path() {
     let path = data.display().to_string();
     let outcome = Trellis::open_config(config(&data, "memory:", "segment:log"));
     assert_refused(outcome, ErrorKind::Denied, &[&path]);
+}
+
+#[test]
+fn settings_reach_the_tree_and_show_in_the_description() {
+    let settings = [
+        ("TRELLIS_PROFILE", "memory"),
+        ("TRELLIS_LIMITS__LEAF_BYTES_MAX", "100"),
+        ("TRELLIS_DURABILITY", "interval:50ms"),
+    ];
+    let config = Config::builder().variables(settings).load().expect("a configuration");
+    let db = Trellis::open_config(config).expect("a database");
+    db.set("a", "x".repeat(100)).expect("the limit itself fits");
+    let outcome = db.set("a", "x".repeat(101));
+    assert_refused(outcome, ErrorKind::TooLarge, &["leaf_bytes_max=100"]);
+    let text = db.describe().to_string();
+    assert!(text.contains("interval:50ms"), "{text}");
+
+    let mut config = Config::memory();
+    config.durability.prefixes.insert("a//b".to_owned(), Acknowledge::Always);
+    let outcome = Trellis::open_config(config);
+    assert_refused(outcome, ErrorKind::InvalidInput, &["durability.prefixes"]);
+}
+
+#[cfg(all(feature = "kv-sled", feature = "log-segment"))]
+#[test]
+fn an_experimental_store_says_so_and_names_what_its_adapter_emulates() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let db = Trellis::open_config(config(directory.path(), "sled:tree.sled", "segment:log"));
+    let text = db.expect("a database").describe().to_string();
+    assert!(text.contains("warning: sled") && text.contains("experimental"), "{text}");
+    assert!(text.contains("sled emulates: "), "{text}");
 }
