@@ -48,8 +48,7 @@ struct Writer {
     live_bytes: u64,
     unsynced: bool,
     poisoned: bool,
-    // Last, as fields are dropped in order: the lock goes when sled is gone.
-    _lock: File,
+    lock: File,
 }
 
 impl Writer {
@@ -98,15 +97,8 @@ impl SledKv {
         live_bytes: u64,
     ) -> Self {
         let versions = Versions::new(db.clone());
-        let writer = Writer {
-            db,
-            syncer,
-            seq: 0,
-            live_bytes,
-            unsynced: false,
-            poisoned: false,
-            _lock: lock,
-        };
+        let writer =
+            Writer { db, syncer, seq: 0, live_bytes, unsynced: false, poisoned: false, lock };
         Self {
             writer: Mutex::new(Some(writer)),
             versions: Arc::new(RwLock::new(versions)),
@@ -197,10 +189,13 @@ impl KvBackend for SledKv {
         let Some(mut writer) = slot.take() else { return Ok(()) };
         let synced = writer.check().map_err(error::outcome_unknown).and_then(|()| writer.sync());
         // sled writes once more as its last handle goes, and panics if it cannot.
+        let Writer { db: last, syncer, lock, .. } = writer;
         let gone = error::damage_caught(|| {
-            drop((db, writer));
+            drop((db, last));
             Ok(())
         });
+        syncer.wait_for_release();
+        drop((syncer, lock));
         let closed = synced.and_then(|()| gone.map_err(error::outcome_unknown));
         closed.map_err(|error| error.operation("close"))
     }

@@ -7,12 +7,17 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use trellis_engine_traits::Result;
 
 use crate::error;
 
 const LOCK_NAME: &str = "trellis.lock";
+
+const RELEASE_POLL: Duration = Duration::from_millis(2);
+const RELEASE_POLLS_MAX: u32 = 2500;
 
 /// Creates the directory and those above it, and answers those that got a new entry.
 pub(crate) fn create(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -115,5 +120,17 @@ impl Syncer {
             self.synced_blob_max = newest;
         }
         self.log.sync_data()
+    }
+
+    /// Waits until sled has let go of its file, at most about five seconds: its threads hold it for
+    /// a moment after the last handle is gone, and a reopen would meet sled's own lock.
+    pub(crate) fn wait_for_release(&self) {
+        for _ in 0..RELEASE_POLLS_MAX {
+            match self.log.try_lock() {
+                Err(TryLockError::WouldBlock) => thread::sleep(RELEASE_POLL),
+                // Our lock on it goes with our handle. Where nothing can be locked, nothing waits.
+                Ok(()) | Err(TryLockError::Error(_)) => return,
+            }
+        }
     }
 }

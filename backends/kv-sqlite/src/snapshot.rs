@@ -22,6 +22,13 @@ use crate::{error, read};
 /// Idle connections that are kept; more are closed when their view ends.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Counts the threads that read, so that they spread over the connections.
+    static THREAD_NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Connections without a transaction, shared by the backend and its views.
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -64,7 +71,6 @@ type Reader = Mutex<Option<Connection>>;
 pub(crate) struct Pinned {
     pub(crate) seq: CommitSeq,
     readers: Vec<Reader>,
-    next: AtomicUsize,
     pool: Arc<Pool>,
     closed: Arc<AtomicBool>,
 }
@@ -80,7 +86,6 @@ impl Pinned {
         Self {
             seq,
             readers: connections.into_iter().map(|it| Mutex::new(Some(it))).collect(),
-            next: AtomicUsize::new(0),
             pool: Arc::clone(pool),
             closed: Arc::clone(closed),
         }
@@ -110,9 +115,10 @@ impl Pinned {
         }
     }
 
-    /// A connection that is free, or the one whose turn it is.
+    /// A connection that is free, or that of this thread. A thread keeps to its own if it can: the
+    /// pages that it reads again are in the cache of that one.
     fn reader(&self) -> Result<MutexGuard<'_, Option<Connection>>> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.readers.len().max(1);
+        let turn = THREAD_NUMBER.with(|number| *number) % self.readers.len().max(1);
         let (behind, ahead) = self.readers.split_at(turn);
         let free = ahead.iter().chain(behind).find_map(Mutex::try_lock);
         free.or_else(|| ahead.first().map(Mutex::lock)).ok_or_else(error::view_lost)
