@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use crate::{Case, Cost, Engine, Factory, Outcome, Seed, World, plan};
 
@@ -68,6 +68,10 @@ thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// The first panic of any thread since a case began: the cause, when another thread only tells of
+/// it.
+static FIRST_PANIC: Mutex<String> = Mutex::new(String::new());
+
 static QUIET: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs one case on one engine, as planned; panics when a promise is broken.
@@ -94,15 +98,25 @@ pub(crate) fn caught(quiet: bool, action: impl FnOnce()) -> Result<(), String> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             LAST_PANIC.with_borrow_mut(|last| *last = info.to_string());
+            let mut first = FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_empty() {
+                *first = info.to_string();
+            }
+            drop(first);
             if QUIET.load(Ordering::Relaxed) == 0 {
                 before(info);
             }
         }));
     });
+    FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clear();
     QUIET.fetch_add(usize::from(quiet), Ordering::Relaxed);
     let result = catch_unwind(AssertUnwindSafe(action));
     QUIET.fetch_sub(usize::from(quiet), Ordering::Relaxed);
-    result.map_err(|_| LAST_PANIC.with_borrow(String::clone))
+    result.map_err(|_| {
+        let first = FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = LAST_PANIC.with_borrow(String::clone);
+        if first == last { last } else { format!("{last}\nbecause {first}") }
+    })
 }
 
 /// Puts one engine through all of `cases` that `cost` allows and `select` wants.

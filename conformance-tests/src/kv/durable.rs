@@ -180,6 +180,8 @@ fn poison_by_commit(world: &KvWorld) {
     is_poisoned(&*kv);
     is_poisoned(&*kv);
     assert_eq!(super::tools::get_of(&*view, "a").unwrap(), "1", "an open view stays readable");
+    drop((view, kv));
+    assert_eq!(get(&*world.kill_and_reopen(), "a").unwrap(), "1");
 }
 
 fn poison_by_flush(world: &KvWorld) {
@@ -189,6 +191,8 @@ fn poison_by_flush(world: &KvWorld) {
     world.throw(Flag::FailFlush);
     refused(kv.flush(seq), ErrorKind::OutcomeUnknown, "a flush that failed");
     is_poisoned(&*kv);
+    drop(kv);
+    assert_eq!(get(&*world.kill_and_reopen(), "a").unwrap(), "1");
 }
 
 fn poison_ends(world: &KvWorld) {

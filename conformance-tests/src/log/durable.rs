@@ -15,6 +15,11 @@ pub(super) const CASES: &[Case<LogWorld>] = &[
     Case::new("log.close.keeps_buffered", &["log.close.durable"], close_keeps_buffered),
     Case::new("log.kill.keeps_synced", &["log.append.synced", "log.recover.prefix"], kill_synced),
     Case::new("log.kill.keeps_flushed", &["log.flush.durable"], kill_flushed),
+    Case::new(
+        "log.kill.leaves_whole_appends",
+        &["log.append.atomic", "log.recover.prefix"],
+        kill_whole,
+    ),
     Case::new("log.power.keeps_synced", &["log.append.synced"], power_synced).needs(POWER),
     Case::new("log.power.keeps_flushed", &["log.flush.durable"], power_flushed).needs(POWER),
     Case::new("log.power.keeps_closed", &["log.close.durable"], power_closed).needs(POWER),
@@ -77,6 +82,29 @@ fn kill_flushed(world: &LogWorld) {
         drop(log);
         let found = dump(&*world.kill_and_reopen(), &main());
         assert_eq!(found.len() as u64, durable, "a flushed record is gone");
+    }
+}
+
+fn kill_whole(world: &LogWorld) {
+    let mut next = 1u64;
+    for round in 0..12 {
+        let log = world.engine();
+        for appended in 0..4 {
+            let parts = (next..next + 3).map(|offset| offset.to_string());
+            let synced = (round + appended) % 5 == 0;
+            if synced {
+                append_synced(&*log, parts)
+            } else {
+                append(&*log, parts)
+            };
+            next += 3;
+        }
+        drop(log);
+        let found = texts(&*world.kill_and_reopen());
+        assert_eq!(found.len() % 3, 0, "half an append: {found:?}");
+        next = found.len() as u64 + 1;
+        let expected: Vec<_> = (1..next).map(|offset| offset.to_string()).collect();
+        assert_eq!(found, expected, "not a prefix of what was appended");
     }
 }
 
@@ -224,6 +252,8 @@ fn poison_by_append(world: &LogWorld) {
     refused(result, ErrorKind::OutcomeUnknown, "a synced append whose flush failed");
     is_poisoned(&*log);
     is_poisoned(&*log);
+    drop(log);
+    assert_eq!(texts(&*world.kill_and_reopen())[0], "a");
 }
 
 fn poison_by_flush(world: &LogWorld) {
@@ -234,6 +264,8 @@ fn poison_by_flush(world: &LogWorld) {
     refused(log.flush(&main(), next), ErrorKind::OutcomeUnknown, "a flush that failed");
     is_poisoned(&*log);
     refused(log.flush(&main(), next), ErrorKind::Poisoned, "a flush after a failed flush");
+    drop(log);
+    assert_eq!(texts(&*world.kill_and_reopen())[0], "a");
 }
 
 fn poison_ends(world: &LogWorld) {
