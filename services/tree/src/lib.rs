@@ -1,1 +1,71 @@
 //! The JSON path tree and its commit pipeline.
+//!
+//! Every write becomes one commit: *resolved* against the current state into plain puts and
+//! deletes, *appended* to the journal together with whatever else waits and made durable by one
+//! flush, made *visible* in the overlay and acknowledged, and *applied* to the store in large
+//! sorted batches in the background. Nothing can be read or acknowledged before it is durable.
+//!
+//! Invariants:
+//! 1. The journal is the truth: the state is the store at its `applied_rev` plus the records after.
+//! 2. A leaf has nothing below it; an object exists while something is below it or it is `{}`.
+//! 3. Memory is bounded: the overlay by [`TreeOptions::overlay_bytes_max`], the queue by
+//!    [`Limits::queue_bytes_max`]; writers wait or are refused, and reads stream.
+//!
+//! Deliberately absent: subscriptions, queries and rules. They follow the journal or decide inside
+//! *resolve*, in crates of their own.
+//!
+//! # Contract
+//! - `tree.commit.durable`: an acknowledged commit survives a crash, whole.
+//! - `tree.commit.atomic`: a commit is seen whole or not at all, by every reader, at every time.
+//! - `tree.commit.order`: revs are dense; submissions of one caller are committed in their order.
+//! - `tree.commit.conditions`: conditions are tested against exactly the state that the commit
+//!   changes; if one fails, nothing changes and each failed one is answered with what is there.
+//! - `tree.commit.key`: a commit repeated with its idempotency key within 24 h has no second effect
+//!   and gets the first answer; the same key with another request is refused.
+//! - `tree.read.snapshot`: a view shows one rev, however long it is read.
+//! - `tree.read.own_writes`: a view opened after an acknowledgement holds that commit.
+//! - `tree.value.exact`: what was written reads back: `{}`, `[]`, numbers, bytes, any key.
+//! - `tree.value.null`: null means absent at every depth; the last child gone, the object is gone.
+//! - `tree.value.order`: children are listed by the bytes of their keys; siblings never interleave.
+//! - `tree.update.whole`: an update of many paths is one commit; overlapping paths are refused.
+//! - `tree.push.increasing`: push ids strictly increase within a process.
+//! - `tree.transform.resolved`: a transform is resolved once, inside the commit.
+//! - `tree.ttl.hidden`: what is due is invisible at once, and removed by a commit at most 1 s later.
+//! - `tree.ttl.restart`: an expiry survives a restart.
+//! - `tree.limits.exact`: each limit accepts its own value and refuses one more with `too_large`.
+//! - `tree.open.exclusive`: the data of a tree cannot be opened twice.
+//! - `tree.poison.reads`: after a failed flush writes are refused, and reads go on.
+
+mod answer;
+mod apply;
+mod commit;
+mod core;
+mod draft;
+mod expiry;
+mod fingerprint;
+mod input;
+mod json;
+mod leaf;
+mod memtable;
+mod options;
+mod path;
+mod pipeline;
+mod pushid;
+mod record;
+mod recover;
+mod resolve;
+mod state;
+mod stats;
+mod transform;
+mod tree;
+mod view;
+
+pub use answer::{CommitError, Committed, FailedCondition, OperationResult};
+pub use commit::{Check, Commit, Condition, Expiry, Operation};
+pub use input::Input;
+pub use leaf::Leaf;
+pub use options::{DurabilityMode, DurabilityPolicy, Limits, TreeOptions};
+pub use path::{DEPTH_MAX, PATH_BYTES_MAX, Path, SEGMENT_BYTES_MAX};
+pub use stats::TreeStats;
+pub use tree::{Identity, PendingCommit, Tree};
+pub use view::{Child, Children, View};

@@ -1,0 +1,181 @@
+//! *Apply*: the overlay goes into the store in large sorted batches, and the journal is trimmed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use trellis_engine_traits::{
+    Durability, ErrorKind, MaintenanceBudget, Persistence, Result, WriteBatch,
+};
+
+use crate::core::Core;
+use crate::record::{self, Applied, Chain, META};
+use crate::state::Layers;
+
+/// The key of [`Applied`] in the store's notes.
+pub(crate) const APPLIED_KEY: &[u8] = b"applied";
+/// How long to wait before a refused batch is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Time for one slice of the store's own upkeep after a batch.
+const MAINTENANCE: Duration = Duration::from_millis(20);
+
+/// Where the journal stood after a batch: rev, its bytes since open, time.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    rev: u64,
+    bytes: u64,
+    at: Duration,
+}
+
+impl Core {
+    /// The apply thread.
+    pub(crate) fn run_apply(self: &Arc<Self>) {
+        let clock = Arc::clone(self.runtime.clock());
+        let mut marks = VecDeque::new();
+        loop {
+            let deadline = clock.monotonic() + self.options.apply_after;
+            let full = self.active_bytes() >= self.options.overlay_bytes_max / 2;
+            if !full && !self.apply_now.load(Ordering::Acquire) {
+                self.apply_alarm.wait(clock.as_ref(), Some(deadline));
+            }
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            let asked = self.apply_now.load(Ordering::Acquire);
+            let full = self.active_bytes() >= self.options.overlay_bytes_max / 2;
+            if !full && !asked && clock.monotonic() < deadline {
+                continue;
+            }
+            while !self.apply_once(&mut marks) {
+                if self.closed.load(Ordering::Acquire) || self.poison.lock().is_some() {
+                    break;
+                }
+                self.apply_alarm.wait(clock.as_ref(), Some(clock.monotonic() + RETRY));
+            }
+            if asked {
+                self.apply_now.store(false, Ordering::Release);
+            }
+            let _stages = self.stages.lock();
+            self.progress.notify_all();
+            self.requests.notify_all();
+        }
+    }
+
+    /// Applies what the overlay holds; `false` when the store refused and it has to be tried again.
+    fn apply_once(&self, marks: &mut VecDeque<Mark>) -> bool {
+        let waiting = self.layers.read().frozen.is_some();
+        if !waiting && !self.freeze() {
+            return true;
+        }
+        if !self.wait_visible() {
+            return true;
+        }
+        match self.apply_frozen() {
+            Ok(rev) => {
+                *self.apply_failure.lock() = None;
+                self.trim(marks, rev);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store did not take a batch; trying again");
+                if matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Poisoned) {
+                    self.poison.lock().get_or_insert(error);
+                } else {
+                    *self.apply_failure.lock() = Some(error);
+                }
+                self.requests.notify_all();
+                false
+            }
+        }
+    }
+
+    /// Waits until the whole frozen table is visible; `false` when it never will be.
+    fn wait_visible(&self) -> bool {
+        let mut stages = self.stages.lock();
+        loop {
+            if self.poison.lock().is_some() || self.closed.load(Ordering::Acquire) {
+                return false;
+            }
+            // What is rolled back lowers `frozen_rev`, so the table never has to wait for it.
+            if self.visible.load(Ordering::Acquire) >= self.frozen_rev.load(Ordering::Acquire) {
+                return true;
+            }
+            self.progress.wait_for(&mut stages, Duration::from_millis(100));
+        }
+    }
+
+    /// One batch: the frozen table, and how far the store has come with it.
+    fn apply_frozen(&self) -> Result<u64> {
+        let layers = Arc::clone(&self.layers.read());
+        let Some(frozen) = &layers.frozen else { return Ok(layers.applied_rev) };
+        let rev = self.frozen_rev.load(Ordering::Acquire);
+        self.flush_visible();
+        let chain = self.chain_at(rev);
+        let batch = frozen.read().batch();
+        apply_batch(self.kv.as_ref(), batch, &Applied { log_id: self.log_id, rev, chain })?;
+        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        let store: Arc<dyn trellis_engine_traits::KvSnapshot> = Arc::from(self.kv.snapshot()?);
+        let mut current = self.layers.write();
+        *current = Arc::new(Layers {
+            active: Arc::clone(&current.active),
+            frozen: None,
+            store,
+            applied_rev: rev,
+        });
+        Ok(rev)
+    }
+
+    /// The hash of the record at `rev`; read back from the journal unless it is the newest.
+    fn chain_at(&self, rev: u64) -> Chain {
+        let mut chain = Chain::default();
+        let budget = trellis_engine_traits::ReadBudget { records_max: 1, bytes_max: usize::MAX };
+        let read =
+            self.log.read(&self.journal, rev.saturating_sub(self.base), budget, &mut |_, bytes| {
+                chain = record::chain(bytes);
+                std::ops::ControlFlow::Break(())
+            });
+        if let Err(error) = read {
+            tracing::warn!(%error, "a record just written could not be read back");
+        }
+        chain
+    }
+
+    /// Gives journal free that is applied, and that nobody was promised.
+    fn trim(&self, marks: &mut VecDeque<Mark>, rev: u64) {
+        if self.kv.profile().persistence == Persistence::Volatile {
+            return;
+        }
+        let now = self.runtime.clock().monotonic();
+        let bytes = self.counters.journal_bytes.load(Ordering::Relaxed);
+        marks.push_back(Mark { rev, bytes, at: now });
+        let mut before = None;
+        while let Some(oldest) = marks.front() {
+            let old = now.saturating_sub(oldest.at) > self.options.journal_retain_age;
+            let far = bytes.saturating_sub(oldest.bytes) > self.options.journal_retain_bytes;
+            if !old && !far {
+                break;
+            }
+            before = Some(oldest.rev);
+            marks.pop_front();
+        }
+        if let Some(before) = before
+            && let Err(error) = self.log.trim(&self.journal, before + 1 - self.base)
+        {
+            tracing::warn!(%error, "the journal could not be trimmed; trying again later");
+        }
+        if let Err(error) = self.kv.maintain(MaintenanceBudget { time: MAINTENANCE }) {
+            tracing::warn!(%error, "the store's upkeep failed; trying again later");
+        }
+    }
+}
+
+/// Commits a batch together with how far the store has come.
+pub(crate) fn apply_batch(
+    kv: &dyn trellis_engine_traits::KvBackend,
+    batch: WriteBatch,
+    applied: &Applied,
+) -> Result<()> {
+    let batch = batch.put(META, APPLIED_KEY, record::encode(applied)?);
+    kv.commit(&batch, Durability::Synced).map(|_| ())
+}

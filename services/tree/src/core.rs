@@ -1,0 +1,285 @@
+//! What the stages of the pipeline share.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use trellis_engine_traits::{
+    Durability, Error, ErrorKind, Expect, KvBackend, ReadBudget, Result, StreamId, StreamLog,
+};
+use trellis_runtime::{Alarm, Runtime};
+
+use crate::memtable::MemTable;
+use crate::path;
+use crate::pipeline::Stages;
+use crate::record::{Chain, Effect, Record};
+use crate::resolve::Resolver;
+use crate::state::{Layers, State};
+use crate::view::Reader;
+use crate::{Path, TreeOptions, expiry};
+
+/// A `rev` condition looks at no more journal records than this.
+const REV_CHECK_RECORDS_MAX: usize = 100_000;
+
+pub(crate) struct Core {
+    pub(crate) kv: Arc<dyn KvBackend>,
+    pub(crate) log: Arc<dyn StreamLog>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) options: TreeOptions,
+    pub(crate) journal: StreamId,
+    pub(crate) log_id: u128,
+    pub(crate) epoch: u64,
+    /// The rev before the journal's first record: offset = rev - base.
+    pub(crate) base: u64,
+
+    pub(crate) layers: RwLock<Arc<Layers>>,
+    /// Readers see commits up to here.
+    pub(crate) visible: AtomicU64,
+    /// Commits up to here survive loss of power.
+    pub(crate) durable: AtomicU64,
+    /// The hash of the newest visible record.
+    pub(crate) visible_chain: Mutex<Chain>,
+    /// The last rev of the frozen table, or of the last one that was.
+    pub(crate) frozen_rev: AtomicU64,
+    /// Revs of open views, counted.
+    pub(crate) views: Mutex<BTreeMap<u64, usize>>,
+
+    pub(crate) resolver: Mutex<Resolver>,
+    pub(crate) stages: Mutex<Stages>,
+    /// Requests wait, or a reason not to resolve them went away.
+    pub(crate) requests: Condvar,
+    /// Groups wait for their flush.
+    pub(crate) groups: Condvar,
+    /// Answers wait to be given.
+    pub(crate) answers: Condvar,
+    /// Something became visible, failed, or was answered.
+    pub(crate) progress: Condvar,
+
+    /// Why writes are refused until a reopen.
+    pub(crate) poison: Mutex<Option<Error>>,
+    /// Why the store does not take the overlay at the moment.
+    pub(crate) apply_failure: Mutex<Option<Error>>,
+    pub(crate) apply_alarm: Arc<Alarm>,
+    pub(crate) apply_now: AtomicBool,
+    pub(crate) upkeep_alarm: Arc<Alarm>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) closed: AtomicBool,
+    /// Nothing is due before this time.
+    pub(crate) next_due_ms: AtomicU64,
+    pub(crate) any_expiry: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) journal_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("kv", &self.kv).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the tree was closed")
+}
+
+impl Core {
+    /// The newest state, resolved commits included that are not yet visible.
+    pub(crate) fn newest(&self) -> State {
+        State { layers: Arc::clone(&self.layers.read()), at: u64::MAX }
+    }
+
+    /// What readers may see now.
+    pub(crate) fn reader(&self) -> Result<Reader> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let state = {
+            // While the layers are held, no table is exchanged: everything up to `visible` is in
+            // them. The rev is registered before anybody can drop a version that it needs.
+            let layers = self.layers.read();
+            let mut views = self.views.lock();
+            let at = self.visible.load(Ordering::Acquire);
+            *views.entry(at).or_default() += 1;
+            State { layers: Arc::clone(&layers), at }
+        };
+        let now_ms = self.runtime.clock().now_ms();
+        match expiry::due(self, &state, now_ms) {
+            Ok(hidden) => Ok(Reader { state, hidden }),
+            Err(error) => {
+                self.close_view(state.at);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn close_view(&self, at: u64) {
+        let mut views = self.views.lock();
+        if let Some(count) = views.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                views.remove(&at);
+            }
+        }
+    }
+
+    /// Versions that nobody at or after this rev can ask for may go.
+    fn needed_from(&self) -> u64 {
+        let views = self.views.lock();
+        let oldest = views.first_key_value().map(|(rev, _)| *rev);
+        oldest.unwrap_or_else(|| self.visible.load(Ordering::Acquire))
+    }
+
+    /// Enters a resolved record into the overlay, invisible as yet. The resolver is held.
+    pub(crate) fn enter(&self, record: &Record) {
+        for effect in &record.effects {
+            if let Effect::Expire(_, at) = effect {
+                self.any_expiry.store(true, Ordering::Release);
+                if self.next_due_ms.fetch_min(*at, Ordering::AcqRel) > *at {
+                    self.upkeep_alarm.ring();
+                }
+            }
+        }
+        let needed_from = self.needed_from();
+        let layers = Arc::clone(&self.layers.read());
+        let mut table = layers.active.write();
+        let key = record.key.as_ref();
+        table.enter(record.rev, record.at_ms, &record.effects, key, needed_from);
+    }
+
+    pub(crate) fn any_expiry(&self) -> bool {
+        self.any_expiry.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn overlay_bytes(&self) -> usize {
+        self.layers.read().tables().map(|table| table.read().bytes()).sum()
+    }
+
+    /// Bytes of the table that takes new commits.
+    pub(crate) fn active_bytes(&self) -> usize {
+        self.layers.read().active.read().bytes()
+    }
+
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.poison.lock().as_ref().map(|cause| {
+            Error::new(
+                ErrorKind::Poisoned,
+                "a flush failed earlier: writes are refused until the database is opened anew",
+            )
+            .source(cause.to_string())
+        })
+    }
+
+    /// Appends the records of a group and makes them visible.
+    ///
+    /// # Errors
+    /// Those of the log; nothing became visible.
+    pub(crate) fn flush_group(
+        &self,
+        records: &[bytes::Bytes],
+        last_rev: u64,
+        chain: Chain,
+        sync: bool,
+    ) -> Result<()> {
+        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let first = last_rev + 1 - count - self.base;
+        let durability = if sync { Durability::Synced } else { Durability::Buffered };
+        self.log.append(&self.journal, records, Expect::Next(first), durability)?;
+        *self.visible_chain.lock() = chain;
+        self.visible.store(last_rev, Ordering::Release);
+        if sync {
+            self.durable.store(last_rev, Ordering::Release);
+        }
+        let bytes: usize = records.iter().map(bytes::Bytes::len).sum();
+        let add = |counter: &AtomicU64, by: usize| {
+            counter.fetch_add(u64::try_from(by).unwrap_or(0), Ordering::Relaxed);
+        };
+        add(&self.counters.commits, records.len());
+        add(&self.counters.groups, 1);
+        add(&self.counters.journal_bytes, bytes);
+        Ok(())
+    }
+
+    /// Takes back what was resolved and never became durable. The resolver is held.
+    pub(crate) fn roll_back(&self, resolver: &mut Resolver) {
+        let visible = self.visible.load(Ordering::Acquire);
+        for table in self.layers.read().tables() {
+            table.write().roll_back(visible);
+        }
+        // New commits take the numbers over, and they go into the other table.
+        self.frozen_rev.fetch_min(visible, Ordering::AcqRel);
+        resolver.rev = visible;
+        resolver.chain = *self.visible_chain.lock();
+    }
+
+    /// Whether anything at or below a path changed after `rev`; `true` when the journal no longer
+    /// tells.
+    pub(crate) fn changed_after(&self, state: &State, rev: u64, path: &Path) -> Result<bool> {
+        let key = path.key();
+        let visible = self.visible.load(Ordering::Acquire);
+        // Every table of the overlay holds whole commits only, and all after `applied_rev`.
+        if state.layers.tables().any(|table| table.read().changed_after(rev, key)) {
+            return Ok(true);
+        }
+        if rev >= state.layers.applied_rev {
+            return Ok(false);
+        }
+        let bounds = self.log.bounds(&self.journal)?;
+        let from = (rev + 1).saturating_sub(self.base);
+        if from < bounds.first || rev < self.base {
+            return Ok(true);
+        }
+        let mut changed = Ok(false);
+        let mut last = rev;
+        let budget = ReadBudget { records_max: REV_CHECK_RECORDS_MAX, bytes_max: usize::MAX };
+        self.log.read(&self.journal, from, budget, &mut |_, bytes| {
+            changed = Record::decode(bytes).map(|record| {
+                last = record.rev;
+                record.effects.iter().any(|effect| touches(effect, key))
+            });
+            match changed {
+                Ok(false) if last < visible => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        })?;
+        changed.map(|changed| changed || last < state.layers.applied_rev)
+    }
+}
+
+fn touches(effect: &Effect, path: &[u8]) -> bool {
+    match effect {
+        Effect::Clear(key) => path::covers(key, path) || path::covers(path, key),
+        Effect::Put(key, _)
+        | Effect::Delete(key)
+        | Effect::Expire(key, _)
+        | Effect::Unexpire(key) => path::covers(path, key),
+        Effect::Unindex(..) | Effect::Forget(..) => false,
+    }
+}
+
+impl Core {
+    /// Freezes the table that takes commits and puts a new one in its place; `false` when there is
+    /// nothing to freeze.
+    pub(crate) fn freeze(&self) -> bool {
+        let resolver = self.resolver.lock();
+        let mut layers = self.layers.write();
+        if layers.frozen.is_some() || layers.active.read().is_empty() {
+            return false;
+        }
+        *layers = Arc::new(Layers {
+            active: Arc::new(RwLock::new(MemTable::default())),
+            frozen: Some(Arc::clone(&layers.active)),
+            store: Arc::clone(&layers.store),
+            applied_rev: layers.applied_rev,
+        });
+        self.frozen_rev.store(resolver.rev, Ordering::Release);
+        true
+    }
+}

@@ -1,0 +1,187 @@
+//! A commit while it is being resolved: its own effects over the newest state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use trellis_engine_traits::{Error, ErrorKind, Result};
+
+use crate::leaf::Leaf;
+use crate::path;
+use crate::record::{DATA, EXPIRY, Effect};
+use crate::state::State;
+
+/// The effects so far, in a form in which a later one replaces an earlier one.
+pub(crate) struct Draft<'a> {
+    state: &'a State,
+    /// Subtrees that are empty before the puts.
+    cleared: BTreeSet<Bytes>,
+    puts: BTreeMap<Bytes, Option<Bytes>>,
+    expiries: BTreeMap<Bytes, Option<u64>>,
+    /// Whether any path of the tree may have an expiry: spares a read for each write.
+    any_expiry: bool,
+    bytes: usize,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(state: &'a State, any_expiry: bool) -> Self {
+        Self {
+            state,
+            cleared: BTreeSet::new(),
+            puts: BTreeMap::new(),
+            expiries: BTreeMap::new(),
+            any_expiry,
+            bytes: 0,
+        }
+    }
+
+    /// Bytes of keys and values written so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Effects so far.
+    pub(crate) fn len(&self) -> usize {
+        self.puts.len() + self.cleared.len() + self.expiries.len()
+    }
+
+    fn is_cleared(&self, key: &[u8]) -> bool {
+        !self.cleared.is_empty()
+            && std::iter::once(key).chain(path::ancestors(key)).any(|at| self.cleared.contains(at))
+    }
+
+    /// The leaf at a key.
+    pub(crate) fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.puts.get(key) {
+            Some(own) => Ok(own.clone()),
+            None if self.is_cleared(key) => Ok(None),
+            None => self.state.get(DATA, key),
+        }
+    }
+
+    fn has_below(&self, key: &[u8]) -> Result<bool> {
+        let range = path::below(key);
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut own = self.puts.range::<Bytes, _>((Bound::Included(&range.start), end));
+        if own.any(|(_, value)| value.is_some()) {
+            return Ok(true);
+        }
+        if self.is_cleared(key) {
+            return Ok(false);
+        }
+        let untouched = |key: &[u8]| !self.puts.contains_key(key) && !self.is_cleared(key);
+        self.state.any(DATA, &range, &untouched)
+    }
+
+    /// The expiry stored at exactly this key.
+    pub(crate) fn expiry(&self, key: &[u8]) -> Result<Option<u64>> {
+        if let Some(own) = self.expiries.get(key) {
+            return Ok(*own);
+        }
+        if !self.any_expiry || self.is_cleared(key) {
+            return Ok(None);
+        }
+        let stored = self.state.get(EXPIRY, key)?;
+        Ok(stored.and_then(|at| Some(u64::from_be_bytes(at.as_ref().try_into().ok()?))))
+    }
+
+    pub(crate) fn expire(&mut self, key: &Bytes, at_ms: Option<u64>) {
+        self.expiries.insert(key.clone(), at_ms);
+    }
+
+    /// Empties a subtree; returns whether anything was there.
+    pub(crate) fn remove(&mut self, key: &Bytes) -> Result<bool> {
+        let leaf = self.leaf(key)?.is_some();
+        if !leaf && !self.has_below(key)? {
+            return Ok(false);
+        }
+        if leaf {
+            if self.expiry(key)?.is_some() {
+                self.expire(key, None);
+            }
+            self.bytes += key.len();
+            self.puts.insert(key.clone(), None);
+        } else {
+            self.clear(key);
+        }
+        Ok(true)
+    }
+
+    fn clear(&mut self, key: &Bytes) {
+        self.bytes += key.len();
+        let range = path::subtree(key);
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds = (Bound::Included(&range.start), end);
+        let puts: Vec<Bytes> =
+            self.puts.range::<Bytes, _>(bounds).map(|(own, _)| own.clone()).collect();
+        let expiries = self.expiries.range::<Bytes, _>(bounds);
+        let expiries: Vec<Bytes> = expiries.map(|(own, _)| own.clone()).collect();
+        let cleared: Vec<Bytes> = self.cleared.range::<Bytes, _>(bounds).cloned().collect();
+        for own in &puts {
+            self.puts.remove(own);
+        }
+        for own in &expiries {
+            self.expiries.remove(own);
+        }
+        for own in &cleared {
+            self.cleared.remove(own);
+        }
+        self.cleared.insert(key.clone());
+    }
+
+    /// Replaces what is at and below a key by these leaves, and makes its ancestors objects.
+    pub(crate) fn replace(&mut self, key: &Bytes, leaves: Vec<(Bytes, Bytes)>) -> Result<()> {
+        let only = matches!(leaves.as_slice(), [(own, _)] if own == key);
+        // A leaf over a leaf changes nothing around it.
+        if !(only && self.leaf(key)?.is_some()) {
+            self.remove(key)?;
+            if !leaves.is_empty() {
+                self.open_ancestors(key)?;
+            }
+        } else if self.expiry(key)?.is_some() {
+            self.expire(key, None);
+        }
+        for (leaf, value) in leaves {
+            self.bytes += leaf.len() + value.len();
+            self.puts.insert(leaf, Some(value));
+        }
+        Ok(())
+    }
+
+    /// A leaf above a key gives way to the object that the key makes of it.
+    fn open_ancestors(&mut self, key: &Bytes) -> Result<()> {
+        let ancestors: Vec<Bytes> =
+            path::ancestors(key).map(|ancestor| key.slice(..ancestor.len())).collect();
+        for ancestor in ancestors {
+            // Something below means that neither this nor anything above is a leaf.
+            if self.has_below(&ancestor)? {
+                return Ok(());
+            }
+            let Some(stored) = self.leaf(&ancestor)? else { continue };
+            if matches!(Leaf::decode(&stored)?, Leaf::Array(_)) {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    "the path leads into an array, which is one value: set the whole array, or \
+                     use append, union or remove",
+                ));
+            }
+            self.puts.insert(ancestor, None);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// The effects in the order in which they take effect: clears, then single changes.
+    pub(crate) fn into_effects(self) -> Vec<Effect> {
+        let clears = self.cleared.into_iter().map(Effect::Clear);
+        let puts = self.puts.into_iter().map(|(key, value)| match value {
+            Some(value) => Effect::Put(key, value),
+            None => Effect::Delete(key),
+        });
+        let expiries = self.expiries.into_iter().map(|(key, at)| match at {
+            Some(at) => Effect::Expire(key, at),
+            None => Effect::Unexpire(key),
+        });
+        clears.chain(puts).chain(expiries).collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! Writes leaves that arrive in key order as one JSON text, without an intermediate tree.
+
+use trellis_engine_traits::Result;
+
+use crate::input::is_reserved;
+use crate::leaf;
+
+/// Where the text stands.
+#[derive(Debug, Default)]
+pub(crate) struct JsonWriter {
+    /// The segments of the objects that are open below the base, joined by 0x00.
+    open: Vec<u8>,
+    /// Whether the base itself was opened as an object.
+    object: bool,
+    /// Whether the base was a leaf.
+    scalar: bool,
+    comma: bool,
+}
+
+impl JsonWriter {
+    /// Appends a leaf; `key` is its path below the base, empty for the base itself.
+    pub(crate) fn leaf(&mut self, key: &[u8], stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        if key.is_empty() {
+            self.scalar = true;
+            return leaf::write_json(stored, out);
+        }
+        if !self.object {
+            self.object = true;
+            out.push(b'{');
+        }
+        let (parent, name) = match key.iter().rposition(|byte| *byte == 0) {
+            Some(at) => (key.get(..at).unwrap_or_default(), key.get(at + 1..).unwrap_or_default()),
+            None => (&[][..], key),
+        };
+        if parent != self.open {
+            self.move_to(parent, out);
+        }
+        self.name(name, out);
+        leaf::write_json(stored, out)?;
+        self.comma = true;
+        Ok(())
+    }
+
+    /// Closes what is open.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.object {
+            self.move_to(&[], out);
+            out.push(b'}');
+        } else if !self.scalar {
+            out.extend_from_slice(b"null");
+        }
+    }
+
+    fn name(&mut self, name: &[u8], out: &mut Vec<u8>) {
+        if self.comma {
+            out.push(b',');
+        }
+        // Keys were made from valid text.
+        write_key(std::str::from_utf8(name).unwrap_or_default(), out);
+        out.push(b':');
+    }
+
+    fn move_to(&mut self, parent: &[u8], out: &mut Vec<u8>) {
+        let open = std::mem::take(&mut self.open);
+        let is_segment = |segment: &&[u8]| !segment.is_empty();
+        let mut old = open.split(|byte| *byte == 0).filter(is_segment).peekable();
+        let mut new = parent.split(|byte| *byte == 0).filter(is_segment).peekable();
+        while old.peek().is_some() && old.peek() == new.peek() {
+            old.next();
+            new.next();
+        }
+        for _ in old {
+            out.push(b'}');
+            self.comma = true;
+        }
+        for segment in new {
+            self.name(segment, out);
+            out.push(b'{');
+            self.comma = false;
+        }
+        self.open = open;
+        self.open.clear();
+        self.open.extend_from_slice(parent);
+    }
+}
+
+/// Appends a key as JSON; one that would be taken for a wire sentinel gets one more dot.
+pub(crate) fn write_key(key: &str, out: &mut Vec<u8>) {
+    if is_reserved(key) {
+        let mut escaped = String::with_capacity(key.len() + 1);
+        escaped.push('.');
+        escaped.push_str(key);
+        leaf::write_string(&escaped, out);
+    } else {
+        leaf::write_string(key, out);
+    }
+}

@@ -1,0 +1,274 @@
+//! The overlay's sorted table: every version that somebody may still have to see.
+//!
+//! Commits are entered when they are resolved and become visible when they are durable: a reader
+//! asks for the newest version at or before its rev. A cleared subtree is one entry, not one for
+//! each leaf; at the same rev a put wins over a clear, because a commit clears first.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use trellis_engine_traits::{KeyRange, Op, SpaceId, WriteBatch};
+
+use crate::path;
+use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, Effect, KEYS, KEYS_TIME, Remembered, SPACES};
+
+/// What the table itself costs for an entry, besides key and value.
+const ENTRY_BYTES: usize = 160;
+
+/// What a table says of a key.
+pub(crate) enum Found {
+    /// It has this value.
+    Value(Bytes),
+    /// It was removed.
+    Absent,
+    /// Nothing: ask the layer below.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Versions {
+    rev: u64,
+    value: Option<Bytes>,
+    /// Ascending; only what a reader may still ask for.
+    older: Vec<(u64, Option<Bytes>)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct MemTable {
+    spaces: [BTreeMap<Bytes, Versions>; SPACES],
+    /// Path key -> revs at which everything at and below it was removed, ascending.
+    clears: BTreeMap<Bytes, Vec<u64>>,
+    bytes: usize,
+}
+
+impl MemTable {
+    /// A bound on the memory that the table takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.clears.is_empty() && self.spaces.iter().all(BTreeMap::is_empty)
+    }
+
+    pub(crate) fn has_clears(&self) -> bool {
+        !self.clears.is_empty()
+    }
+
+    /// Enters a commit. Versions that nobody at or after `needed_from` can ask for go.
+    pub(crate) fn enter(
+        &mut self,
+        rev: u64,
+        at_ms: u64,
+        effects: &[Effect],
+        key: Option<&(String, Remembered)>,
+        needed_from: u64,
+    ) {
+        let mut put = |space: SpaceId, key: Bytes, value: Option<Bytes>| {
+            self.put(space, key, rev, value, needed_from);
+        };
+        for effect in effects {
+            match effect {
+                Effect::Put(key, value) => put(DATA, key.clone(), Some(value.clone())),
+                Effect::Delete(key) => put(DATA, key.clone(), None),
+                Effect::Expire(key, at) => {
+                    put(EXPIRY, key.clone(), Some(at.to_be_bytes().to_vec().into()));
+                    put(EXPIRY_TIME, record::time_key(*at, key), Some(Bytes::new()));
+                }
+                Effect::Unexpire(key) => put(EXPIRY, key.clone(), None),
+                Effect::Unindex(key, at) => put(EXPIRY_TIME, record::time_key(*at, key), None),
+                Effect::Forget(key, at) => {
+                    put(KEYS, key.clone(), None);
+                    put(KEYS_TIME, record::time_key(*at, key), None);
+                }
+                Effect::Clear(_) => {}
+            }
+        }
+        if let Some((key, answer)) = key
+            && let Ok(stored) = record::encode(answer)
+        {
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            put(KEYS_TIME, record::time_key(at_ms, &key), Some(Bytes::new()));
+            put(KEYS, key, Some(stored));
+        }
+        for effect in effects {
+            if let Effect::Clear(key) = effect {
+                self.bytes += ENTRY_BYTES + key.len();
+                self.clears.entry(key.clone()).or_default().push(rev);
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        space: SpaceId,
+        key: Bytes,
+        rev: u64,
+        value: Option<Bytes>,
+        needed_from: u64,
+    ) {
+        let Some(entries) = self.spaces.get_mut(usize::from(space.0)) else { return };
+        let value_bytes = value.as_ref().map_or(0, Bytes::len);
+        let key_bytes = key.len();
+        match entries.entry(key) {
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                self.bytes += ENTRY_BYTES + key_bytes + value_bytes;
+                slot.insert(Versions { rev, value, older: Vec::new() });
+            }
+            std::collections::btree_map::Entry::Occupied(mut slot) => {
+                let versions = slot.get_mut();
+                self.bytes += value_bytes;
+                if versions.rev == rev {
+                    self.bytes -= versions.value.as_ref().map_or(0, Bytes::len);
+                    versions.value = value;
+                    return;
+                }
+                let replaced = std::mem::replace(&mut versions.value, value);
+                versions.older.push((std::mem::replace(&mut versions.rev, rev), replaced));
+                // The newest version at or before `needed_from` and all later ones are needed.
+                let keep = versions.older.partition_point(|(old, _)| *old <= needed_from);
+                for (_, gone) in versions.older.drain(..keep.saturating_sub(1)) {
+                    self.bytes -= gone.as_ref().map_or(0, Bytes::len);
+                }
+            }
+        }
+    }
+
+    /// The newest version of a key at or before `at`.
+    pub(crate) fn get(&self, space: SpaceId, key: &[u8], at: u64) -> Found {
+        let entry = self.spaces.get(usize::from(space.0)).and_then(|entries| entries.get(key));
+        let version = entry.and_then(|versions| versions.at(at));
+        let cleared = self.cleared(space, key, at).map_or(0, |(rev, _)| rev);
+        match version {
+            Some((rev, value)) if rev >= cleared => {
+                value.map_or(Found::Absent, |value| Found::Value(value.clone()))
+            }
+            _ if cleared > 0 => Found::Absent,
+            _ => Found::Unknown,
+        }
+    }
+
+    /// The newest clear at or before `at` that covers a key, and the length of its path.
+    pub(crate) fn cleared(&self, space: SpaceId, key: &[u8], at: u64) -> Option<(u64, usize)> {
+        if self.clears.is_empty() || (space != DATA && space != EXPIRY) {
+            return None;
+        }
+        let paths = std::iter::once(key).chain(path::ancestors(key));
+        paths
+            .filter_map(|path| {
+                let revs = self.clears.get(path)?;
+                let newest = revs.iter().rev().find(|rev| **rev <= at)?;
+                Some((*newest, path.len()))
+            })
+            .max()
+    }
+
+    /// Entries of a range at or before `at`, at most `limit`: their value, or that they are gone.
+    /// Returns whether there may be more.
+    pub(crate) fn collect(
+        &self,
+        space: SpaceId,
+        range: &KeyRange,
+        at: u64,
+        limit: usize,
+        into: &mut BTreeMap<Bytes, Option<Bytes>>,
+    ) -> bool {
+        let Some(entries) = self.spaces.get(usize::from(space.0)) else { return false };
+        if entries.is_empty() || range.is_empty() {
+            return false;
+        }
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut taken = 0;
+        for (key, versions) in entries.range::<Bytes, _>((Bound::Included(&range.start), end)) {
+            let Some((rev, value)) = versions.at(at) else { continue };
+            let cleared = self.cleared(space, key, at).is_some_and(|(cleared, _)| cleared > rev);
+            into.insert(key.clone(), if cleared { None } else { value.cloned() });
+            taken += 1;
+            if taken >= limit {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether any version after `rev` touches the path or what is below it.
+    pub(crate) fn changed_after(&self, rev: u64, key: &[u8]) -> bool {
+        let range = path::subtree(key);
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds = (Bound::Included(&range.start), end);
+        let touched = |space: SpaceId| {
+            self.spaces.get(usize::from(space.0)).is_some_and(|entries| {
+                entries.range::<Bytes, _>(bounds).any(|(_, versions)| versions.rev > rev)
+            })
+        };
+        let cleared =
+            self.clears.range::<Bytes, _>(bounds).any(|(_, revs)| revs.last() > Some(&rev))
+                || self.cleared(DATA, key, u64::MAX).is_some_and(|(cleared, _)| cleared > rev);
+        cleared || touched(DATA) || touched(EXPIRY)
+    }
+
+    /// Forgets every version after `rev`: they were never durable.
+    pub(crate) fn roll_back(&mut self, rev: u64) {
+        for entries in &mut self.spaces {
+            entries.retain(|_, versions| {
+                while versions.rev > rev {
+                    match versions.older.pop() {
+                        Some((older, value)) => {
+                            versions.rev = older;
+                            versions.value = value;
+                        }
+                        None => return false,
+                    }
+                }
+                true
+            });
+        }
+        self.clears.retain(|_, revs| {
+            revs.retain(|cleared| *cleared <= rev);
+            !revs.is_empty()
+        });
+        let entries = self.spaces.iter().flatten();
+        let values = entries.map(|(key, versions)| {
+            ENTRY_BYTES + key.len() + versions.value.as_ref().map_or(0, Bytes::len)
+        });
+        self.bytes = values.sum::<usize>() + self.clears.len() * ENTRY_BYTES;
+    }
+
+    /// The newest state of everything in the table, sorted, as one batch: clears first.
+    pub(crate) fn batch(&self) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        for key in self.clears.keys() {
+            for space in [DATA, EXPIRY] {
+                batch.ops.push(Op::DeleteRange(space, path::subtree(key)));
+            }
+        }
+        for (index, entries) in self.spaces.iter().enumerate() {
+            let Ok(index) = u8::try_from(index) else { continue };
+            let space = SpaceId(index);
+            for (key, versions) in entries {
+                let cleared = self.cleared(space, key, u64::MAX).map_or(0, |(rev, _)| rev);
+                let at = trellis_engine_traits::At::new(space, key.clone());
+                match &versions.value {
+                    Some(value) if versions.rev >= cleared => {
+                        batch.ops.push(Op::Put(at, value.clone()));
+                    }
+                    // What a clear covers, its range removes.
+                    _ if cleared > 0 => {}
+                    _ => batch.ops.push(Op::Delete(at)),
+                }
+            }
+        }
+        batch
+    }
+}
+
+impl Versions {
+    fn at(&self, at: u64) -> Option<(u64, Option<&Bytes>)> {
+        if self.rev <= at {
+            return Some((self.rev, self.value.as_ref()));
+        }
+        let newest = self.older.iter().rev().find(|(rev, _)| *rev <= at)?;
+        Some((newest.0, newest.1.as_ref()))
+    }
+}

@@ -1,0 +1,154 @@
+//! Journal records and the store's own notes: bytes on the medium.
+//!
+//! A record is one byte of format, then the fields in postcard encoding. `prev` is the hash of the
+//! whole record before it, so that two histories which agree at one record agree on all before.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use trellis_engine_traits::{Error, ErrorKind, Result, SpaceId};
+
+/// The store's own notes.
+pub(crate) const META: SpaceId = SpaceId(0);
+/// Path key -> leaf.
+pub(crate) const DATA: SpaceId = SpaceId(1);
+/// Path key -> when it ends, u64 big endian.
+pub(crate) const EXPIRY: SpaceId = SpaceId(2);
+/// When (u64 big endian), path key -> nothing.
+pub(crate) const EXPIRY_TIME: SpaceId = SpaceId(3);
+/// Idempotency key -> remembered answer.
+pub(crate) const KEYS: SpaceId = SpaceId(4);
+/// When (u64 big endian), idempotency key -> nothing.
+pub(crate) const KEYS_TIME: SpaceId = SpaceId(5);
+/// How many spaces the overlay holds, `META` among them unused.
+pub(crate) const SPACES: usize = 6;
+
+const FORMAT: u8 = 1;
+
+/// A chained hash.
+pub(crate) type Chain = [u8; 16];
+
+/// Why a commit happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cause {
+    /// Somebody asked for it.
+    Request,
+    /// Something was due.
+    Ttl,
+    /// Idempotency keys were old enough to be forgotten.
+    Upkeep,
+}
+
+/// One plain change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Effect {
+    /// Removes a path and everything below it; comes before the puts of its commit.
+    Clear(Bytes),
+    /// Stores a leaf.
+    Put(Bytes, Bytes),
+    /// Removes a leaf.
+    Delete(Bytes),
+    /// A path ends at this time.
+    Expire(Bytes, u64),
+    /// A path no longer ends.
+    Unexpire(Bytes),
+    /// An entry of the order of endings is used up.
+    Unindex(Bytes, u64),
+    /// An idempotency key is forgotten.
+    Forget(Bytes, u64),
+}
+
+/// The answer that an idempotency key stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    pub(crate) fingerprint: Chain,
+    pub(crate) rev: u64,
+    /// Of each operation: the pushed id, and paths with their resolved JSON.
+    pub(crate) results: Vec<(Option<String>, Vec<(String, String)>)>,
+}
+
+/// One commit as it stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) rev: u64,
+    pub(crate) epoch: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) prev: Chain,
+    pub(crate) cause: Cause,
+    pub(crate) key: Option<(String, Remembered)>,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Record {
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        encode(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        decode(bytes, "journal record")
+    }
+}
+
+/// The hash that the next record carries.
+pub(crate) fn chain(record: &[u8]) -> Chain {
+    short_hash(blake3::hash(record))
+}
+
+pub(crate) fn short_hash(hash: blake3::Hash) -> Chain {
+    let mut short = [0; 16];
+    for (target, byte) in short.iter_mut().zip(hash.as_bytes()) {
+        *target = *byte;
+    }
+    short
+}
+
+/// How far a store has come, kept in the same batch as the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    pub(crate) log_id: u128,
+    pub(crate) rev: u64,
+    pub(crate) chain: Chain,
+}
+
+/// Who a journal is; appended to its own stream at every open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    pub(crate) log_id: u128,
+    pub(crate) epoch: u64,
+    /// The rev before the journal's first record.
+    pub(crate) base: u64,
+    pub(crate) at_ms: u64,
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    postcard::to_extend(value, vec![FORMAT]).map(Bytes::from).map_err(|source| {
+        Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").source(source)
+    })
+}
+
+pub(crate) fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8], what: &'static str) -> Result<T> {
+    match bytes.split_first() {
+        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|source| {
+            Error::new(ErrorKind::Corrupt, format!("a {what} cannot be read")).source(source)
+        }),
+        Some((&format, _)) if format > FORMAT => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the data was written by a newer Trellis; open it with that version",
+        )
+        .context("format", format)),
+        _ => Err(Error::new(ErrorKind::Corrupt, format!("a {what} cannot be read"))),
+    }
+}
+
+/// The key of an ordered-by-time entry.
+pub(crate) fn time_key(at_ms: u64, key: &[u8]) -> Bytes {
+    let mut time_key = Vec::with_capacity(8 + key.len());
+    time_key.extend_from_slice(&at_ms.to_be_bytes());
+    time_key.extend_from_slice(key);
+    time_key.into()
+}
+
+/// Time and key of an ordered-by-time entry.
+pub(crate) fn split_time_key(time_key: &[u8]) -> Option<(u64, &[u8])> {
+    let (time, key) = time_key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*time), key))
+}

@@ -1,0 +1,243 @@
+//! Open: who the journal is, how far the store has come, and the replay of what it lacks.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, RwLock};
+use trellis_engine_traits::{
+    Durability, Error, ErrorKind, Expect, KvBackend, Persistence, ReadBudget, Result, StreamId,
+    StreamLog,
+};
+use trellis_runtime::{Alarm, Runtime};
+
+use crate::apply::{APPLIED_KEY, apply_batch};
+use crate::core::{Core, Counters};
+use crate::memtable::MemTable;
+use crate::record::{self, Applied, Chain, META, Opening, Record};
+use crate::resolve::Resolver;
+use crate::state::{Layers, State};
+use crate::{TreeOptions, expiry, pushid};
+
+/// Openings remembered.
+const OPENINGS_KEPT: u64 = 16;
+
+fn mismatch(message: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt, message).operation("open")
+}
+
+/// Opens the parts as one tree.
+pub(crate) fn open(
+    kv: Arc<dyn KvBackend>,
+    log: Arc<dyn StreamLog>,
+    runtime: Arc<Runtime>,
+    options: TreeOptions,
+) -> Result<Core> {
+    let journal = StreamId::new("journal")?;
+    let applied = read_applied(kv.as_ref())?;
+    let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref(), &journal)?;
+    let mut replay = Replay {
+        kv: kv.as_ref(),
+        opening: &opening,
+        overlay_bytes_max: options.overlay_bytes_max,
+        table: MemTable::default(),
+        applied_rev: applied.as_ref().map_or(opening.base, |applied| applied.rev),
+        rev: applied.as_ref().map_or(opening.base, |applied| applied.rev),
+        chain: applied.map(|applied| applied.chain),
+        last_ms: 0,
+    };
+    replay.run(log.as_ref(), &journal)?;
+    let (rev, applied_rev, last_ms) = (replay.rev, replay.applied_rev, replay.last_ms);
+    let chain = replay.chain.unwrap_or_default();
+    let active = Arc::new(RwLock::new(replay.table));
+    let store = Arc::from(kv.snapshot()?);
+    let layers = Arc::new(Layers { active, frozen: None, store, applied_rev });
+    let first_due = expiry::first_due_ms(&State { layers: Arc::clone(&layers), at: u64::MAX })?;
+    let clock = Arc::clone(runtime.clock());
+    Ok(Core {
+        kv,
+        log,
+        runtime,
+        options,
+        journal,
+        log_id: opening.log_id,
+        epoch: opening.epoch,
+        base: opening.base,
+        layers: RwLock::new(layers),
+        visible: AtomicU64::new(rev),
+        durable: AtomicU64::new(rev),
+        visible_chain: Mutex::new(chain),
+        frozen_rev: AtomicU64::new(rev),
+        views: Mutex::new(BTreeMap::new()),
+        resolver: Mutex::new(Resolver {
+            rev,
+            chain,
+            last_ms,
+            push_ids: pushid::PushIds::default(),
+        }),
+        stages: Mutex::default(),
+        requests: Condvar::new(),
+        groups: Condvar::new(),
+        answers: Condvar::new(),
+        progress: Condvar::new(),
+        poison: Mutex::new(None),
+        apply_failure: Mutex::new(None),
+        apply_alarm: Alarm::new(clock.as_ref()),
+        apply_now: AtomicBool::new(false),
+        upkeep_alarm: Alarm::new(clock.as_ref()),
+        stopping: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+        next_due_ms: AtomicU64::new(first_due),
+        any_expiry: AtomicBool::new(first_due != u64::MAX),
+        counters: Counters::default(),
+    })
+}
+
+fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
+    let stored = kv.snapshot()?.get(META, APPLIED_KEY)?;
+    stored.map(|stored| record::decode(&stored, "store's note of its rev")).transpose()
+}
+
+/// Finds or makes the journal's identity, checks that the store belongs to it, and raises the epoch.
+fn next_opening(
+    kv: &dyn KvBackend,
+    log: &dyn StreamLog,
+    runtime: &Runtime,
+    applied: Option<&Applied>,
+    journal: &StreamId,
+) -> Result<Opening> {
+    let openings = StreamId::new("openings")?;
+    let bounds = log.bounds(&openings)?;
+    let mut last: Option<Bytes> = None;
+    if bounds.next > bounds.first {
+        log.read(&openings, bounds.next - 1, ReadBudget::UNLIMITED, &mut |_, bytes| {
+            last = Some(Bytes::copy_from_slice(bytes));
+            ControlFlow::Continue(())
+        })?;
+    }
+    let at_ms = runtime.clock().now_ms();
+    let opening = match last {
+        Some(last) => {
+            let last: Opening = record::decode(&last, "opening")?;
+            check_pair(log, journal, &last, applied)?;
+            Opening { epoch: last.epoch + 1, at_ms, ..last }
+        }
+        None => {
+            let volatile = log.profile().persistence == Persistence::Volatile;
+            if applied.is_some() && !volatile {
+                return Err(mismatch(
+                    "the store holds data and its journal is missing: put the journal back, or \
+                     open the store with the log it belongs to",
+                )
+                .context("kv", kv.profile().name)
+                .context("log", log.profile().name));
+            }
+            let mut id = [0; 16];
+            runtime.random().fill(&mut id)?;
+            let base = applied.map_or(0, |applied| applied.rev);
+            Opening { log_id: u128::from_le_bytes(id), epoch: 1, base, at_ms }
+        }
+    };
+    log.append(&openings, &[record::encode(&opening)?], Expect::Any, Durability::Synced)?;
+    let next = log.bounds(&openings)?.next;
+    log.trim(&openings, next.saturating_sub(OPENINGS_KEPT))?;
+    Ok(opening)
+}
+
+fn check_pair(
+    log: &dyn StreamLog,
+    journal: &StreamId,
+    opening: &Opening,
+    applied: Option<&Applied>,
+) -> Result<()> {
+    let bounds = log.bounds(journal)?;
+    let (applied_rev, log_id) =
+        applied.map_or((opening.base, opening.log_id), |applied| (applied.rev, applied.log_id));
+    if log_id != opening.log_id {
+        return Err(mismatch("the store and the journal belong to different databases"));
+    }
+    if applied_rev < opening.base || applied_rev - opening.base + 1 > bounds.next {
+        return Err(mismatch("the journal ends before the store: part of it is missing"));
+    }
+    if applied_rev - opening.base + 1 < bounds.first {
+        return Err(mismatch(
+            "the journal begins after the store ends: the store is older than its journal or \
+             was replaced by an empty one",
+        ));
+    }
+    Ok(())
+}
+
+struct Replay<'a> {
+    kv: &'a dyn KvBackend,
+    opening: &'a Opening,
+    overlay_bytes_max: usize,
+    table: MemTable,
+    applied_rev: u64,
+    rev: u64,
+    /// The hash of the record at `rev`, where it is known.
+    chain: Option<Chain>,
+    last_ms: u64,
+}
+
+impl Replay<'_> {
+    fn run(&mut self, log: &dyn StreamLog, journal: &StreamId) -> Result<()> {
+        let mut from = self.rev + 1 - self.opening.base;
+        loop {
+            let mut failure = None;
+            let end = log.read(journal, from, ReadBudget::UNLIMITED, &mut |_, bytes| match self
+                .enter(bytes)
+            {
+                Ok(false) => ControlFlow::Continue(()),
+                Ok(true) => ControlFlow::Break(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            })?;
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            if end.next == from || end.stop == trellis_engine_traits::ReadStop::End {
+                return Ok(());
+            }
+            from = end.next;
+            self.apply()?;
+        }
+    }
+
+    /// Enters one record; `true` when the overlay is full.
+    fn enter(&mut self, bytes: &[u8]) -> Result<bool> {
+        let record = Record::decode(bytes)?;
+        if record.rev != self.rev + 1 {
+            return Err(mismatch("the journal has a gap").context("rev", self.rev + 1));
+        }
+        let known = self.chain.filter(|chain| *chain != Chain::default());
+        if known.is_some_and(|chain| chain != record.prev) {
+            return Err(mismatch("the journal does not continue the store's history")
+                .context("rev", record.rev));
+        }
+        self.rev = record.rev;
+        self.chain = Some(record::chain(bytes));
+        self.last_ms = self.last_ms.max(record.at_ms);
+        self.table.enter(
+            record.rev,
+            record.at_ms,
+            &record.effects,
+            record.key.as_ref(),
+            record.rev,
+        );
+        Ok(self.table.bytes() >= self.overlay_bytes_max / 2)
+    }
+
+    fn apply(&mut self) -> Result<()> {
+        let chain = self.chain.unwrap_or_default();
+        let applied = Applied { log_id: self.opening.log_id, rev: self.rev, chain };
+        apply_batch(self.kv, self.table.batch(), &applied)?;
+        self.applied_rev = self.rev;
+        self.table = MemTable::default();
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Figures for people and dashboards.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use trellis_engine_traits::Result;
+
+use crate::core::Core;
+
+/// Where a tree stands. Counters count since open.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TreeStats {
+    /// The newest visible commit.
+    pub rev: u64,
+    /// The newest commit that survives loss of power.
+    pub durable_rev: u64,
+    /// The newest commit in the store.
+    pub applied_rev: u64,
+    /// The oldest commit in the journal.
+    pub journal_first_rev: u64,
+    /// Journal records since open.
+    pub commits: u64,
+    /// Journal appends since open; each was one flush at most.
+    pub groups: u64,
+    /// Batches applied to the store since open.
+    pub batches: u64,
+    /// Bytes appended to the journal since open.
+    pub journal_bytes: u64,
+    /// Bytes that wait to be applied.
+    pub overlay_bytes: usize,
+    /// Where writers begin to wait.
+    pub overlay_bytes_max: usize,
+    /// Open views.
+    pub views: usize,
+    /// When commits are acknowledged.
+    pub durability: String,
+    /// The store's engine.
+    pub kv: &'static str,
+    /// The journal's engine.
+    pub log: &'static str,
+    /// Bytes of live keys and values in the store.
+    pub live_bytes: u64,
+    /// Bytes of the store's files.
+    pub disk_bytes: u64,
+    /// Why writes are refused, if they are.
+    pub poisoned: Option<String>,
+}
+
+pub(crate) fn read(core: &Core) -> Result<TreeStats> {
+    let usage = core.kv.usage()?;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(TreeStats {
+        rev: core.visible.load(Ordering::Acquire),
+        durable_rev: core.durable.load(Ordering::Acquire),
+        applied_rev: core.layers.read().applied_rev,
+        journal_first_rev: core.log.bounds(&core.journal)?.first + core.base,
+        commits: count(&core.counters.commits),
+        groups: count(&core.counters.groups),
+        batches: count(&core.counters.batches),
+        journal_bytes: count(&core.counters.journal_bytes),
+        overlay_bytes: core.overlay_bytes(),
+        overlay_bytes_max: core.options.overlay_bytes_max,
+        views: core.views.lock().values().sum(),
+        durability: core.options.durability.to_string(),
+        kv: core.kv.profile().name,
+        log: core.log.profile().name,
+        live_bytes: usage.live_bytes,
+        disk_bytes: usage.disk_bytes,
+        poisoned: core.poison.lock().as_ref().map(ToString::to_string),
+    })
+}

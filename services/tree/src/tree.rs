@@ -1,0 +1,306 @@
+//! [`Tree`]: open, commit, view, close.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use trellis_engine_traits::{Error, ErrorKind, KvBackend, Result, StreamLog};
+use trellis_runtime::{Runtime, Worker};
+
+use crate::answer::{CommitError, Committed};
+use crate::commit::{Check, Commit, Operation};
+use crate::core::{Core, closed};
+use crate::input::{Input, Node};
+use crate::leaf::Leaf;
+use crate::pipeline::Outcome;
+use crate::resolve::Work;
+use crate::{TreeOptions, TreeStats, View, recover, stats};
+
+/// A JSON tree on a store and a journal. Cheap to clone; the last clone to go closes it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use trellis_kv_memory::MemoryKv;
+/// use trellis_log_memory::MemoryLog;
+/// use trellis_runtime::Runtime;
+/// use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
+///
+/// let tree = Tree::open(
+///     Arc::new(MemoryKv::new()),
+///     Arc::new(MemoryLog::new()),
+///     Runtime::system(),
+///     TreeOptions::default(),
+/// )?;
+/// let path = Path::parse("users/u1/name")?;
+/// tree.commit(Commit::set(path.clone(), Input::parse(br#""Alice""#)?))?;
+/// assert_eq!(tree.view()?.get(&path)?, "Alice");
+/// tree.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Tree {
+    handle: Arc<Handle>,
+}
+
+/// Whose history this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// 32 hexadecimal digits, new for a new journal.
+    pub log_id: String,
+    /// Raised at every open.
+    pub epoch: u64,
+}
+
+#[derive(Debug)]
+struct Handle {
+    core: Arc<Core>,
+    workers: Mutex<Vec<Worker>>,
+}
+
+/// A commit on its way; a future. Dropping it does not take the commit back.
+#[derive(Debug)]
+pub struct PendingCommit {
+    receiver: oneshot::AsyncReceiver<Outcome>,
+}
+
+impl Future for PendingCommit {
+    type Output = Result<Committed, CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = Pin::new(&mut self.receiver).poll(context);
+        answered.map(|answer| answer.unwrap_or_else(|_| Err(closed().into())))
+    }
+}
+
+impl Tree {
+    /// Opens a tree: checks that store and journal belong together, and replays what the store
+    /// lacks.
+    ///
+    /// # Errors
+    /// `Locked` when the data is open elsewhere, `Corrupt` when store and journal do not fit or a
+    /// record is damaged, `Unsupported` for a newer format; those of the engines.
+    ///
+    /// # Cost
+    /// Reads the journal behind the store's rev: at most some overlay sizes.
+    pub fn open(
+        kv: Arc<dyn KvBackend>,
+        log: Arc<dyn StreamLog>,
+        runtime: Arc<Runtime>,
+        options: TreeOptions,
+    ) -> Result<Self> {
+        let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
+        let handle = Handle { core, workers: Mutex::default() };
+        let threads: [(&str, fn(&Arc<Core>)); 5] = [
+            ("resolve", Core::run_resolve),
+            ("flush", Core::run_flush),
+            ("answer", Core::run_answer),
+            ("apply", Core::run_apply),
+            ("upkeep", Core::run_upkeep),
+        ];
+        for (name, run) in threads {
+            let core = Arc::clone(&handle.core);
+            handle.workers.lock().push(runtime.spawn_worker(name, move || run(&core))?);
+        }
+        Ok(Self { handle: Arc::new(handle) })
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.handle.core
+    }
+
+    /// Commits and waits until it is durable and visible.
+    ///
+    /// # Errors
+    /// `Conflict` with each condition that did not hold; `InvalidInput`, `TooLarge`, `Denied`,
+    /// `Busy`, `Unavailable`, `Closed`, `Poisoned`: nothing changed. `OutcomeUnknown`: the commit
+    /// may be there after a reopen; repeat it with the same idempotency key.
+    ///
+    /// # Cost
+    /// One journal flush, shared with whoever commits at the same time.
+    pub fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let bytes = self.check_size(&commit)?;
+        self.core().commit(Work::Commit(commit), bytes)
+    }
+
+    /// Commits without waiting. Submissions of one caller are committed in the order of its calls.
+    pub fn submit(&self, commit: Commit) -> PendingCommit {
+        let (answer, receiver) = oneshot::async_channel();
+        match self.check_size(&commit) {
+            Ok(bytes) => self.core().enqueue(Work::Commit(commit), bytes, answer),
+            Err(error) => {
+                // The receiver is right here.
+                let _sent = answer.send(Err(error.into()));
+            }
+        }
+        PendingCommit { receiver }
+    }
+
+    /// Bytes that a request takes while it waits.
+    fn check_size(&self, commit: &Commit) -> Result<usize> {
+        let limits = &self.core().options.limits;
+        let bytes = size(commit);
+        // Escapes and keys make a request larger than what it stores, never twice as large.
+        let bytes_max = limits.commit_bytes_max.saturating_mul(2);
+        if bytes > bytes_max {
+            return Err(Error::new(ErrorKind::TooLarge, "the commit is too large; split it")
+                .operation("commit")
+                .context("commit_bytes_max", limits.commit_bytes_max));
+        }
+        Ok(bytes)
+    }
+
+    /// A consistent view of everything acknowledged so far.
+    ///
+    /// # Errors
+    /// `Closed`, `Unavailable`.
+    ///
+    /// # Cost
+    /// Well below a microsecond, unless something is due and not yet removed.
+    pub fn view(&self) -> Result<View> {
+        Ok(View::new(self.core().reader()?, Arc::clone(self.core())))
+    }
+
+    /// Where the tree stands.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub fn stats(&self) -> Result<TreeStats> {
+        stats::read(self.core())
+    }
+
+    /// Whose history this is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let core = self.core();
+        Identity { log_id: format!("{:032x}", core.log_id), epoch: core.epoch }
+    }
+
+    /// How the tree was opened.
+    #[must_use]
+    pub fn options(&self) -> &TreeOptions {
+        &self.core().options
+    }
+
+    /// Brings everything acknowledged into the store, and makes it durable there.
+    ///
+    /// # Errors
+    /// Why the store does not take it; the journal holds it all the same. `Poisoned`, `Closed`.
+    pub fn flush(&self) -> Result<()> {
+        self.handle.flush()
+    }
+
+    /// Finishes what is under way, brings everything into the store and closes both engines.
+    /// Idempotent; every later call answers `Closed`.
+    ///
+    /// # Errors
+    /// Why the overlay could not be applied, or those of the engines; the tree is closed all the
+    /// same, and the journal holds what the store lacks.
+    pub fn close(&self) -> Result<()> {
+        self.handle.close()
+    }
+}
+
+impl Handle {
+    fn flush(&self) -> Result<()> {
+        let core = &self.core;
+        let target = core.visible.load(Ordering::Acquire);
+        loop {
+            if core.layers.read().applied_rev >= target {
+                return Ok(());
+            }
+            if let Some(poisoned) = core.poisoned() {
+                return Err(poisoned);
+            }
+            if core.closed.load(Ordering::Acquire) {
+                return Err(closed());
+            }
+            if let Some(failure) = core.apply_failure.lock().as_ref() {
+                return Err(failure.duplicate());
+            }
+            core.apply_now.store(true, Ordering::Release);
+            core.apply_alarm.ring();
+            let mut stages = core.stages.lock();
+            core.progress.wait_for(&mut stages, Duration::from_millis(50));
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        let core = &self.core;
+        if core.stopping.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        core.upkeep_alarm.ring();
+        core.requests.notify_all();
+        {
+            let mut stages = core.stages.lock();
+            while !stages.is_idle() {
+                core.requests.notify_all();
+                core.progress.wait_for(&mut stages, Duration::from_millis(50));
+            }
+        }
+        let applied = self.flush();
+        core.closed.store(true, Ordering::Release);
+        {
+            let _stages = core.stages.lock();
+            core.requests.notify_all();
+            core.groups.notify_all();
+            core.answers.notify_all();
+            core.progress.notify_all();
+        }
+        core.apply_alarm.ring();
+        core.upkeep_alarm.ring();
+        for worker in std::mem::take(&mut *self.workers.lock()) {
+            worker.join();
+        }
+        let log = core.log.close();
+        let kv = core.kv.close();
+        applied.and(log).and(kv)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the tree did not close cleanly; its journal holds everything");
+        }
+    }
+}
+
+fn size(commit: &Commit) -> usize {
+    let conditions = commit.conditions.iter().map(|condition| {
+        let value = match &condition.check {
+            Check::Value(value) => input_size(value),
+            Check::Exists | Check::Absent | Check::Hash(_) | Check::Rev(_) => 64,
+        };
+        condition.path.key().len() + value
+    });
+    let operations = commit.operations.iter().map(|operation| match operation {
+        Operation::Set { path, value, .. } | Operation::Push { path, value, .. } => {
+            path.key().len() + input_size(value)
+        }
+        Operation::Delete { path } => path.key().len(),
+        Operation::Update { updates, .. } => {
+            updates.iter().map(|(path, value)| path.key().len() + input_size(value)).sum()
+        }
+    });
+    64 + conditions.sum::<usize>() + operations.sum::<usize>()
+}
+
+fn input_size(value: &Input) -> usize {
+    node_size(&value.0)
+}
+
+fn node_size(node: &Node) -> usize {
+    match node {
+        Node::Null | Node::Transform(_) => 16,
+        Node::Leaf(Leaf::String(text) | Leaf::Array(text)) => text.len(),
+        Node::Leaf(Leaf::Bytes(bytes)) => bytes.len(),
+        Node::Leaf(_) => 8,
+        Node::Object(members) => {
+            members.iter().map(|(name, member)| name.len() + node_size(member)).sum()
+        }
+    }
+}
