@@ -17,7 +17,7 @@ use trellis_engine_traits::{
 
 use crate::snapshot::RedbSnapshot;
 use crate::state::State;
-use crate::{error, write};
+use crate::{error, room, write};
 
 const PROFILE: KvProfile = KvProfile {
     name: error::BACKEND,
@@ -46,6 +46,8 @@ pub struct RedbKv {
 struct Writer {
     state: State,
     buffered_commits: u32,
+    /// What the `Buffered` commits may yet take on the disk.
+    buffered_bytes: u64,
     poisoned: bool,
 }
 
@@ -60,7 +62,12 @@ impl RedbKv {
         Self {
             database: RwLock::new(Some(database)),
             live_bytes: AtomicU64::new(state.live_bytes),
-            writer: Mutex::new(Writer { state, buffered_commits: 0, poisoned: false }),
+            writer: Mutex::new(Writer {
+                state,
+                buffered_commits: 0,
+                buffered_bytes: 0,
+                poisoned: false,
+            }),
             closed: Arc::default(),
             path,
         }
@@ -97,10 +104,11 @@ impl RedbKv {
     ) -> Result<()> {
         match transaction.commit() {
             Ok(()) => {
-                writer.buffered_commits = match durability {
-                    Durability::Synced => 0,
-                    Durability::Buffered => writer.buffered_commits + 1,
-                };
+                if durability == Durability::Synced {
+                    (writer.buffered_commits, writer.buffered_bytes) = (0, 0);
+                } else {
+                    writer.buffered_commits += 1;
+                }
                 Ok(())
             }
             Err(redb::CommitError::TransactionPoisoned) => {
@@ -111,6 +119,26 @@ impl RedbKv {
                 Err(error::outcome_unknown(error::commit(failure)))
             }
         }
+    }
+
+    /// Answers `Unavailable` when the disk has no room for the batch beside what is `Buffered`.
+    fn make_room(
+        &self,
+        database: &Database,
+        writer: &mut Writer,
+        batch: &WriteBatch,
+    ) -> Result<()> {
+        let needed_bytes = room::needed_bytes(batch);
+        if needed_bytes == 0 {
+            return Ok(());
+        }
+        if room::check(&self.path, needed_bytes.saturating_add(writer.buffered_bytes)).is_err() {
+            // What is buffered may take less than was feared: let it take its room, then ask again.
+            self.sync(database, writer)?;
+            room::check(&self.path, needed_bytes)?;
+        }
+        writer.buffered_bytes = writer.buffered_bytes.saturating_add(needed_bytes);
+        Ok(())
     }
 
     /// Makes every commit so far durable with an empty transaction.
@@ -151,6 +179,7 @@ impl KvBackend for RedbKv {
         let database = self.database("commit")?;
         writer.check("commit")?;
         PROFILE.limits.check(batch).map_err(|error| error.backend(error::BACKEND))?;
+        self.make_room(&database, &mut writer, batch).map_err(|it| it.operation("commit"))?;
         let durability = if writer.buffered_commits >= BUFFERED_COMMITS_MAX {
             Durability::Synced
         } else {

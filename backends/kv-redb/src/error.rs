@@ -58,13 +58,15 @@ pub(crate) fn outcome_unknown(cause: Error) -> Error {
     error.source(cause)
 }
 
+pub(crate) fn storage_full() -> Error {
+    new(ErrorKind::Unavailable, "the disk is full; make room and try again")
+        .context("reason", "storage_full")
+}
+
 pub(crate) fn io(error: io::Error) -> Error {
     let (kind, message) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            let message = "the disk is full; make room and try again";
-            return new(ErrorKind::Unavailable, message)
-                .context("reason", "storage_full")
-                .source(error);
+            return storage_full().source(error);
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (ErrorKind::Denied, "no permission; make file and directory writable for this user")

@@ -12,6 +12,7 @@ mod backend;
 mod directory;
 mod error;
 mod open;
+mod room;
 mod snapshot;
 mod state;
 mod write;

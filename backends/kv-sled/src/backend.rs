@@ -17,11 +17,11 @@ use trellis_engine_traits::{
     MaintenanceReport, Persistence, Result, Semantic, SpaceUsage, WriteBatch,
 };
 
-use crate::error;
 use crate::files::{self, Syncer};
 use crate::plan::{self, Plan};
 use crate::snapshot::SledSnapshot;
 use crate::versions::Versions;
+use crate::{error, room};
 
 const PROFILE: KvProfile = KvProfile {
     name: error::BACKEND,
@@ -127,6 +127,10 @@ impl SledKv {
     ) -> Result<CommitSeq> {
         writer.check()?;
         PROFILE.limits.check(batch).map_err(|error| error.backend(error::BACKEND))?;
+        let needed_bytes = room::needed_bytes(batch);
+        if needed_bytes > 0 {
+            room::check(&self.path, needed_bytes)?;
+        }
         let mut plan = error::damage_caught(|| {
             plan::test(&writer.db, &batch.guards)?;
             Plan::of(&writer.db, &batch.ops, writer.live_bytes)

@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod open;
 mod plan;
+mod room;
 mod snapshot;
 mod versions;
 
