@@ -364,7 +364,7 @@ pub struct KvProfile {
 /// - `kv.close.durable`: what was committed before `close`, `Buffered` or not, is there at the next
 ///   open.
 /// - `kv.open.exclusive`: a second open of the same files answers `Locked`.
-/// - `kv.poison.writes`: after a failed flush, writes answer `Poisoned` until a reopen; reads go on.
+/// - `kv.poison.writes`: after a failed flush, writes answer `Poisoned` until reopen; reads go on.
 pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     /// What the store says of itself.
     fn profile(&self) -> &KvProfile;

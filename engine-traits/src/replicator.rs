@@ -72,7 +72,7 @@ pub struct ReplProfile {
 /// # Contract
 /// - `repl.publish.order`: frames of a route arrive in the order of publication, each at least
 ///   once.
-/// - `repl.follow.from`: a follower sees every frame after its position, or `NotFound` when they are
+/// - `repl.follow.from`: a follower sees every frame after its position, or `NotFound` if they are
 ///   gone, never a gap.
 /// - `repl.positions.durable`: reports only what a peer has acknowledged as durable.
 /// - `repl.snapshot.resume`: a snapshot can be resumed from any page it handed out.

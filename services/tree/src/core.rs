@@ -14,10 +14,10 @@ use trellis_runtime::{Alarm, Runtime};
 use crate::memtable::MemTable;
 use crate::path;
 use crate::pipeline::Stages;
+use crate::reader::Reader;
 use crate::record::{Chain, Effect, Record};
 use crate::resolve::Resolver;
 use crate::state::{Layers, State};
-use crate::view::Reader;
 use crate::{Path, TreeOptions, expiry};
 
 /// A `rev` condition looks at no more journal records than this.

@@ -30,7 +30,7 @@
 //! - `tree.update.whole`: an update of many paths is one commit; overlapping paths are refused.
 //! - `tree.push.increasing`: push ids strictly increase within a process.
 //! - `tree.transform.resolved`: a transform is resolved once, inside the commit.
-//! - `tree.ttl.hidden`: what is due is invisible at once, and removed by a commit at most 1 s later.
+//! - `tree.ttl.hidden`: what is due is invisible at once, removed by a commit at most 1 s later.
 //! - `tree.ttl.restart`: an expiry survives a restart.
 //! - `tree.limits.exact`: each limit accepts its own value and refuses one more with `too_large`.
 //! - `tree.open.exclusive`: the data of a tree cannot be opened twice.
@@ -39,6 +39,7 @@
 mod answer;
 mod apply;
 mod commit;
+mod condition;
 mod core;
 mod draft;
 mod expiry;
@@ -51,11 +52,13 @@ mod options;
 mod path;
 mod pipeline;
 mod pushid;
+mod reader;
 mod record;
 mod recover;
 mod resolve;
 mod state;
 mod stats;
+mod step;
 mod transform;
 mod tree;
 mod view;

@@ -279,7 +279,7 @@ impl Core {
         )
         .operation("commit")
         .source(error.to_string());
-        tracing::error!(%error, "the journal could not be flushed: writes are refused until reopen");
+        tracing::error!(%error, "the journal was not flushed: no writes until a reopen");
         self.poison.lock().get_or_insert(error);
         told
     }

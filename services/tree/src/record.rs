@@ -57,13 +57,15 @@ pub(crate) enum Effect {
     Forget(Bytes, u64),
 }
 
+/// Of one operation: the id it pushed, and paths with what their transforms came to, as JSON.
+pub(crate) type RememberedResult = (Option<String>, Vec<(String, String)>);
+
 /// The answer that an idempotency key stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     pub(crate) fingerprint: Chain,
     pub(crate) rev: u64,
-    /// Of each operation: the pushed id, and paths with their resolved JSON.
-    pub(crate) results: Vec<(Option<String>, Vec<(String, String)>)>,
+    pub(crate) results: Vec<RememberedResult>,
 }
 
 /// One commit as it stands in the journal.

@@ -100,7 +100,7 @@ fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
     stored.map(|stored| record::decode(&stored, "store's note of its rev")).transpose()
 }
 
-/// Finds or makes the journal's identity, checks that the store belongs to it, and raises the epoch.
+/// Finds or makes the journal's identity, checks that the store fits it, and raises the epoch.
 fn next_opening(
     kv: &dyn KvBackend,
     log: &dyn StreamLog,

@@ -1,27 +1,19 @@
 //! *Resolve*: a request against the newest state becomes plain effects, or a refusal.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::answer::{CommitError, Committed, FailedCondition, OperationResult};
-use crate::commit::{Check, Commit, Condition, Expiry, Operation};
+use crate::answer::{CommitError, Committed, OperationResult};
+use crate::commit::{Commit, Operation};
+use crate::condition::check_conditions;
 use crate::core::Core;
 use crate::draft::Draft;
-use crate::input::{Input, Node};
-use crate::json::JsonWriter;
-use crate::leaf::{self, Leaf};
 use crate::path;
+use crate::reader::raw;
 use crate::record::{Cause, Chain, Effect, KEYS, Record, Remembered};
 use crate::state::State;
-use crate::transform::Ambient;
-use crate::view::{Reader, raw};
+use crate::step::Step;
 use crate::{Path, expiry, fingerprint, pushid};
-
-/// A current value larger than this is left out of a refusal.
-const FAILED_VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// What the pipeline is asked to do.
 #[derive(Debug)]
@@ -204,7 +196,7 @@ impl Path {
     }
 }
 
-fn over(message: &'static str, limit: &'static str, value: usize) -> Error {
+pub(crate) fn over(message: &'static str, limit: &'static str, value: usize) -> Error {
     Error::new(ErrorKind::TooLarge, message).operation("commit").context(limit, value)
 }
 
@@ -242,283 +234,4 @@ fn replay(stored: &[u8], fingerprint: Chain) -> Result<Outcome> {
     });
     let results = results.collect::<Result<Vec<_>>>()?;
     Ok(Outcome::Replayed(Committed { rev: remembered.rev, results, replayed: true }))
-}
-
-fn check_conditions(
-    core: &Core,
-    state: &State,
-    hidden: &[Bytes],
-    conditions: &[Condition],
-) -> Result<(), CommitError> {
-    if conditions.is_empty() {
-        return Ok(());
-    }
-    let reader = Reader { state: state.clone(), hidden: hidden.to_vec() };
-    let mut failed = Vec::new();
-    for condition in conditions {
-        let path = &condition.path;
-        let holds =
-            holds(core, &reader, condition).map_err(|error| CommitError::at(path, error))?;
-        if !holds {
-            let value = reader.get_value(path)?;
-            let too_large = value.is_none();
-            let null = || raw(b"null".to_vec());
-            let value: Box<RawValue> = value.map_or_else(null, Ok)?;
-            let hash = reader.hash(path)?;
-            failed.push(FailedCondition { path: path.clone(), value, hash, too_large });
-        }
-    }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let error = Error::new(
-        ErrorKind::Conflict,
-        format!("{} of {} conditions did not hold", failed.len(), conditions.len()),
-    )
-    .operation("commit");
-    Err(CommitError { error, path: None, failed })
-}
-
-fn holds(core: &Core, reader: &Reader, condition: &Condition) -> Result<bool> {
-    let path = &condition.path;
-    Ok(match &condition.check {
-        Check::Exists => reader.exists(path)?,
-        Check::Absent => !reader.exists(path)?,
-        Check::Hash(hash) => reader.hash(path)?.as_deref() == Some(hash.as_str()),
-        Check::Value(value) => {
-            let mut present = Vec::new();
-            reader.append_json(path, core.options.limits.commit_bytes_max * 2, &mut present)?;
-            present == canonical(value)?
-        }
-        Check::Rev(rev) => !core.changed_after(&reader.state, *rev, path)?,
-    })
-}
-
-/// The JSON text that a value would read back as.
-fn canonical(value: &Input) -> Result<Vec<u8>> {
-    let mut leaves = BTreeMap::new();
-    let refuse =
-        || Error::new(ErrorKind::InvalidInput, "a condition's value cannot contain a transform");
-    flatten(&value.0, Vec::new(), &mut |key, node| match node {
-        Node::Leaf(leaf) => {
-            leaves.insert(key, leaf.encode());
-            Ok(())
-        }
-        _ => Err(refuse()),
-    })?;
-    let mut out = Vec::new();
-    let mut writer = JsonWriter::default();
-    for (key, stored) in leaves {
-        writer.leaf(&key, &stored, &mut out)?;
-    }
-    writer.finish(&mut out);
-    Ok(out)
-}
-
-/// Visits leaves and transforms with their keys; nulls vanish.
-fn flatten(
-    node: &Node,
-    key: Vec<u8>,
-    visit: &mut dyn FnMut(Vec<u8>, &Node) -> Result<()>,
-) -> Result<()> {
-    match node {
-        Node::Null => Ok(()),
-        Node::Leaf(_) | Node::Transform(_) => visit(key, node),
-        Node::Object(members) => {
-            let depth = path::depth(&key);
-            if depth >= path::DEPTH_MAX {
-                return Err(over("the value is nested too deeply", "depth_max", path::DEPTH_MAX));
-            }
-            members.iter().try_for_each(|(name, member)| {
-                let mut child = key.clone();
-                path::push_segment(&mut child, key.is_empty(), name)?;
-                flatten(member, child, visit)
-            })
-        }
-    }
-}
-
-impl Reader {
-    /// The value's JSON, `None` when it is too large for a refusal.
-    fn get_value(&self, path: &Path) -> Result<Option<Box<RawValue>>> {
-        let mut json = Vec::new();
-        match self.append_json(path, FAILED_VALUE_BYTES_MAX, &mut json) {
-            Ok(()) => raw(json).map(Some),
-            Err(error) if error.kind() == ErrorKind::TooLarge => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// One operation of a commit being resolved.
-struct Step<'a, 'b> {
-    core: &'a Core,
-    draft: &'a mut Draft<'b>,
-    resolver: &'a mut Resolver,
-    now_ms: u64,
-}
-
-impl Step<'_, '_> {
-    fn operation(
-        &mut self,
-        operation: &Operation,
-        system: bool,
-    ) -> Result<OperationResult, CommitError> {
-        match operation {
-            Operation::Set { path, value, expiry } => {
-                let ends = self.ends(path, *expiry)?;
-                self.write(path, value, system, ends, false)
-            }
-            Operation::Delete { path } => self.write(path, &Input::null(), system, None, false),
-            Operation::Push { path, value, expiry } => {
-                let id = self.push_id()?;
-                let child = path.child(&id).map_err(|error| CommitError::at(path, error))?;
-                let ends = self.ends(path, *expiry)?;
-                let result = self.write(&child, value, system, ends, false)?;
-                Ok(OperationResult { pushed: Some(id), ..result })
-            }
-            Operation::Update { updates, expiry } => {
-                refuse_overlap(updates)?;
-                let mut all = OperationResult::default();
-                for (path, value) in updates {
-                    let ends = self.ends(path, *expiry)?;
-                    let one = self.write(path, value, system, ends, true)?;
-                    all.resolved.extend(one.resolved);
-                }
-                Ok(all)
-            }
-        }
-    }
-
-    fn push_id(&mut self) -> Result<String> {
-        self.resolver.push_ids.next(self.now_ms, self.core.runtime.random().as_ref())
-    }
-
-    fn ends(&self, path: &Path, expiry: Option<Expiry>) -> Result<Option<u64>, CommitError> {
-        let invalid = |message: &'static str| {
-            Err(CommitError::at(path, Error::new(ErrorKind::InvalidInput, message)))
-        };
-        match expiry {
-            None => Ok(None),
-            Some(Expiry::AtMs(at)) => Ok(Some(at)),
-            Some(Expiry::TtlSeconds(seconds)) if seconds > 0.0 && seconds <= 3.2e9 => {
-                #[allow(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "the range was checked"
-                )]
-                let ms = (seconds * 1000.0).ceil() as u64;
-                Ok(Some(self.now_ms.saturating_add(ms)))
-            }
-            Some(Expiry::TtlSeconds(_)) => {
-                invalid("ttl is a number of seconds above 0, at most 3.2e9")
-            }
-        }
-    }
-
-    fn write(
-        &mut self,
-        path: &Path,
-        value: &Input,
-        system: bool,
-        ends: Option<u64>,
-        keep_expiry: bool,
-    ) -> Result<OperationResult, CommitError> {
-        self.try_write(path, value, system, ends, keep_expiry)
-            .map_err(|error| CommitError::at(path, error))
-    }
-
-    fn try_write(
-        &mut self,
-        path: &Path,
-        value: &Input,
-        system: bool,
-        ends: Option<u64>,
-        keep_expiry: bool,
-    ) -> Result<OperationResult> {
-        if path.is_root() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "the root cannot be replaced or removed; write its children",
-            ));
-        }
-        if path.is_system() && !system {
-            return Err(Error::new(ErrorKind::Denied, "paths that begin with _ are the system's"));
-        }
-        let mut result = OperationResult::default();
-        let leaves = self.leaves(path, value, &mut result)?;
-        let kept = if keep_expiry { self.draft.expiry(path.key())? } else { None };
-        if leaves.is_empty() {
-            self.draft.remove(path.key())?;
-        } else {
-            self.draft.replace(path.key(), leaves)?;
-            if let Some(ends) = ends.or(kept) {
-                self.draft.expire(path.key(), Some(ends));
-            }
-        }
-        let limits = &self.core.options.limits;
-        if self.draft.bytes() > limits.commit_bytes_max {
-            return Err(over(
-                "the commit is too large; split it",
-                "commit_bytes_max",
-                limits.commit_bytes_max,
-            ));
-        }
-        if self.draft.len() > limits.commit_operations_max {
-            return Err(over(
-                "the commit has too many leaves; split it",
-                "commit_operations_max",
-                limits.commit_operations_max,
-            ));
-        }
-        Ok(result)
-    }
-
-    /// The stored leaves of a value, its transforms resolved against what is there.
-    fn leaves(
-        &mut self,
-        path: &Path,
-        value: &Input,
-        result: &mut OperationResult,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
-        let leaf_bytes_max = self.core.options.limits.leaf_bytes_max;
-        let mut leaves = Vec::new();
-        flatten(&value.0, path.key().to_vec(), &mut |key, node| {
-            let stored = match node {
-                Node::Leaf(leaf) => leaf.encode(),
-                Node::Transform(transform) => {
-                    let present = self.draft.leaf(&key)?;
-                    let present = present.map(|stored| Leaf::decode(&stored)).transpose()?;
-                    let now_ms = self.now_ms;
-                    let mut ambient = Ambient { now_ms, push_id: &mut || self.push_id() };
-                    let stored = transform.resolve(present.as_ref(), &mut ambient)?.encode();
-                    let mut json = Vec::new();
-                    leaf::write_json(&stored, &mut json)?;
-                    result.resolved.push((Path::from_key(&key)?, raw(json)?));
-                    stored
-                }
-                Node::Null | Node::Object(_) => return Ok(()),
-            };
-            if stored.len() - 1 > leaf_bytes_max {
-                return Err(over("a value is too large", "leaf_bytes_max", leaf_bytes_max));
-            }
-            leaves.push((key.into(), stored));
-            Ok(())
-        })?;
-        Ok(leaves)
-    }
-}
-
-fn refuse_overlap(updates: &[(Path, Input)]) -> Result<(), CommitError> {
-    let mut paths: Vec<&Path> = updates.iter().map(|(path, _)| path).collect();
-    paths.sort_unstable();
-    for pair in paths.windows(2) {
-        if let [above, below] = pair
-            && above.covers(below)
-        {
-            let message = "a path of the update lies at or below another; the order would decide";
-            return Err(CommitError::at(below, Error::new(ErrorKind::InvalidInput, message)));
-        }
-    }
-    Ok(())
 }

@@ -93,7 +93,8 @@ impl Tree {
     ) -> Result<Self> {
         let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
         let handle = Handle { core, workers: Mutex::default() };
-        let threads: [(&str, fn(&Arc<Core>)); 5] = [
+        type Stage = (&'static str, fn(&Arc<Core>));
+        let threads: [Stage; 5] = [
             ("resolve", Core::run_resolve),
             ("flush", Core::run_flush),
             ("answer", Core::run_answer),

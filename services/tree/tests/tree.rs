@@ -1,6 +1,7 @@
 //! Promises of the tree on the memory engines; the conformance suite holds every combination to
 //! them.
 #![allow(clippy::disallowed_methods, reason = "tests start threads and draw seeds")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -55,7 +56,8 @@ fn get(tree: &Tree, at: &str) -> Value {
 fn values_read_back_exactly() {
     let tree = Bed::new().open();
     let value = json!({
-        "b": true, "i": i64::MIN, "f": 1.5, "s": "\u{1F600} \"\\\n", "e": {}, "a": [1, null, [], {"x": {}}],
+        "b": true, "i": i64::MIN, "f": 1.5, "s": "\u{1F600} \"\\\n", "e": {},
+        "a": [1, null, [], {"x": {}}],
         "..sv": "escaped", "n": {"deep": {"er": "v"}}, "x!": 1, "x": {"y": 2}, "x0": 3,
         "bytes": {".bytes": "AAEC"},
     });

@@ -1,0 +1,104 @@
+//! Conditions of a commit, tested against exactly the state that it changes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use trellis_engine_traits::{Error, ErrorKind, Result};
+
+use crate::Path;
+use crate::answer::{CommitError, FailedCondition};
+use crate::commit::{Check, Condition};
+use crate::core::Core;
+use crate::input::{Input, Node};
+use crate::json::JsonWriter;
+use crate::reader::{Reader, raw};
+use crate::state::State;
+use crate::step::flatten;
+
+/// A current value larger than this is left out of a refusal.
+const FAILED_VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Refuses the commit unless every condition holds.
+pub(crate) fn check_conditions(
+    core: &Core,
+    state: &State,
+    hidden: &[Bytes],
+    conditions: &[Condition],
+) -> Result<(), CommitError> {
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let reader = Reader { state: state.clone(), hidden: hidden.to_vec() };
+    let mut failed = Vec::new();
+    for condition in conditions {
+        let path = &condition.path;
+        let holds =
+            holds(core, &reader, condition).map_err(|error| CommitError::at(path, error))?;
+        if !holds {
+            let value = reader.get_value(path)?;
+            let too_large = value.is_none();
+            let null = || raw(b"null".to_vec());
+            let value: Box<RawValue> = value.map_or_else(null, Ok)?;
+            let hash = reader.hash(path)?;
+            failed.push(FailedCondition { path: path.clone(), value, hash, too_large });
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let error = Error::new(
+        ErrorKind::Conflict,
+        format!("{} of {} conditions did not hold", failed.len(), conditions.len()),
+    )
+    .operation("commit");
+    Err(CommitError { error, path: None, failed })
+}
+
+fn holds(core: &Core, reader: &Reader, condition: &Condition) -> Result<bool> {
+    let path = &condition.path;
+    Ok(match &condition.check {
+        Check::Exists => reader.exists(path)?,
+        Check::Absent => !reader.exists(path)?,
+        Check::Hash(hash) => reader.hash(path)?.as_deref() == Some(hash.as_str()),
+        Check::Value(value) => {
+            let mut present = Vec::new();
+            reader.append_json(path, core.options.limits.commit_bytes_max * 2, &mut present)?;
+            present == canonical(value)?
+        }
+        Check::Rev(rev) => !core.changed_after(&reader.state, *rev, path)?,
+    })
+}
+
+/// The JSON text that a value would read back as.
+fn canonical(value: &Input) -> Result<Vec<u8>> {
+    let mut leaves = BTreeMap::new();
+    let refuse =
+        || Error::new(ErrorKind::InvalidInput, "a condition's value cannot contain a transform");
+    flatten(&value.0, Vec::new(), &mut |key, node| match node {
+        Node::Leaf(leaf) => {
+            leaves.insert(key, leaf.encode());
+            Ok(())
+        }
+        _ => Err(refuse()),
+    })?;
+    let mut out = Vec::new();
+    let mut writer = JsonWriter::default();
+    for (key, stored) in leaves {
+        writer.leaf(&key, &stored, &mut out)?;
+    }
+    writer.finish(&mut out);
+    Ok(out)
+}
+
+impl Reader {
+    /// The value's JSON, `None` when it is too large for a refusal.
+    fn get_value(&self, path: &Path) -> Result<Option<Box<RawValue>>> {
+        let mut json = Vec::new();
+        match self.append_json(path, FAILED_VALUE_BYTES_MAX, &mut json) {
+            Ok(()) => raw(json).map(Some),
+            Err(error) if error.kind() == ErrorKind::TooLarge => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
