@@ -19,6 +19,9 @@
 
 mod answer;
 mod body;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod error;
 mod guard;
 mod listen;

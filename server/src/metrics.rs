@@ -36,7 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections refused because of the limit.
     pub(crate) connections_refused: Counter,
-    tree: Vec<(Gauge, fn(&TreeStats) -> u64)>,
+    tree: Vec<(Gauge, Figure)>,
 }
 
 impl fmt::Debug for Metrics {
@@ -115,17 +115,21 @@ impl Metrics {
     }
 }
 
-type TreeFigure = (&'static str, &'static str, fn(&TreeStats) -> u64);
+type Figure = fn(&TreeStats) -> u64;
+type TreeFigure = (&'static str, &'static str, Figure);
 
-const TREE_FIGURES: [TreeFigure; 9] = [
+const TREE_FIGURES: [TreeFigure; 12] = [
     ("rev", "Number of the newest commit", |stats| stats.rev),
     ("durable_rev", "Newest durable commit", |stats| stats.durable_rev),
     ("applied_rev", "Newest commit in the store", |stats| stats.applied_rev),
+    ("journal_records", "Journal records since the start", |stats| stats.commits),
+    ("journal_groups", "Journal appends since the start", |stats| stats.groups),
+    ("journal_bytes", "Bytes appended to the journal since the start", |stats| stats.journal_bytes),
+    ("store_batches", "Batches applied to the store since the start", |stats| stats.batches),
     ("overlay_bytes", "Bytes not yet in the store", |stats| stats.overlay_bytes as u64),
-    ("tree_commits", "Commits since the start", |stats| stats.commits),
-    ("tree_groups", "Journal flushes since the start", |stats| stats.groups),
-    ("tree_operations", "Operations committed since the start", |stats| stats.operations),
-    ("tree_leaves_written", "Leaves written since the start", |stats| stats.leaves_written),
+    ("views", "Views being read", |stats| stats.views as u64),
+    ("store_live_bytes", "Bytes of live keys and values in the store", |stats| stats.live_bytes),
+    ("store_disk_bytes", "Bytes of the store's files", |stats| stats.disk_bytes),
     ("poisoned", "1 when writes are refused until a restart", |stats| {
         u64::from(stats.poisoned.is_some())
     }),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use trellis::ServerConfig;
+
 /// Limits and time-outs of a server.
 ///
 /// ```
@@ -58,6 +60,26 @@ impl Default for ServerOptions {
             drain_timeout: Duration::from_secs(10),
             allow_unprotected_network: false,
             origins: Vec::new(),
+        }
+    }
+}
+
+impl From<&ServerConfig> for ServerOptions {
+    /// The server's part of a configuration; where it listens is not part of the options.
+    fn from(config: &ServerConfig) -> Self {
+        Self {
+            connections_max: config.connections_max,
+            frame_bytes_max: config.frame_bytes_max,
+            in_flight_requests_max: config.in_flight_requests_max,
+            in_flight_bytes_max: config.in_flight_bytes_max,
+            streams_max: config.streams_max,
+            ping_interval: config.ping_interval,
+            silence_max: config.silence_max,
+            header_timeout: config.header_timeout,
+            body_idle_timeout: config.body_idle_timeout,
+            drain_timeout: config.drain_timeout,
+            allow_unprotected_network: config.allow_unprotected_network,
+            origins: config.origins.clone(),
         }
     }
 }

@@ -116,7 +116,7 @@ async fn commit(FromState(state): FromState<Arc<State>>, request: Request) -> Re
 
 async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats_state = Arc::clone(&state);
-    let stats = state.runtime.run(move || Ok(stats_state.tree.stats())).await;
+    let stats = state.runtime.run(move || stats_state.tree.stats()).await;
     match stats {
         Ok(stats) if stats.poisoned.is_none() => {
             let body = format!(
@@ -136,7 +136,7 @@ async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {
 
 async fn metrics(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats_state = Arc::clone(&state);
-    let rendered = match state.runtime.run(move || Ok(stats_state.tree.stats())).await {
+    let rendered = match state.runtime.run(move || stats_state.tree.stats()).await {
         Ok(stats) => state.metrics.render(&stats),
         Err(error) => return refusal(&WireError::from(error)),
     };

@@ -174,7 +174,7 @@ impl Connection {
                     ErrorKind::Unsupported,
                     "binary frames are not offered; requests are text frames",
                 );
-                self.refuse(&Refused { id: None, error });
+                self.refuse(&Refused { id: None, error: Box::new(error) });
             }
             // The codec answers pings itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}

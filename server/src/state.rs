@@ -88,7 +88,6 @@ impl Server {
     /// The routes of the protocol, to be mounted at the root or under a prefix (`nest`).
     ///
     /// Everything else is left to the host application.
-    #[must_use]
     pub fn router(&self) -> Router {
         crate::routes::build(&self.state)
     }

@@ -62,7 +62,9 @@ pub(crate) async fn body(
             Format::Json => {
                 view.stream_json(&path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
             }
-            Format::Ndjson => send_lines(&view, &path, &sink),
+            Format::Ndjson => {
+                for_each_chunk(&view, &path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
+            }
         };
         // The view and the place go as soon as the scan is done; the channel drains on its own.
         drop(view);
@@ -114,34 +116,36 @@ impl Sink {
     }
 }
 
-fn send_lines(view: &View, base: &Path, sink: &Sink) -> Result<()> {
-    let depth = base.segments().count();
+/// Gives a line for every leaf below `base`, gathered into chunks.
+pub(crate) fn for_each_chunk(
+    view: &View,
+    base: &Path,
+    take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES + (4 << 10));
-    let mut relative = String::new();
-    let mut is_whole = true;
+    let mut is_wanted = true;
     view.for_each_leaf(base, &mut |path, value| {
-        relative.clear();
-        for segment in path.segments().skip(depth) {
-            if !relative.is_empty() {
-                relative.push('/');
-            }
-            relative.push_str(segment);
-        }
-        chunk.extend_from_slice(b"{\"path\":");
-        push_string(&mut chunk, &relative);
-        chunk.extend_from_slice(b",\"value\":");
-        chunk.extend_from_slice(value);
-        chunk.extend_from_slice(b"}\n");
+        append_line(&mut chunk, base, path, value);
         if chunk.len() < CHUNK_BYTES {
             return ControlFlow::Continue(());
         }
-        let sent = sink.send(Bytes::copy_from_slice(&chunk));
+        let taken = take(&chunk);
         chunk.clear();
-        is_whole = sent.is_continue();
-        sent
+        is_wanted = taken.is_continue();
+        taken
     })?;
-    if is_whole && !chunk.is_empty() {
-        let _is_sent = sink.send(Bytes::from(chunk));
+    if is_wanted && !chunk.is_empty() {
+        // The last chunk: there is nothing to go on with either way.
+        let _is_taken = take(&chunk).is_continue();
     }
     Ok(())
+}
+
+fn append_line(chunk: &mut Vec<u8>, base: &Path, path: &Path, value: &[u8]) {
+    let relative: Vec<&str> = path.segments().skip(base.depth()).collect();
+    chunk.extend_from_slice(b"{\"path\":");
+    push_string(chunk, &relative.join("/"));
+    chunk.extend_from_slice(b",\"value\":");
+    chunk.extend_from_slice(value);
+    chunk.extend_from_slice(b"}\n");
 }

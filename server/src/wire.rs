@@ -67,7 +67,7 @@ pub(crate) enum ReadCommand {
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) id: Option<String>,
-    pub(crate) error: WireError,
+    pub(crate) error: Box<WireError>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,15 +118,15 @@ impl Request {
         let frame: Frame<'_> = serde_json::from_str(text).map_err(|error| explain(text, &error))?;
         if frame.id.len() > ID_BYTES_MAX {
             let message = format!("an id has at most {ID_BYTES_MAX} bytes");
-            return Err(Refused { id: None, error: WireError::invalid(message) });
+            return Err(refused(None, WireError::invalid(message)));
         }
         let id = frame.id.0.clone().into_owned();
         let Some(operation) = OPERATIONS.iter().position(|name| *name == &*frame.op) else {
-            return Err(Refused { id: Some(id), error: not_offered(&frame.op) });
+            return Err(refused(Some(id), not_offered(&frame.op)));
         };
         match frame.into_command() {
             Ok(command) => Ok(Self { id, operation, command }),
-            Err(error) => Err(Refused { id: Some(id), error }),
+            Err(error) => Err(refused(Some(id), error)),
         }
     }
 }
@@ -207,8 +207,7 @@ pub(crate) fn build_commit(
     if operations.is_empty() && conditions.is_empty() {
         return Err(WireError::invalid("there is nothing to commit: the list is empty"));
     }
-    let mut commit = Commit::default();
-    commit.key = key.map(Text::into_owned);
+    let mut commit = Commit { key: key.map(Text::into_owned), ..Commit::default() };
     for condition in conditions {
         commit.conditions.push(condition.build()?);
     }
@@ -231,11 +230,15 @@ pub(crate) fn children_limit(limit: Option<u64>) -> Result<usize, WireError> {
     }
 }
 
+fn refused(id: Option<String>, error: WireError) -> Refused {
+    Refused { id, error: Box::new(error) }
+}
+
 /// Why a frame did not fit, with whatever can be read of it.
 fn explain(text: &str, mismatch: &serde_json::Error) -> Refused {
-    let invalid = |id| Refused {
-        id,
-        error: WireError::invalid(format!("the request does not fit the protocol: {mismatch}")),
+    let invalid = |id| {
+        let message = format!("the request does not fit the protocol: {mismatch}");
+        refused(id, WireError::invalid(message))
     };
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
         return invalid(None);
@@ -245,7 +248,7 @@ fn explain(text: &str, mismatch: &serde_json::Error) -> Refused {
     }
     let id = Some(envelope.id.into_owned());
     match envelope.op {
-        Some(op) if !OPERATIONS.contains(&&*op) => Refused { id, error: not_offered(&op) },
+        Some(op) if !OPERATIONS.contains(&&*op) => refused(id, not_offered(&op)),
         _ => invalid(id),
     }
 }
@@ -267,17 +270,17 @@ fn not_offered(op: &str) -> WireError {
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> Refused {
+    fn refusal(text: &str) -> Refused {
         Request::parse(text).expect_err("the frame is to be refused")
     }
 
     #[test]
     fn a_refused_request_keeps_its_id_wherever_it_can_be_read() {
-        assert_eq!(refused(r#"{"id":"7","op":"set","path":5}"#).id.as_deref(), Some("7"));
-        assert_eq!(refused(r#"{"id":"7"}"#).id.as_deref(), Some("7"));
-        assert_eq!(refused(r#"{"op":"get","path":"a"}"#).id, None);
-        assert_eq!(refused(r#"{"id":7,"op":"ping"}"#).id, None);
-        assert_eq!(refused("[").id, None);
+        assert_eq!(refusal(r#"{"id":"7","op":"set","path":5}"#).id.as_deref(), Some("7"));
+        assert_eq!(refusal(r#"{"id":"7"}"#).id.as_deref(), Some("7"));
+        assert_eq!(refusal(r#"{"op":"get","path":"a"}"#).id, None);
+        assert_eq!(refusal(r#"{"id":7,"op":"ping"}"#).id, None);
+        assert_eq!(refusal("[").id, None);
     }
 
     #[test]
@@ -293,7 +296,7 @@ mod tests {
             r#"{"id":"1","op":"commit","if":[{"path":"a"}],"ops":[]}"#,
             r#"{"id":"1","op":"commit","if":[{"path":"a","exists":true,"rev":1}],"ops":[]}"#,
         ] {
-            assert_eq!(refused(text).error.code, "invalid", "{text}");
+            assert_eq!(refusal(text).error.code, "invalid", "{text}");
         }
     }
 
@@ -301,16 +304,16 @@ mod tests {
     fn a_null_value_is_a_value() {
         let request = Request::parse(r#"{"id":"1","op":"set","path":"a","value":null}"#);
         assert!(matches!(request.expect("parses").command, Command::Write(..)));
-        assert_eq!(refused(r#"{"id":"1","op":"set","path":"a"}"#).error.code, "invalid");
+        assert_eq!(refusal(r#"{"id":"1","op":"set","path":"a"}"#).error.code, "invalid");
     }
 
     #[test]
     fn operations_of_other_families_are_unsupported_and_unknown_ones_invalid() {
         for op in ["query", "explain", "sub", "mq-push", "vfs-stat", "auth-nonce", "repl-x"] {
             let text = format!(r#"{{"id":"1","op":"{op}","where":[],"path":"a"}}"#);
-            assert_eq!(refused(&text).error.code, "unsupported", "{op}");
+            assert_eq!(refusal(&text).error.code, "unsupported", "{op}");
         }
-        assert_eq!(refused(r#"{"id":"1","op":"frobnicate"}"#).error.code, "invalid");
+        assert_eq!(refusal(r#"{"id":"1","op":"frobnicate"}"#).error.code, "invalid");
     }
 
     #[test]

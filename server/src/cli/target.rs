@@ -1,0 +1,171 @@
+//! Where a verb does its work: on a server, or in a database of this process.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use trellis::Trellis;
+use trellis_client::{Client, ClientOptions, WriteOptions};
+use trellis_tree::{Commit, Committed, Expiry, Input, Operation, Path};
+
+use super::arguments::Place;
+use super::failure::Failure;
+use super::serve::{builder, open};
+
+/// Where the tree is.
+pub(super) enum Target {
+    Server(Client),
+    Local(Trellis),
+}
+
+/// A leaf on its way in: its path as text, and its JSON text.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) value: Box<RawValue>,
+}
+
+/// Entries as the object of path to value that `update` takes.
+pub(super) struct Entries<'a>(pub(super) &'a [Entry]);
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for entry in self.0 {
+            map.serialize_entry(&entry.path, &entry.value)?;
+        }
+        map.end()
+    }
+}
+
+impl Target {
+    /// Connects, or opens the database, whichever the options name.
+    pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
+        let database = &place.database;
+        let is_local = database.data.is_some()
+            || database.profile.is_some()
+            || database.kv.is_some()
+            || database.log.is_some();
+        if is_local {
+            return Ok(Self::Local(open(builder(database).load()?).await?));
+        }
+        Ok(Self::Server(Client::connect(&place.url, ClientOptions::default()).await?))
+    }
+
+    /// Ends the connection, or closes the database.
+    pub(super) async fn close(self) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => client.close().await,
+            Self::Local(db) => db.close()?,
+        }
+        Ok(())
+    }
+
+    pub(super) async fn set(
+        &self,
+        path: &str,
+        value: &RawValue,
+        ttl: Option<f64>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                client.set_with(path, value, write_options(ttl)).await?;
+            }
+            Self::Local(db) => {
+                let (path, value) = parse(path, value)?;
+                commit(db, Operation::Set { path, value, expiry: expiry(ttl) }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn push(
+        &self,
+        path: &str,
+        value: &RawValue,
+        ttl: Option<f64>,
+    ) -> Result<String, Failure> {
+        match self {
+            Self::Server(client) => Ok(client.push_with(path, value, write_options(ttl)).await?),
+            Self::Local(db) => {
+                let (path, value) = parse(path, value)?;
+                let expiry = expiry(ttl);
+                let committed = commit(db, Operation::Push { path, value, expiry }).await?;
+                let pushed = committed.results.into_iter().next().and_then(|first| first.pushed);
+                Ok(pushed.unwrap_or_default())
+            }
+        }
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                client.delete(path).await?;
+            }
+            Self::Local(db) => {
+                commit(db, Operation::Delete { path: Path::parse(path)? }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets these paths in one commit.
+    pub(super) async fn update(&self, entries: &[Entry]) -> Result<(), Failure> {
+        match self {
+            Self::Server(client) => {
+                client.update(&Entries(entries)).await?;
+            }
+            Self::Local(db) => {
+                let updates = entries.iter().map(|entry| parse(&entry.path, &entry.value));
+                let updates = updates.collect::<Result<Vec<_>, _>>()?;
+                commit(db, Operation::Update { updates, expiry: None }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One page of children as `(key, value)`, and where the next begins.
+    pub(super) async fn children(
+        &self,
+        path: &str,
+        after: Option<&str>,
+        limit: usize,
+        values: bool,
+    ) -> Result<(Vec<(String, Option<Value>)>, Option<String>), Failure> {
+        match self {
+            Self::Server(client) => {
+                let page = client.children(path, after, limit, values).await?;
+                let items = page.items.into_iter().map(|child| (child.key, child.value));
+                Ok((items.collect(), page.next_cursor))
+            }
+            Self::Local(db) => {
+                /// A page is gathered before it is printed.
+                const PAGE_BYTES_MAX: usize = 16 << 20;
+                let path = Path::parse(path)?;
+                let view = db.tree().view()?;
+                let page = view.children(&path, after, limit, values.then_some(PAGE_BYTES_MAX))?;
+                let items = page.items.into_iter().map(|child| {
+                    let value = child.value.map(|raw| serde_json::from_str(raw.get()));
+                    (child.key, value.and_then(Result::ok))
+                });
+                Ok((items.collect(), page.next))
+            }
+        }
+    }
+}
+
+async fn commit(db: &Trellis, operation: Operation) -> Result<Committed, Failure> {
+    Ok(db.tree().submit(Commit::new(vec![operation])).await?)
+}
+
+fn parse(path: &str, value: &RawValue) -> Result<(Path, Input), Failure> {
+    Ok((Path::parse(path)?, Input::parse(value.get().as_bytes())?))
+}
+
+fn expiry(ttl: Option<f64>) -> Option<Expiry> {
+    ttl.map(Expiry::TtlSeconds)
+}
+
+fn write_options(ttl: Option<f64>) -> WriteOptions {
+    WriteOptions { expiry: ttl.map(trellis_client::Expiry::TtlSeconds), key: None }
+}
