@@ -1,0 +1,94 @@
+//! Servers in processes of their own: this program as one of them, and what is seen from outside.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use tokio::net::TcpListener;
+use trellis::Trellis;
+use trellis_server::ServerOptions;
+
+use crate::Result;
+use crate::settings::{Arguments, Serve};
+
+/// Listens, tells the port on standard output, and serves until standard input ends.
+pub(crate) fn run_server<F>(serve: impl FnOnce(TcpListener) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    std::thread::spawn(|| {
+        // The parent is gone, however it ended.
+        let mut nothing = Vec::new();
+        let _end = std::io::stdin().read_to_end(&mut nothing);
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?.port());
+        serve(listener).await
+    })
+}
+
+/// The whole server on the database in `--dir`.
+pub(crate) fn serve_trellis(arguments: &Arguments) -> Result<()> {
+    let dir = arguments.dir.as_ref().ok_or("--serve trellis needs --dir")?;
+    let db = Trellis::open(dir)?;
+    run_server(async |listener| {
+        let stop = std::future::pending();
+        Ok(trellis_server::serve(listener, db, ServerOptions::default(), stop).await?)
+    })
+}
+
+/// A server that ends with this value.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// Its end tells the server to end.
+    _stdin: Option<ChildStdin>,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts this program as one of its servers and waits until it listens.
+    pub(crate) fn start(kind: Serve, dir: &Path) -> Result<Self> {
+        let name = match kind {
+            Serve::Echo => "echo",
+            Serve::Trellis => "trellis",
+        };
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--serve", name, "--dir"])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().ok_or("the server has no output")?;
+        let mut server = Self { child, _stdin: stdin, port: 0 };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        server.port = line.trim().parse().map_err(|_| "the server told no port")?;
+        Ok(server)
+    }
+
+    /// Takes over a child that listens on a port.
+    pub(crate) fn of(child: Child, port: u16) -> Self {
+        Self { child, _stdin: None, port }
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
+        Ok(kib.parse()?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody to tell.
+        let _killed = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}

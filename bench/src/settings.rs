@@ -1,0 +1,144 @@
+//! Command line, and what the figures read of it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::engine::Kv;
+
+/// Measures Trellis against the engines that it is built on.
+#[derive(Debug, Parser)]
+#[command(name = "trellis-bench")]
+pub(crate) struct Arguments {
+    /// Which figures; all of them when none is named.
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+    /// Only these stores.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kv: Vec<Kv>,
+    /// Small sizes: shows that everything runs, its figures mean little.
+    #[arg(long)]
+    quick: bool,
+    /// Where data goes; loaded stores stay there for the next run. Default: a temporary directory
+    /// below /var/tmp, removed at the end. Never a file system in memory.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Writes all figures to this file as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Seconds of one round of concurrent writers; a quarter of it warms up.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Rounds of each figure, Trellis and rival in turn.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Keys in the loaded stores.
+    #[arg(long)]
+    keys: Option<usize>,
+    /// Page cache of each store, in MiB; the same for Trellis and its rival.
+    #[arg(long, default_value_t = 256)]
+    cache_mib: usize,
+    /// The release binary `trellis`; default: beside this one.
+    #[arg(long)]
+    trellis: Option<PathBuf>,
+    /// Becomes one of the two servers of the socket figures.
+    #[arg(long, value_enum, hide = true)]
+    pub(crate) serve: Option<Serve>,
+}
+
+/// What runs alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    /// Durable commits of one writer against bare write and fdatasync.
+    SingleWriter,
+    /// 64 writers on a large store against the engine's own group commit, and Redis.
+    ConcurrentWriters,
+    /// Gets through the library against the engine's own.
+    PointReads,
+    /// A subtree of 10,000 leaves as JSON against the engine's scan.
+    Subtree,
+    /// Gets through WebSocket against an echo server on the same stack.
+    Sockets,
+    /// Memory and start of a server.
+    Footprint,
+}
+
+/// Servers that this program becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Serve {
+    /// Answers without a database.
+    Echo,
+    /// A whole Trellis server.
+    Trellis,
+}
+
+impl Group {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SingleWriter => "single-writer",
+            Self::ConcurrentWriters => "concurrent-writers",
+            Self::PointReads => "point-reads",
+            Self::Subtree => "subtree",
+            Self::Sockets => "sockets",
+            Self::Footprint => "footprint",
+        }
+    }
+}
+
+impl Arguments {
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        if self.groups.is_empty() { Group::value_variants().to_vec() } else { self.groups.clone() }
+    }
+}
+
+/// What every figure needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) kvs: Vec<Kv>,
+    pub(crate) quick: bool,
+    pub(crate) dir: PathBuf,
+    pub(crate) seconds: f64,
+    pub(crate) rounds: usize,
+    pub(crate) keys: usize,
+    pub(crate) cache_bytes: usize,
+    pub(crate) trellis: PathBuf,
+}
+
+impl Settings {
+    pub(crate) fn new(arguments: &Arguments) -> Result<(Self, Option<TempDir>)> {
+        let temporary = match &arguments.dir {
+            Some(dir) => {
+                std::fs::create_dir_all(dir)?;
+                None
+            }
+            None => Some(tempfile::Builder::new().prefix("trellis-bench-").tempdir_in("/var/tmp")?),
+        };
+        let dir = temporary.as_ref().map(|dir| dir.path().to_path_buf());
+        let dir = dir.or_else(|| arguments.dir.clone()).unwrap_or_default();
+        let quick = arguments.quick;
+        let kvs = if arguments.kv.is_empty() {
+            Kv::value_variants().to_vec()
+        } else {
+            arguments.kv.clone()
+        };
+        let beside = std::env::current_exe()?.with_file_name("trellis");
+        let settings = Self {
+            kvs,
+            quick,
+            dir,
+            seconds: arguments.seconds.unwrap_or(if quick { 1.0 } else { 60.0 }),
+            rounds: arguments.rounds.max(1),
+            keys: arguments.keys.unwrap_or(if quick { 20_000 } else { 1_000_000 }),
+            cache_bytes: arguments.cache_mib << 20,
+            trellis: arguments.trellis.clone().unwrap_or(beside),
+        };
+        Ok((settings, temporary))
+    }
+
+    /// The stores with an engine of their own to be compared with.
+    pub(crate) fn engines(&self) -> Vec<Kv> {
+        self.kvs.iter().copied().filter(|kv| *kv != Kv::Memory).collect()
+    }
+}
