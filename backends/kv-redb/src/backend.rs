@@ -55,6 +55,22 @@ impl Writer {
     fn check(&self, operation: &'static str) -> Result<()> {
         if self.poisoned { Err(error::poisoned().operation(operation)) } else { Ok(()) }
     }
+
+    /// redb refuses every write after a failure of the medium, even one before anything was
+    /// changed: so no such failure may read as if the same write could be tried again.
+    fn give_up(&mut self, failure: Error) -> Error {
+        match failure.kind() {
+            ErrorKind::Unavailable | ErrorKind::Denied => {
+                self.poisoned = true;
+                error::outcome_unknown(failure)
+            }
+            ErrorKind::Corrupt => {
+                self.poisoned = true;
+                failure
+            }
+            _ => failure,
+        }
+    }
 }
 
 impl RedbKv {
@@ -148,19 +164,14 @@ impl RedbKv {
         }
         let transaction = write::begin(database, Durability::Synced);
         let synced = transaction.and_then(|it| self.finish(it, writer, Durability::Synced));
-        synced.map_err(|failure| match failure.kind() {
-            ErrorKind::OutcomeUnknown => failure,
-            _ => {
-                writer.poisoned = true;
-                error::outcome_unknown(failure)
+        synced.map_err(|failure| {
+            writer.poisoned = true;
+            match failure.kind() {
+                ErrorKind::OutcomeUnknown => failure,
+                _ => error::outcome_unknown(failure),
             }
         })
     }
-}
-
-/// redb refuses every write after a failure of the medium, even one before anything was changed.
-fn refuses_writes(failure: &Error) -> bool {
-    matches!(failure.kind(), ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Corrupt)
 }
 
 impl KvBackend for RedbKv {
@@ -191,10 +202,7 @@ impl KvBackend for RedbKv {
             }
             self.write(&database, &mut writer, batch, durability)
         });
-        committed.map_err(|failure| {
-            writer.poisoned |= refuses_writes(&failure);
-            failure.operation("commit")
-        })
+        committed.map_err(|failure| writer.give_up(failure).operation("commit"))
     }
 
     fn flush(&self, seq: CommitSeq) -> Result<()> {
