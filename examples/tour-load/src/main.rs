@@ -2,22 +2,25 @@
 //!
 //! ```text
 //! tour-load write URL SERVER-PID KILL-AFTER ACKNOWLEDGED-FILE
-//! tour-load verify EXPORT.ndjson ACKNOWLEDGED-FILE PATH=SOURCE.json...
+//! tour-load verify EXPORT.ndjson ACKNOWLEDGED-FILE PATH=SOURCE.json... PATH=SOURCE.ndjson...
+//! tour-load lines SOURCE.json TABLE KEY
 //! tour-load pointer SOURCE.json /JSON/POINTER
 //! ```
 //!
 //! `write` opens 64 connections, each writing numbered records one after the other, kills the
 //! server with SIGKILL once `KILL-AFTER` are acknowledged, and notes how many each connection saw
-//! acknowledged. `verify` compares an export with the imported files and those records. `pointer`
-//! prints a part of a source file as compact JSON.
+//! acknowledged. `verify` compares an export with the imported files and those records. `lines`
+//! prints the rows of a table as NDJSON, each under the value of its key; `pointer` prints a part
+//! of a file as compact JSON.
 
 mod load;
 mod record;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::load::Load;
 use crate::record::Acknowledged;
@@ -60,17 +63,26 @@ async fn run(arguments: &[&str]) -> Result<(), Failure> {
                 Ok(Source { path: path.to_owned(), file: file.into() })
             });
             let sources = sources.collect::<Result<Vec<_>, Failure>>()?;
-            let verified = verify::verify(export.into(), &acknowledged, &sources)?;
+            let verified = verify::verify(export.as_ref(), &acknowledged, &sources)?;
             println!(
                 "{} {} {}",
                 verified.imported_leaves, verified.acknowledged, verified.unacknowledged
             );
         }
+        ["lines", file, table, key] => {
+            let value: Value = serde_json::from_slice(&std::fs::read(file)?)?;
+            let rows = value.get(table).and_then(Value::as_array).ok_or("no such table")?;
+            let mut out = std::io::stdout().lock();
+            for row in rows {
+                let path = row.get(key).and_then(Value::as_str).ok_or("a row without its key")?;
+                writeln!(out, "{}", json!({"path": path, "value": row}))?;
+            }
+        }
         ["pointer", file, pointer] => {
             let value: Value = serde_json::from_slice(&std::fs::read(file)?)?;
             println!("{}", value.pointer(pointer).ok_or("nothing is there")?);
         }
-        _ => return Err("write ... | verify ... | pointer ...: see the source".into()),
+        _ => return Err("write ... | verify ... | lines ... | pointer ...: see the source".into()),
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -35,15 +35,12 @@ pub(crate) struct Verified {
 }
 
 pub(crate) fn verify(
-    export: PathBuf,
+    export: &FilePath,
     acknowledged: &Acknowledged,
     sources: &[Source],
 ) -> Result<Verified, Failure> {
     let mut found = Leaves::new();
-    for line in BufReader::new(std::fs::File::open(export)?).lines() {
-        let line: Line = serde_json::from_str(&line?)?;
-        flatten(&line.path, line.value, &mut found);
-    }
+    read_lines(export, "", &mut found)?;
     let imported_leaves = take_imported(&mut found, sources)?;
     let mut records = 0;
     for (connection, count) in acknowledged.connections.iter().enumerate() {
@@ -79,11 +76,23 @@ pub(crate) fn verify(
     }
 }
 
+fn read_lines(file: &FilePath, prefix: &str, leaves: &mut Leaves) -> Result<(), Failure> {
+    for line in BufReader::new(std::fs::File::open(file)?).lines() {
+        let line: Line = serde_json::from_str(&line?)?;
+        flatten(&format!("{prefix}{}", line.path), line.value, leaves);
+    }
+    Ok(())
+}
+
 fn take_imported(found: &mut Leaves, sources: &[Source]) -> Result<usize, Failure> {
     let mut imported = Leaves::new();
     for source in sources {
-        let value = serde_json::from_slice(&std::fs::read(&source.file)?)?;
-        flatten(&source.path, value, &mut imported);
+        if source.file.extension().is_some_and(|extension| extension == "ndjson") {
+            read_lines(&source.file, &format!("{}/", source.path), &mut imported)?;
+        } else {
+            let value = serde_json::from_slice(&std::fs::read(&source.file)?)?;
+            flatten(&source.path, value, &mut imported);
+        }
     }
     for (path, value) in &imported {
         match found.remove(path) {
