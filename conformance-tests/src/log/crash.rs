@@ -57,7 +57,7 @@ pub fn crash_child(log: &dyn StreamLog) {
     say("opened");
     let mut rng = Seed(seed).of("order").rng();
     // A log of small segments never meets the cap on its files.
-    let appends_max = if record_bytes > 0 { 500 } else { u64::MAX };
+    let appends_max = if record_bytes > 0 { 250 } else { u64::MAX };
     for _ in 0..appends_max {
         if failures == 6 {
             break;

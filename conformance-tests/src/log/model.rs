@@ -50,15 +50,14 @@ impl Modelled {
 
     /// What a read answers, with the budget's meaning.
     fn read(&self, from: u64, budget: ReadBudget) -> (Vec<(u64, Bytes)>, ReadEnd) {
-        let (mut seen, mut bytes_seen) = (Vec::new(), 0usize);
+        let (mut seen, mut bytes_left) = (Vec::new(), budget.bytes_max);
         for offset in from..self.next() {
             let record = &self.records[offset as usize - 1];
-            let full = seen.len() >= budget.records_max
-                || bytes_seen.saturating_add(record.len()) > budget.bytes_max;
+            let full = seen.len() >= budget.records_max || record.len() > bytes_left;
             if full && !seen.is_empty() {
                 return (seen, ReadEnd { next: offset, stop: ReadStop::Budget });
             }
-            bytes_seen += record.len();
+            bytes_left = bytes_left.saturating_sub(record.len());
             seen.push((offset, record.clone()));
         }
         (seen, ReadEnd { next: self.next(), stop: ReadStop::End })
@@ -147,7 +146,15 @@ fn compare_read(
     }
     let (found, end) = found.unwrap();
     let expected = modelled.read(from, budget);
-    assert!((&found, end) == (&expected.0, expected.1), "{name} from {from} within {budget:?}");
+    let lengths =
+        |all: &[(u64, Bytes)]| all.iter().map(|(_, record)| record.len()).collect::<Vec<_>>();
+    assert!(
+        (&found, end) == (&expected.0, expected.1),
+        "{name} from {from} within {budget:?}: found {:?} {end:?}, expected {:?} {:?}",
+        lengths(&found),
+        lengths(&expected.0),
+        expected.1
+    );
     // Below what was trimmed, engines may differ in what they still show.
     if from >= modelled.trimmed_before { format!("{found:?} {end:?}") } else { String::new() }
 }
