@@ -10,12 +10,11 @@ use trellis_engine_traits::{
 use super::KvWorld;
 use super::reference::{Reference, draw_batch};
 use super::tools::{at, bytes, dump_of, get};
-use crate::crash::{run_and_kill, run_capped, say, told};
+use crate::crash::{rounds, run_and_kill, run_capped, say, told};
 use crate::{Case, Need, Seed};
 
 const SEED: &str = "TRELLIS_CRASH_SEED";
 const VALUE_BYTES: &str = "TRELLIS_CRASH_VALUE_BYTES";
-const ROUNDS: usize = 10;
 const NEEDS: &[Need] = &[Need::Disk, Need::Child];
 
 pub(super) const CASES: &[Case<KvWorld>] = &[
@@ -81,9 +80,7 @@ pub fn crash_child(kv: &dyn KvBackend) {
                 eprintln!("{error:?}");
                 // Reads go on, and show all that was acknowledged.
                 let last = last_of(kv);
-                assert!(
-                    last + 1 == next || error.kind() == ErrorKind::OutcomeUnknown || failures > 1
-                );
+                assert!(last + 1 >= next, "{last} is the last, {next} was next");
                 dump_of(&*kv.snapshot().expect("reads go on"), SpaceId(7));
             }
         }
@@ -123,7 +120,7 @@ fn killed(world: &KvWorld) {
     let mut rng = world.rng("kills");
     let seed = rng.next_u64();
     let mut whole = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let mut command = world.factory().child_command(world.dir());
         command.env(SEED, seed.to_string()).env(VALUE_BYTES, "0");
         let said = run_and_kill(command, &mut rng, 60);
