@@ -22,6 +22,16 @@ pub(crate) fn told(name: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{name} is a number"))
 }
 
+/// How often a child is killed: ten times, or what `TRELLIS_CRASH_ROUNDS` says.
+///
+/// # Panics
+/// When `TRELLIS_CRASH_ROUNDS` is no number above 0.
+pub(crate) fn rounds() -> usize {
+    let Ok(text) = std::env::var("TRELLIS_CRASH_ROUNDS") else { return 10 };
+    let rounds = text.trim().parse().ok().filter(|rounds| *rounds > 0);
+    rounds.expect("TRELLIS_CRASH_ROUNDS is a number above 0")
+}
+
 fn start(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     command.spawn().expect("the child starts")

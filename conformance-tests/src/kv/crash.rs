@@ -4,7 +4,7 @@
 //! the crash says how many batches there must be, and what they must have left.
 
 use trellis_engine_traits::{
-    Durability, ErrorKind, Guard, KeyRange, KvBackend, Scan, SpaceId, WriteBatch,
+    Durability, Guard, KeyRange, KvBackend, Scan, SpaceId, WriteBatch,
 };
 
 use super::KvWorld;
