@@ -3,6 +3,7 @@
 //! Deliberately absent: anything that the tree does itself. This is the tree with engines behind it
 //! and a host's types before it.
 
+use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -46,10 +47,9 @@ use crate::registry::{Choice, Engines};
 /// db.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Trellis(Arc<Open>);
 
-#[derive(Debug)]
 struct Open {
     tree: Tree,
     runtime: Arc<Runtime>,
@@ -340,6 +340,18 @@ impl Trellis {
     fn write(&self, operation: Operation) -> Result<u64> {
         let committed = self.commit(Commit::new(vec![operation]));
         committed.map(|committed| committed.rev).map_err(|refused| refused.error)
+    }
+}
+
+/// What it stands on; never what it holds.
+impl fmt::Debug for Trellis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let description = self.describe();
+        f.debug_struct("Trellis")
+            .field("data", &description.data)
+            .field("kv", &description.kv.url)
+            .field("log", &description.log.url)
+            .finish_non_exhaustive()
     }
 }
 
