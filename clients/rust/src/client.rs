@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::timeout;
 
 use crate::answer::{Answer, Children, Hello, Written};
@@ -375,10 +375,12 @@ impl Client {
         let shared = &self.handle.shared;
         let closed = |_| ClientError::new(ClientErrorKind::Closed, "the client was closed");
         let exchange = async {
-            let _place = shared.requests.acquire().await.map_err(closed)?;
+            // Unconstrained, so that the first poll of a call takes its place or queues for it: the
+            // executor's budget would otherwise let later calls overtake.
+            let _place = unconstrained(shared.requests.acquire()).await.map_err(closed)?;
             let bytes = text.len().min(shared.options.in_flight_bytes_max.max(1));
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let _room = shared.bytes.acquire_many(bytes).await.map_err(closed)?;
+            let _room = unconstrained(shared.bytes.acquire_many(bytes)).await.map_err(closed)?;
             let mut waiting = shared.enqueue(&text)?;
             (&mut waiting.answer).await.unwrap_or_else(|_| {
                 Err(ClientError::new(ClientErrorKind::Closed, "the client was closed"))

@@ -1,5 +1,8 @@
 //! The server's promises, through its doors: WebSocket, REST, and the command line.
 
+// Helpers of tests are no `#[test]` functions, which is all that clippy's own exception knows.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod bad_input;
 #[cfg(feature = "cli")]
 mod command_line;
