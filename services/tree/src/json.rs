@@ -61,27 +61,34 @@ impl JsonWriter {
     }
 
     fn move_to(&mut self, parent: &[u8], out: &mut Vec<u8>) {
-        let open = std::mem::take(&mut self.open);
-        let is_segment = |segment: &&[u8]| !segment.is_empty();
-        let mut old = open.split(|byte| *byte == 0).filter(is_segment).peekable();
-        let mut new = parent.split(|byte| *byte == 0).filter(is_segment).peekable();
-        while old.peek().is_some() && old.peek() == new.peek() {
-            old.next();
-            new.next();
-        }
-        for _ in old {
+        let shared = shared_segments(&self.open, parent);
+        let closing = self.open.get(shared..).unwrap_or_default();
+        for _ in segments(closing) {
             out.push(b'}');
             self.comma = true;
         }
-        for segment in new {
+        for segment in segments(parent.get(shared..).unwrap_or_default()) {
             self.name(segment, out);
             out.push(b'{');
             self.comma = false;
         }
-        self.open = open;
         self.open.clear();
         self.open.extend_from_slice(parent);
     }
+}
+
+/// Bytes at the front that are the same whole segments in both.
+fn shared_segments(a: &[u8], b: &[u8]) -> usize {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let ends = |key: &[u8]| key.get(same).is_none_or(|byte| *byte == 0);
+    if ends(a) && ends(b) {
+        return same;
+    }
+    a.iter().take(same).rposition(|byte| *byte == 0).unwrap_or(0)
+}
+
+fn segments(key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    key.split(|byte| *byte == 0).filter(|segment| !segment.is_empty())
 }
 
 /// Appends a key as JSON; one that would be taken for a wire sentinel gets one more dot.

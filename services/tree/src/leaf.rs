@@ -179,8 +179,11 @@ pub(crate) fn write_float(number: f64, out: &mut Vec<u8>) {
 
 /// Appends a JSON string; plain text is copied as it is.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
-    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
-    if plain {
+    // Without an early end the compiler checks many bytes at a time; most text is plain.
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let escapes = text.bytes().fold(false, |any, byte| any | special(byte));
+    if !escapes {
+        out.reserve(text.len() + 2);
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

@@ -1,6 +1,5 @@
 //! The state at a rev: the overlay's tables over the store's snapshot, read as one.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -8,13 +7,16 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use trellis_engine_traits::{KeyRange, KvSnapshot, Result, Scan, SpaceId, Visitor};
 
-use crate::memtable::{Found, MemTable};
+use crate::memtable::{Found, MemTable, key_hash};
 use crate::path;
 
 /// Overlay entries merged at a time: bounds the memory of a scan.
 const CHUNK_ENTRIES: usize = 2048;
 /// Cleared entries passed over one by one before the scan jumps behind the clear.
 const SKIP_MAX: usize = 32;
+
+/// Sorted overlay entries: a value, or that the key is gone.
+type Overlay = Vec<(Bytes, Option<Bytes>)>;
 
 /// The tables and the snapshot that belong together.
 #[derive(Debug)]
@@ -44,8 +46,9 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn get(&self, space: SpaceId, key: &[u8]) -> Result<Option<Bytes>> {
+        let hash = key_hash(space, key);
         for table in self.layers.tables() {
-            match table.read().get(space, key, self.at) {
+            match table.read().get(space, key, hash, self.at) {
                 Found::Value(value) => return Ok(Some(value)),
                 Found::Absent => return Ok(None),
                 Found::Unknown => {}
@@ -92,36 +95,36 @@ impl State {
         Ok(found)
     }
 
-    /// Overlay entries from the start of the range, and where the chunk ends if it is cut short.
-    fn overlay_chunk(
-        &self,
-        space: SpaceId,
-        range: &KeyRange,
-    ) -> (BTreeMap<Bytes, Option<Bytes>>, Option<Bytes>) {
-        let mut merged: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
+    /// Overlay entries from the start of the range, sorted, and where the chunk ends if it is cut
+    /// short.
+    fn overlay_chunk(&self, space: SpaceId, range: &KeyRange) -> (Overlay, Option<Bytes>) {
+        let mut merged = Overlay::new();
         let mut end: Option<Bytes> = None;
-        // Oldest first, so that a newer table overwrites; a newer clear hides what is older.
-        let tables: Vec<_> = self.layers.tables().collect();
-        for table in tables.into_iter().rev() {
+        // Oldest first: a newer clear hides what is older, and a newer entry replaces it.
+        let mut tables = [Some(&self.layers.active), self.layers.frozen.as_ref()];
+        tables.reverse();
+        for table in tables.into_iter().flatten() {
             let table = table.read();
-            for (key, value) in &mut merged {
-                if table.cleared(space, key, self.at).is_some() {
-                    *value = None;
+            if table.has_clears() {
+                for (key, value) in &mut merged {
+                    if table.cleared(space, key, self.at).is_some() {
+                        *value = None;
+                    }
                 }
             }
-            let mut own = BTreeMap::new();
+            let mut own = Overlay::new();
             if table.collect(space, range, self.at, CHUNK_ENTRIES, &mut own)
-                && let Some((last, _)) = own.last_key_value()
+                && let Some((last, _)) = own.last()
             {
                 let mut after = last.to_vec();
                 after.push(0);
                 let after = Bytes::from(after);
                 end = Some(end.map_or_else(|| after.clone(), |end| end.min(after.clone())));
             }
-            merged.append(&mut own);
+            merged = merge(merged, own);
         }
         if let Some(end) = &end {
-            drop(merged.split_off(end));
+            merged.truncate(merged.partition_point(|(key, _)| key < end));
         }
         (merged, end)
     }
@@ -138,10 +141,18 @@ impl State {
         &self,
         space: SpaceId,
         mut range: KeyRange,
-        overlay: BTreeMap<Bytes, Option<Bytes>>,
+        overlay: Overlay,
         visit: &mut Visitor<'_>,
     ) -> Result<ControlFlow<()>> {
         let clears = self.layers.tables().any(|table| table.read().has_clears());
+        if overlay.is_empty() && !clears {
+            let mut flow = ControlFlow::Continue(());
+            self.layers.store.scan(&Scan::forward(space, range), &mut |key, value| {
+                flow = visit(key, value);
+                flow
+            })?;
+            return Ok(flow);
+        }
         let mut overlay = overlay.into_iter().peekable();
         let mut flow = ControlFlow::Continue(());
         loop {
@@ -190,4 +201,22 @@ impl State {
         }
         Ok(flow)
     }
+}
+
+/// Merges two sorted runs; for a key of both, the newer run speaks.
+fn merge(older: Overlay, newer: Overlay) -> Overlay {
+    if older.is_empty() {
+        return newer;
+    }
+    let mut merged = Overlay::with_capacity(older.len() + newer.len());
+    let mut older = older.into_iter().peekable();
+    for (key, value) in newer {
+        while let Some(entry) = older.next_if(|(own, _)| *own < key) {
+            merged.push(entry);
+        }
+        older.next_if(|(own, _)| *own == key);
+        merged.push((key, value));
+    }
+    merged.extend(older);
+    merged
 }
