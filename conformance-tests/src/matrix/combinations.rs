@@ -208,8 +208,9 @@ fn segments(dir: &Path, segment_bytes: Option<u64>) -> Result<Arc<dyn StreamLog>
 pub(crate) fn kv() -> Vec<Combination<dyn KvBackend>> {
     let mut sled_store =
         on_disk("kv-sled", &[], opened!("kv-sled", dyn KvBackend, |dir| sled(dir)));
-    // sled keeps up to seven idle I/O threads for all its stores until the process ends.
-    sled_store.factory = sled_store.factory.engine_threads(8);
+    // sled has one pool of I/O threads for all its stores, with no end but the process's: seven,
+    // and under load more, up to 128.
+    sled_store.factory = sled_store.factory.engine_threads(128);
     vec![
         Combination { factory: memory_kv(), compiled: true },
         on_disk("kv-redb", &[], opened!("kv-redb", dyn KvBackend, |dir| redb(dir))),
