@@ -6,6 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use trellis_engine_traits::{Durability, Expect, StreamId, StreamLog};
+use trellis_kv_memory::MemoryKv;
+use trellis_log_memory::MemoryLog;
+use trellis_log_segment::{SegmentLog, SegmentOptions};
+use trellis_runtime::Runtime;
 use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
 
 use crate::Result;
@@ -24,6 +32,8 @@ const KEYS: usize = 100_000;
 const BARE_BYTES: usize = 64 << 20;
 /// What a journal frame adds to its record, about.
 const FRAME_BYTES: usize = 48;
+/// A journal record of one leaf of 100 bytes, about.
+const JOURNAL_RECORD_BYTES: usize = 160;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     let time = Duration::from_millis(if settings.quick { 200 } else { 3_000 });
@@ -53,7 +63,39 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let row = Row::ratio(GROUP, name, "commits/s", (&ours, &rival), Some(TARGET));
         report.push(row.note(format!("{bytes} B a write")));
     }
-    Ok(())
+    parts(settings, time, report)
+}
+
+/// Where a lone writer's time goes: the journal by itself, and a commit that touches no disk.
+fn parts(settings: &Settings, time: Duration, report: &mut Report) -> Result<()> {
+    let dir = settings.dir.join("single-parts");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let log = SegmentLog::open(&dir, SegmentOptions::default())?;
+    let stream = StreamId::new("journal")?;
+    let mut bare = BareLoop::new(&dir.join("bare"), JOURNAL_RECORD_BYTES + FRAME_BYTES)?;
+    let record = [Bytes::from(vec![b'x'; JOURNAL_RECORD_BYTES])];
+    let (store, memory) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::new()));
+    let tree = Tree::open(store, memory, Runtime::system(), TreeOptions::default())?;
+    let mut random = Random::new(7);
+    let (mut of_log, mut of_bare, mut microseconds) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..settings.rounds {
+        settle_disk(&settings.dir)?;
+        of_bare.push(rate_for(time, || bare.step())?);
+        settle_disk(&settings.dir)?;
+        of_log.push(rate_for(time, || {
+            log.append(&stream, &record, Expect::Any, Durability::Synced)?;
+            Ok(())
+        })?);
+        microseconds.push(1e6 / rate_for(time / 4, || commit_one(&tree, &mut random))?);
+    }
+    let name = "segment log alone vs pwrite+fdatasync";
+    report.push(Row::ratio(GROUP, name, "appends/s", (&of_log, &of_bare), None));
+    let name = "commit with store and log in memory";
+    report.push(Row::bound(GROUP, name, "us", &microseconds, None));
+    log.close()?;
+    Ok(tree.close()?)
 }
 
 fn commit_one(tree: &Tree, random: &mut Random) -> Result<()> {
