@@ -3,9 +3,10 @@
 //!
 //! Invariants: a streamed body holds a few chunks, whatever its size; the thread is its own, so
 //! slow readers never take the pool's; a reader that takes nothing for the idle time-out ends the
-//! stream, and with it the snapshot. A scan that fails after the header is sent breaks the body
-//! off, so that no client takes a part for the whole.
+//! stream, and with it the snapshot. A body ends orderly only when the scan says that it is done:
+//! whatever else ends the thread breaks the body off, so that no client takes a part for the whole.
 
+use std::cell::Cell;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::timeout;
 use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Path, View};
@@ -55,9 +57,13 @@ pub(crate) async fn body(
         ));
     };
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    let sink =
-        Sink { sender, executor: Handle::current(), stall_max: state.options.body_idle_timeout };
-    state.runtime.spawn_worker("trellis-stream", move || {
+    let sink = Sink {
+        sender,
+        executor: Handle::current(),
+        stall_max: state.options.body_idle_timeout,
+        is_broken: Cell::new(false),
+    };
+    state.runtime.spawn_worker("stream", move || {
         let outcome = match format {
             Format::Json => {
                 view.stream_json(&path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
@@ -69,50 +75,66 @@ pub(crate) async fn body(
         // The view and the place go as soon as the scan is done; the channel drains on its own.
         drop(view);
         drop(place);
-        if let Err(error) = outcome {
-            tracing::warn!(error = %error, "a streamed answer broke off");
-            sink.break_off();
+        match outcome {
+            Ok(()) => sink.finish(),
+            Err(error) => tracing::warn!(error = %error, "a streamed answer broke off"),
         }
     })?;
-    let chunks = stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|chunk| (chunk, receiver))
-    });
-    Ok(Body::from_stream(chunks))
+    Ok(Body::from_stream(stream::unfold(Some(receiver), next_chunk)))
+}
+
+/// What the scanning thread sends.
+enum Piece {
+    Chunk(Bytes),
+    /// Everything was sent.
+    End,
+}
+
+/// The next chunk; an error when the thread is gone without having said that it is done.
+async fn next_chunk(
+    receiver: Option<Receiver<Piece>>,
+) -> Option<(io::Result<Bytes>, Option<Receiver<Piece>>)> {
+    let mut receiver = receiver?;
+    match receiver.recv().await {
+        Some(Piece::Chunk(chunk)) => Some((Ok(chunk), Some(receiver))),
+        Some(Piece::End) => None,
+        None => Some((Err(io::Error::other("the answer broke off")), None)),
+    }
 }
 
 /// The scanning thread's end of the channel.
 struct Sink {
-    sender: Sender<io::Result<Bytes>>,
+    sender: Sender<Piece>,
     executor: Handle,
     stall_max: Duration,
+    is_broken: Cell<bool>,
 }
 
 impl Sink {
     /// Waits for room; breaks when the reader is gone or stalls.
     fn send(&self, chunk: Bytes) -> ControlFlow<()> {
-        let chunk = match self.sender.try_send(Ok(chunk)) {
-            Ok(()) => return ControlFlow::Continue(()),
-            Err(mpsc::error::TrySendError::Full(chunk)) => chunk,
-            Err(mpsc::error::TrySendError::Closed(_)) => return ControlFlow::Break(()),
-        };
-        let sent = self.executor.block_on(timeout(self.stall_max, self.sender.send(chunk)));
-        match sent {
-            Ok(Ok(())) => ControlFlow::Continue(()),
-            Ok(Err(_)) => ControlFlow::Break(()),
-            Err(_elapsed) => {
-                self.break_off();
-                ControlFlow::Break(())
-            }
+        if self.send_piece(Piece::Chunk(chunk)) {
+            return ControlFlow::Continue(());
+        }
+        self.is_broken.set(true);
+        ControlFlow::Break(())
+    }
+
+    /// Says that everything was sent, unless something was not.
+    fn finish(&self) {
+        if !self.is_broken.get() {
+            self.is_broken.set(!self.send_piece(Piece::End));
         }
     }
 
-    /// Makes the body end in an error, once there is room for it.
-    fn break_off(&self) {
-        let failure = Err(io::Error::other("the answer broke off"));
-        let _is_sent = self
-            .executor
-            .block_on(timeout(self.stall_max, self.sender.send(failure)))
-            .is_ok_and(|sent| sent.is_ok());
+    fn send_piece(&self, piece: Piece) -> bool {
+        let piece = match self.sender.try_send(piece) {
+            Ok(()) => return true,
+            Err(TrySendError::Full(piece)) => piece,
+            Err(TrySendError::Closed(_)) => return false,
+        };
+        let sent = async { timeout(self.stall_max, self.sender.send(piece)).await };
+        matches!(self.executor.block_on(sent), Ok(Ok(())))
     }
 }
 

@@ -147,7 +147,8 @@ async fn pipelined_reads_are_all_answered_once_whatever_they_ask() {
         let answer: Value = serde_json::from_str(message.to_text().expect("text")).expect("JSON");
         let id: usize = answer["id"].as_str().expect("an id").parse().expect("a number");
         assert!(!std::mem::replace(&mut seen[id], true), "answered twice: {id}");
-        let expected = if id.is_multiple_of(50) { Value::from(long.as_str()) } else { Value::from(1) };
+        let expected =
+            if id.is_multiple_of(50) { Value::from(long.as_str()) } else { Value::from(1) };
         assert_eq!(answer["data"], expected);
     }
     socket = crate::harness::Socket {
