@@ -87,7 +87,7 @@ fn canonical(value: &Input) -> Result<Vec<u8>> {
     for (key, stored) in leaves {
         writer.leaf(&key, &stored, &mut out)?;
     }
-    writer.finish(&mut out);
+    writer.finish(&mut out)?;
     Ok(out)
 }
 

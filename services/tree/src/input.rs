@@ -250,13 +250,13 @@ fn transform(argument: Raw, depth: usize) -> Result<Transform, String> {
 /// The key that an escaped name stands for; `None` when it stands for itself.
 fn unescape(name: &str) -> Option<&str> {
     let plain = name.strip_prefix('.')?;
-    is_reserved(plain).then_some(plain)
+    is_reserved(plain.as_bytes()).then_some(plain)
 }
 
 /// Whether a key has to be written with one more dot.
-pub(crate) fn is_reserved(key: &str) -> bool {
-    let bare = key.trim_start_matches('.');
-    bare.len() < key.len() && (bare == "sv" || bare == "bytes")
+pub(crate) fn is_reserved(key: &[u8]) -> bool {
+    let dots = key.iter().take_while(|byte| **byte == b'.').count();
+    dots > 0 && matches!(key.get(dots..), Some(b"sv" | b"bytes"))
 }
 
 impl<'de> Deserialize<'de> for Raw {

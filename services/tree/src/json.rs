@@ -33,34 +33,38 @@ impl JsonWriter {
             None => (&[][..], key),
         };
         if parent != self.open {
-            self.move_to(parent, out);
+            self.move_to(parent, out)?;
         }
-        self.name(name, out);
+        self.name(name, out)?;
         leaf::write_json(stored, out)?;
         self.comma = true;
         Ok(())
     }
 
     /// Closes what is open.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// As for [`JsonWriter::leaf`].
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
         if self.object {
-            self.move_to(&[], out);
+            self.move_to(&[], out)?;
             out.push(b'}');
         } else if !self.scalar {
             out.extend_from_slice(b"null");
         }
+        Ok(())
     }
 
-    fn name(&mut self, name: &[u8], out: &mut Vec<u8>) {
+    fn name(&mut self, name: &[u8], out: &mut Vec<u8>) -> Result<()> {
         if self.comma {
             out.push(b',');
         }
-        // Keys were made from valid text.
-        write_key(std::str::from_utf8(name).unwrap_or_default(), out);
+        write_key(name, out)?;
         out.push(b':');
+        Ok(())
     }
 
-    fn move_to(&mut self, parent: &[u8], out: &mut Vec<u8>) {
+    fn move_to(&mut self, parent: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let shared = shared_segments(&self.open, parent);
         let closing = self.open.get(shared..).unwrap_or_default();
         for _ in segments(closing) {
@@ -68,12 +72,13 @@ impl JsonWriter {
             self.comma = true;
         }
         for segment in segments(parent.get(shared..).unwrap_or_default()) {
-            self.name(segment, out);
+            self.name(segment, out)?;
             out.push(b'{');
             self.comma = false;
         }
         self.open.clear();
         self.open.extend_from_slice(parent);
+        Ok(())
     }
 }
 
@@ -92,13 +97,11 @@ fn segments(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends a key as JSON; one that would be taken for a wire sentinel gets one more dot.
-pub(crate) fn write_key(key: &str, out: &mut Vec<u8>) {
-    if is_reserved(key) {
-        let mut escaped = String::with_capacity(key.len() + 1);
-        escaped.push('.');
-        escaped.push_str(key);
-        leaf::write_string(&escaped, out);
-    } else {
-        leaf::write_string(key, out);
+pub(crate) fn write_key(key: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if key.first() != Some(&b'.') || !is_reserved(key) {
+        return leaf::write_text(key, out);
     }
+    let mut escaped = vec![b'.'];
+    escaped.extend_from_slice(key);
+    leaf::write_text(&escaped, out)
 }

@@ -152,7 +152,7 @@ pub(crate) fn write_json(stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
         2 => out.extend_from_slice(b"true"),
         3 => write_int(i64::from_le_bytes(eight(body)?), out),
         4 => write_float(f64::from_bits(u64::from_le_bytes(eight(body)?)), out),
-        5 => write_string(text(body)?, out),
+        5 => write_text(body, out)?,
         6 => {
             out.extend_from_slice(b"{\".bytes\":\"");
             out.extend_from_slice(BASE64.encode(body).as_bytes());
@@ -177,17 +177,28 @@ pub(crate) fn write_float(number: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a JSON string; plain text is copied as it is.
+/// Appends stored text as a JSON string.
+///
+/// # Errors
+/// `Corrupt` when it is not UTF-8.
+pub(crate) fn write_text(stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    // Without an early end the compiler checks many bytes at a time; most text is plain ASCII, which
+    // needs neither an escape nor a check of its encoding.
+    let odd = |byte: u8| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
+    if stored.iter().fold(false, |any, byte| any | odd(*byte)) {
+        write_string(text(stored)?, out);
+    } else {
+        out.reserve(stored.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(stored);
+        out.push(b'"');
+    }
+    Ok(())
+}
+
+/// Appends a JSON string.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
-    // Without an early end the compiler checks many bytes at a time; most text is plain.
-    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    let escapes = text.bytes().fold(false, |any, byte| any | special(byte));
-    if !escapes {
-        out.reserve(text.len() + 2);
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    } else if serde_json::to_writer(&mut *out, text).is_err() {
+    if serde_json::to_writer(&mut *out, text).is_err() {
         // Writing to memory does not fail; an empty string keeps the JSON valid if it ever did.
         out.extend_from_slice(b"\"\"");
     }

@@ -174,7 +174,7 @@ impl Reader {
         {
             out.extend_from_slice(&inner);
         } else {
-            writer.finish(out);
+            writer.finish(out)?;
         }
         if out.len() > limit { Err(too_large(bytes_max)) } else { Ok(()) }
     }
@@ -217,7 +217,7 @@ impl Reader {
         }
         match self.inside_array(path)? {
             Some(inner) if !any => slice.extend_from_slice(&inner),
-            _ => writer.finish(&mut slice),
+            _ => writer.finish(&mut slice)?,
         }
         // Nothing follows, so it no longer matters whether the receiver wants more.
         let _end = sink(&slice);

@@ -122,7 +122,7 @@ impl View {
             if out.len() > 1 {
                 out.push(b',');
             }
-            json::write_key(key, &mut out);
+            json::write_key(key.as_bytes(), &mut out)?;
             out.extend_from_slice(b":true");
             if out.len() > bytes_max {
                 return Err(too_large(bytes_max));
