@@ -22,7 +22,11 @@ SERVER=
 finish() {
     local status=$?
     if [[ -n $SERVER ]]; then kill -KILL "$SERVER" 2>/dev/null || true; fi
-    rm -rf "$WORK"
+    if [[ $status == 1 ]]; then
+        echo "tour: what it worked on is in $WORK" >&2
+    else
+        rm -rf "$WORK"
+    fi
     exit "$status"
 }
 trap finish EXIT
