@@ -21,6 +21,8 @@ pub enum Need {
     Damage,
     /// The factory can start a child process on the same directory.
     Child,
+    /// Every engine of the combination has its data in files.
+    AllOnDisk,
     /// The engine offers `Ability::ReclaimDisk`.
     ReclaimDisk,
 }
@@ -36,6 +38,7 @@ impl Need {
             Self::FlushFault => "no switch that fails a flush; the engine's own tests do",
             Self::WriteFault => "no switch that fails a write; the fault cases cap the file size",
             Self::Damage => "nothing that could be damaged",
+            Self::AllOnDisk => "a part of it keeps nothing on disk",
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
         }

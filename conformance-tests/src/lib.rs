@@ -32,6 +32,8 @@ pub mod matrix;
 mod plan;
 mod report;
 mod seed;
+#[cfg(feature = "matrix")]
+pub mod tree;
 mod world;
 
 pub use case::{Case, Cost, Need};

@@ -47,8 +47,7 @@ fn child_command(name: &str, dir: &Path) -> Command {
 ///
 /// # Panics
 /// When the engine breaks its contract.
-#[must_use]
-pub fn child_main() -> bool {
+pub(super) fn child_main() -> bool {
     let (Ok(name), Some(dir)) = (std::env::var(CHILD), std::env::var_os(CHILD_DIR)) else {
         return false;
     };

@@ -52,9 +52,11 @@ fn promised() -> BTreeSet<String> {
     ids
 }
 
-/// The id in a line like "/// - `kv.commit.atomic`: after a crash ...".
+/// The id in a line like "/// - `kv.commit.atomic`: after a crash ...", of an item or a module.
 fn id_of_line(line: &str) -> Option<&str> {
-    let (id, _) = line.trim_start().strip_prefix("/// - `")?.split_once("`:")?;
+    let line = line.trim_start();
+    let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))?;
+    let (id, _) = text.strip_prefix(" - `")?.split_once("`:")?;
     let word = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
@@ -82,6 +84,7 @@ mod tests {
     fn an_id_is_read_from_its_line() {
         let line = "    /// - `kv.commit.atomic`: after a crash all or none.";
         assert_eq!(id_of_line(line), Some("kv.commit.atomic"));
+        assert_eq!(id_of_line("//! - `tree.read.own_writes`: held."), Some("tree.read.own_writes"));
         assert_eq!(id_of_line("/// - `Create`: only a new blob."), None);
         assert_eq!(id_of_line("/// - `a.b` is mentioned"), None);
         assert_eq!(id_of_line("// - `kv.commit.atomic`: no doc"), None);

@@ -4,23 +4,24 @@
 //! is checked in (`LEDGER.toml`, `docs/MATRIX.md`) is rendered from the plan, which knows all
 //! combinations, compiled in or not.
 //!
-//! A new family (the tree, over a wire or not) is one more call in [`families`].
+//! A new family is one more call in [`families`].
 
 mod combinations;
 mod contract;
 mod ledger;
 mod mutants;
 mod select;
+mod trees;
 
 use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 
-pub use combinations::{child_main, memory_kv, memory_log};
+pub use combinations::{memory_kv, memory_log};
 pub use ledger::bless;
 
 use crate::report::run_case;
-use crate::{Case, Cost, Engine, Outcome, Seed, World, kv, log, plan};
+use crate::{Case, Cost, Engine, Outcome, Seed, World, kv, log, plan, tree};
 use combinations::Combination;
 use select::Selection;
 
@@ -61,6 +62,7 @@ pub(crate) fn families() -> Vec<Family> {
     vec![
         family("kv", "Stores (`KvBackend`)", &kv::cases(), &combinations::kv()),
         family("log", "Logs (`StreamLog`)", &log::cases(), &combinations::log()),
+        family("tree", "The tree on a store and a log", &tree::cases(), &trees::combinations()),
     ]
 }
 
@@ -92,6 +94,15 @@ fn family<B: Engine + ?Sized>(
         combinations: combinations.iter().map(|one| one.factory.name().to_owned()).collect(),
         rows: cases.iter().map(row).collect(),
     }
+}
+
+/// Plays the child of a crash case if the environment says so; answers whether it did.
+///
+/// # Panics
+/// When an engine or the tree breaks its contract.
+#[must_use]
+pub fn child_main() -> bool {
+    trees::child_main() || combinations::child_main()
 }
 
 /// Every trial that the environment asks for: the selected cells, and the trials about the suite

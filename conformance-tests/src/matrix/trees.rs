@@ -1,0 +1,152 @@
+//! Every store under the tree with every log, and the journal inside the store itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use trellis_engine_traits::{KvBackend, Result, StreamLog};
+
+use super::combinations::{self, Combination};
+use crate::tree::{Engines, Ground, crash_child};
+use crate::{Engine, Factory, Flag, Need};
+
+const CHILD: &str = "TRELLIS_CRASH_TREE";
+const CHILD_DIR: &str = "TRELLIS_CRASH_TREE_DIR";
+/// The logs of their own that a tree is put on.
+const LOGS: [&str; 2] = ["log-memory", "log-segment"];
+
+type Store = Combination<dyn KvBackend>;
+type Log = Combination<dyn StreamLog>;
+
+/// Every store with every log.
+pub(super) fn combinations() -> Vec<Combination<Ground>> {
+    let logs = combinations::log();
+    let mut all = Vec::new();
+    for store in combinations::kv() {
+        all.extend(LOGS.iter().map(|name| {
+            let log = logs.iter().find(|log| log.factory.name() == *name);
+            beside(&store, log.expect("a known log"))
+        }));
+        all.push(inside(&store));
+    }
+    all
+}
+
+fn on_disk<B: Engine + ?Sized>(factory: &Factory<B>) -> bool {
+    factory.offered().contains(&Need::Disk)
+}
+
+/// A store and a log of its own.
+fn beside(store: &Store, log: &Log) -> Combination<Ground> {
+    let name = format!("{}+{}", store.factory.name(), log.factory.name());
+    let (kv, journal) = (store.factory.clone(), log.factory.clone());
+    let factory = Factory::new(name.clone(), move |dir: &Path| {
+        let (kv, journal, dir) = (kv.clone(), journal.clone(), dir.to_owned());
+        let open = move || open_beside(|| kv.open(&dir), || journal.open(&dir));
+        Ok(Arc::new(Ground::new(Arc::new(open))))
+    });
+    let disks = (on_disk(&store.factory), on_disk(&log.factory));
+    let mut factory = kind(factory, &name, disks.0 && disks.1);
+    if !disks.1 {
+        let log = log.factory.clone();
+        factory = faulty(factory, move |flag, dir| log.throw(flag, dir));
+    }
+    if !disks.0 && !disks.1 {
+        let (kv, journal) = (store.factory.clone(), log.factory.clone());
+        factory = factory.switch(Flag::LosePower, move |dir| {
+            kv.throw(Flag::LosePower, dir);
+            journal.throw(Flag::LosePower, dir);
+        });
+    }
+    let (kv, journal) = (store.factory.clone(), log.factory.clone());
+    let factory = factory.forget(move |dir| {
+        kv.dir_is_gone(dir);
+        journal.dir_is_gone(dir);
+    });
+    Combination { factory, compiled: store.compiled && log.compiled }
+}
+
+fn open_beside(
+    kv: impl Fn() -> Result<Arc<dyn KvBackend>>,
+    log: impl Fn() -> Result<Arc<dyn StreamLog>>,
+) -> Result<Engines> {
+    let kv = kv()?;
+    match log() {
+        Ok(log) => Ok((kv, log)),
+        Err(error) => {
+            drop(kv.close());
+            Err(error)
+        }
+    }
+}
+
+/// The journal in the store; the store's faults are the journal's.
+fn inside(store: &Store) -> Combination<Ground> {
+    let name = format!("{}+log-kv", store.factory.name());
+    let kv = store.factory.clone();
+    let factory = Factory::new(name.clone(), move |dir: &Path| {
+        let (kv, dir) = (kv.clone(), dir.to_owned());
+        let open = move || {
+            let store = kv.open(&dir)?;
+            let log = log_in(&store)?;
+            Ok((store, log))
+        };
+        Ok(Arc::new(Ground::new(Arc::new(open))))
+    });
+    let disk = on_disk(&store.factory);
+    let mut factory = kind(factory, &name, disk);
+    if !disk {
+        let kv = store.factory.clone();
+        factory = faulty(factory, move |flag, dir| kv.throw(flag, dir));
+        let kv = store.factory.clone();
+        factory = factory.switch(Flag::LosePower, move |dir| kv.throw(Flag::LosePower, dir));
+    }
+    let kv = store.factory.clone();
+    let factory = factory.forget(move |dir| kv.dir_is_gone(dir));
+    Combination { factory, compiled: store.compiled && cfg!(feature = "log-kv") }
+}
+
+#[cfg(feature = "log-kv")]
+fn log_in(store: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
+    Ok(Arc::new(trellis_log_kv::KvLog::new(Arc::clone(store), false)?))
+}
+
+#[cfg(not(feature = "log-kv"))]
+fn log_in(_: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
+    unreachable!("not compiled in")
+}
+
+fn kind(factory: Factory<Ground>, name: &str, all_on_disk: bool) -> Factory<Ground> {
+    if !all_on_disk {
+        return factory.offers(&[Need::Volatile]);
+    }
+    let name = name.to_owned();
+    factory.offers(&[Need::AllOnDisk]).child(move |dir| {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.env(CHILD, &name).env(CHILD_DIR, dir);
+        command
+    })
+}
+
+fn faulty(
+    factory: Factory<Ground>,
+    throw: impl Fn(Flag, &Path) + Clone + Send + Sync + 'static,
+) -> Factory<Ground> {
+    let flush = throw.clone();
+    factory
+        .switch(Flag::FailFlush, move |dir| flush(Flag::FailFlush, dir))
+        .switch(Flag::FailWrite, move |dir| throw(Flag::FailWrite, dir))
+}
+
+/// Plays the child of a tree's crash case if the environment says so; answers whether it did.
+pub(super) fn child_main() -> bool {
+    let (Ok(name), Some(dir)) = (std::env::var(CHILD), std::env::var_os(CHILD_DIR)) else {
+        return false;
+    };
+    let all = combinations();
+    let one = all.iter().find(|one| one.factory.name() == name).expect("a known combination");
+    let ground = one.factory.open(&PathBuf::from(dir)).expect("a ground is only a directory");
+    crash_child(&ground);
+    true
+}

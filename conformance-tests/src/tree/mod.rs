@@ -1,0 +1,56 @@
+//! The family of the tree: what the service promises on every store with every log.
+//!
+//! The world's engine is a [`Ground`]: it opens trees on the engines of the combination, with a
+//! clock that only a case moves.
+
+mod bad_input;
+mod commits;
+mod concurrency;
+mod crash;
+mod failure;
+mod gate;
+mod ground;
+mod heartbeat;
+mod lifecycle;
+mod limits;
+mod model;
+mod reference;
+mod reopen;
+mod time;
+mod tools;
+mod transform;
+mod values;
+mod views;
+
+pub use crash::crash_child;
+pub use ground::{Engines, Ground};
+
+use crate::{Case, World};
+
+/// Opens the ground of a tree in a directory.
+pub type Factory = crate::Factory<Ground>;
+
+/// The world of a case of this family.
+pub type TreeWorld = World<Ground>;
+
+/// Every case of the family.
+#[must_use]
+pub fn cases() -> Vec<Case<TreeWorld>> {
+    [
+        values::CASES,
+        commits::CASES,
+        transform::CASES,
+        views::CASES,
+        time::CASES,
+        reopen::CASES,
+        lifecycle::CASES,
+        limits::CASES,
+        bad_input::CASES,
+        concurrency::CASES,
+        failure::CASES,
+        heartbeat::CASES,
+        model::CASES,
+        crash::CASES,
+    ]
+    .concat()
+}
