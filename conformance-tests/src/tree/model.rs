@@ -115,8 +115,13 @@ impl<'a> Run<'a> {
                     operations.push(delete_op(&at));
                 }
                 2 => {
-                    let present = map.leaf(&at).and_then(Value::as_i64).unwrap_or(0);
-                    good &= map.set(&at, &json!(present + 3));
+                    let present = map.leaf(&at).filter(|value| value.is_number());
+                    let sum = match present.map(|value| (value.as_i64(), value.as_f64())) {
+                        Some((None, Some(real))) => json!(real + 3.0),
+                        Some((Some(whole), _)) => json!(whole + 3),
+                        _ => json!(3),
+                    };
+                    good &= map.set(&at, &sum);
                     operations.push(set_op(&at, json!({".sv": {"increment": 3}})));
                 }
                 3 => {

@@ -34,8 +34,12 @@ impl Core {
         let clock = Arc::clone(self.runtime.clock());
         let mut marks = VecDeque::new();
         loop {
+            // The ring of a close may have ended the wait for another attempt.
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
             let deadline = clock.monotonic() + self.options.apply_after;
-            let full = self.active_bytes() >= self.options.overlay_bytes_max / 2;
+            let full = self.overlay_wants_room();
             if !full && !self.apply_now.load(Ordering::Acquire) {
                 self.apply_alarm.wait(clock.as_ref(), Some(deadline));
             }
@@ -43,7 +47,7 @@ impl Core {
                 return;
             }
             let asked = self.apply_now.load(Ordering::Acquire);
-            let full = self.active_bytes() >= self.options.overlay_bytes_max / 2;
+            let full = self.overlay_wants_room();
             if !full && !asked && clock.monotonic() < deadline {
                 continue;
             }
@@ -60,6 +64,11 @@ impl Core {
             self.progress.notify_all();
             self.requests.notify_all();
         }
+    }
+
+    fn overlay_wants_room(&self) -> bool {
+        let full = self.active_bytes() >= self.options.overlay_bytes_max / 2;
+        full && self.poison.lock().is_none()
     }
 
     /// Applies what the overlay holds; `false` when the store refused and it has to be tried again.
@@ -80,10 +89,11 @@ impl Core {
             Err(error) => {
                 tracing::warn!(%error, "the store did not take a batch; trying again");
                 if matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Poisoned) {
-                    self.poison.lock().get_or_insert(error);
+                    self.set_poison(error);
                 } else {
                     *self.apply_failure.lock() = Some(error);
                 }
+                let _stages = self.stages.lock();
                 self.requests.notify_all();
                 false
             }
@@ -110,7 +120,7 @@ impl Core {
         let layers = Arc::clone(&self.layers.read());
         let Some(frozen) = &layers.frozen else { return Ok(layers.applied_rev) };
         let rev = self.frozen_rev.load(Ordering::Acquire);
-        self.flush_visible();
+        self.flush_visible()?;
         let chain = self.chain_at(rev);
         let batch = frozen.read().batch();
         apply_batch(self.kv.as_ref(), batch, &Applied { log_id: self.log_id, rev, chain })?;

@@ -1,5 +1,6 @@
 //! [`Tree`]: open, commit, view, close.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,6 @@ use crate::answer::{CommitError, Committed};
 use crate::commit::{Check, Commit, Operation};
 use crate::core::{Core, closed};
 use crate::input::{Input, Node};
-use crate::leaf::Leaf;
 use crate::pipeline::Outcome;
 use crate::resolve::Work;
 use crate::{TreeOptions, TreeStats, View, recover, stats};
@@ -58,6 +58,7 @@ pub struct Identity {
 struct Handle {
     core: Arc<Core>,
     workers: Mutex<Vec<Worker>>,
+    closed: Mutex<bool>,
 }
 
 /// A commit on its way; a future. Dropping it does not take the commit back.
@@ -92,7 +93,7 @@ impl Tree {
         options: TreeOptions,
     ) -> Result<Self> {
         let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
-        let handle = Handle { core, workers: Mutex::default() };
+        let handle = Handle { core, workers: Mutex::default(), closed: Mutex::default() };
         type Stage = (&'static str, fn(&Arc<Core>));
         let threads: [Stage; 5] = [
             ("resolve", Core::run_resolve),
@@ -103,7 +104,8 @@ impl Tree {
         ];
         for (name, run) in threads {
             let core = Arc::clone(&handle.core);
-            handle.workers.lock().push(runtime.spawn_worker(name, move || run(&core))?);
+            let worker = runtime.spawn_worker(name, move || supervise(&core, run))?;
+            handle.workers.lock().push(worker);
         }
         Ok(Self { handle: Arc::new(handle) })
     }
@@ -190,6 +192,9 @@ impl Tree {
     /// # Errors
     /// Why the store does not take it; the journal holds it all the same. `Poisoned`, `Closed`.
     pub fn flush(&self) -> Result<()> {
+        if self.core().stopping.load(Ordering::Acquire) {
+            return Err(closed());
+        }
         self.handle.flush()
     }
 
@@ -230,9 +235,12 @@ impl Handle {
 
     fn close(&self) -> Result<()> {
         let core = &self.core;
-        if core.stopping.swap(true, Ordering::AcqRel) {
+        // A second caller waits for the first.
+        let mut done = self.closed.lock();
+        if std::mem::replace(&mut *done, true) {
             return Ok(());
         }
+        core.stopping.store(true, Ordering::Release);
         core.upkeep_alarm.ring();
         core.requests.notify_all();
         {
@@ -242,6 +250,8 @@ impl Handle {
                 core.progress.wait_for(&mut stages, Duration::from_millis(50));
             }
         }
+        // A writer who walks through the pipeline by itself holds the resolver.
+        drop(core.resolver.lock());
         let applied = self.flush();
         core.closed.store(true, Ordering::Release);
         {
@@ -267,6 +277,19 @@ impl Drop for Handle {
         if let Err(error) = self.close() {
             tracing::warn!(%error, "the tree did not close cleanly; its journal holds everything");
         }
+    }
+}
+
+/// Runs a stage. A panic is a defect, of which nobody knows what it left behind: writes are refused
+/// from then on, and the stage goes on so that whoever waits is told.
+fn supervise(core: &Arc<Core>, run: fn(&Arc<Core>)) {
+    while catch_unwind(AssertUnwindSafe(|| run(core))).is_err() {
+        tracing::error!("a stage of the pipeline broke down: no writes until a reopen");
+        core.set_poison(Error::new(
+            ErrorKind::OutcomeUnknown,
+            "a stage of the pipeline broke down",
+        ));
+        core.stages.lock().drop_lost();
     }
 }
 
@@ -296,10 +319,9 @@ fn input_size(value: &Input) -> usize {
 
 fn node_size(node: &Node) -> usize {
     match node {
-        Node::Null | Node::Transform(_) => 16,
-        Node::Leaf(Leaf::String(text) | Leaf::Array(text)) => text.len(),
-        Node::Leaf(Leaf::Bytes(bytes)) => bytes.len(),
-        Node::Leaf(_) => 8,
+        Node::Null => 0,
+        Node::Transform(transform) => transform.size(),
+        Node::Leaf(leaf) => leaf.size(),
         Node::Object(members) => {
             members.iter().map(|(name, member)| name.len() + node_size(member)).sum()
         }
