@@ -58,7 +58,7 @@ impl Pool {
             .operation("run")
             .context("pool_queue_max", self.queue_max));
         }
-        if state.idle == 0 && state.threads < self.threads_max {
+        if state.queue.len() >= state.idle && state.threads < self.threads_max {
             let shared = Arc::clone(&self.shared);
             match spawn("engine", move || shared.work()) {
                 Ok(_detached) => state.threads += 1,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
@@ -10,6 +9,7 @@ use crate::Path;
 use crate::answer::{CommitError, FailedCondition};
 use crate::commit::{Check, Condition};
 use crate::core::Core;
+use crate::expiry::Hidden;
 use crate::input::{Input, Node};
 use crate::json::JsonWriter;
 use crate::reader::{Reader, raw};
@@ -18,25 +18,29 @@ use crate::step::flatten;
 
 /// A current value larger than this is left out of a refusal.
 const FAILED_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Beyond this sum the values of a refusal are left out.
+const FAILED_BYTES_MAX: usize = 512 << 10;
 
 /// Refuses the commit unless every condition holds.
 pub(crate) fn check_conditions(
     core: &Core,
     state: &State,
-    hidden: &[Bytes],
+    hidden: &Hidden,
     conditions: &[Condition],
 ) -> Result<(), CommitError> {
     if conditions.is_empty() {
         return Ok(());
     }
-    let reader = Reader { state: state.clone(), hidden: hidden.to_vec() };
+    let reader = Reader { state: state.clone(), hidden: hidden.clone() };
     let mut failed = Vec::new();
+    let mut left = FAILED_BYTES_MAX;
     for condition in conditions {
         let path = &condition.path;
         let holds =
             holds(core, &reader, condition).map_err(|error| CommitError::at(path, error))?;
         if !holds {
-            let value = reader.get_value(path)?;
+            let value = reader.get_value(path, left)?;
+            left = left.saturating_sub(value.as_ref().map_or(0, |value| value.get().len()));
             let too_large = value.is_none();
             let null = || raw(b"null".to_vec());
             let value: Box<RawValue> = value.map_or_else(null, Ok)?;
@@ -62,9 +66,13 @@ fn holds(core: &Core, reader: &Reader, condition: &Condition) -> Result<bool> {
         Check::Absent => !reader.exists(path)?,
         Check::Hash(hash) => reader.hash(path)?.as_deref() == Some(hash.as_str()),
         Check::Value(value) => {
+            let wanted = canonical(value)?;
             let mut present = Vec::new();
-            reader.append_json(path, core.options.limits.commit_bytes_max * 2, &mut present)?;
-            present == canonical(value)?
+            match reader.append_json(path, wanted.len(), &mut present) {
+                Ok(()) => present == wanted,
+                Err(error) if error.kind() == ErrorKind::TooLarge => false,
+                Err(error) => return Err(error),
+            }
         }
         Check::Rev(rev) => !core.changed_after(&reader.state, *rev, path)?,
     })
@@ -93,9 +101,9 @@ fn canonical(value: &Input) -> Result<Vec<u8>> {
 
 impl Reader {
     /// The value's JSON, `None` when it is too large for a refusal.
-    fn get_value(&self, path: &Path) -> Result<Option<Box<RawValue>>> {
+    fn get_value(&self, path: &Path, left: usize) -> Result<Option<Box<RawValue>>> {
         let mut json = Vec::new();
-        match self.append_json(path, FAILED_VALUE_BYTES_MAX, &mut json) {
+        match self.append_json(path, left.min(FAILED_VALUE_BYTES_MAX), &mut json) {
             Ok(()) => raw(json).map(Some),
             Err(error) if error.kind() == ErrorKind::TooLarge => Ok(None),
             Err(error) => Err(error),

@@ -101,17 +101,19 @@ impl Core {
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());
         }
-        let state = {
+        let (state, next_due_ms) = {
             // While the layers are held, no table is exchanged: everything up to `visible` is in
             // them. The rev is registered before anybody can drop a version that it needs.
             let layers = self.layers.read();
             let mut views = self.views.lock();
             let at = self.visible.load(Ordering::Acquire);
             *views.entry(at).or_default() += 1;
-            State { layers: Arc::clone(&layers), at }
+            // The bound is raised under the same lock, after what it leaves out is removed.
+            let next_due_ms = self.next_due_ms.load(Ordering::Acquire);
+            (State { layers: Arc::clone(&layers), at }, next_due_ms)
         };
         let now_ms = self.runtime.clock().now_ms();
-        match expiry::due(self, &state, now_ms) {
+        match expiry::due(&state, next_due_ms, now_ms) {
             Ok(hidden) => Ok(Reader { state, hidden }),
             Err(error) => {
                 self.close_view(state.at);
@@ -165,6 +167,13 @@ impl Core {
     /// Bytes of the table that takes new commits.
     pub(crate) fn active_bytes(&self) -> usize {
         self.layers.read().active.read().bytes()
+    }
+
+    /// Refuses writes from now on, and wakes whoever waits for what will not come.
+    pub(crate) fn set_poison(&self, cause: Error) {
+        self.poison.lock().get_or_insert(cause);
+        self.requests.notify_all();
+        self.progress.notify_all();
     }
 
     pub(crate) fn poisoned(&self) -> Option<Error> {
@@ -256,10 +265,11 @@ impl Core {
 fn touches(effect: &Effect, path: &[u8]) -> bool {
     match effect {
         Effect::Clear(key) => path::covers(key, path) || path::covers(path, key),
-        Effect::Put(key, _)
-        | Effect::Delete(key)
-        | Effect::Expire(key, _)
-        | Effect::Unexpire(key) => path::covers(path, key),
+        // A path may also lead into an array, which is a leaf above it.
+        Effect::Put(key, _) | Effect::Delete(key) => {
+            path::covers(path, key) || path::covers(key, path)
+        }
+        Effect::Expire(key, _) | Effect::Unexpire(key) => path::covers(path, key),
         Effect::Unindex(..) | Effect::Forget(..) => false,
     }
 }

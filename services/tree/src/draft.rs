@@ -16,7 +16,8 @@ pub(crate) struct Draft<'a> {
     state: &'a State,
     /// Subtrees that are empty before the puts.
     cleared: BTreeSet<Bytes>,
-    puts: BTreeMap<Bytes, Option<Bytes>>,
+    puts: BTreeMap<Bytes, Bytes>,
+    deletes: BTreeSet<Bytes>,
     expiries: BTreeMap<Bytes, Option<u64>>,
     /// Whether any path of the tree may have an expiry: spares a read for each write.
     any_expiry: bool,
@@ -29,6 +30,7 @@ impl<'a> Draft<'a> {
             state,
             cleared: BTreeSet::new(),
             puts: BTreeMap::new(),
+            deletes: BTreeSet::new(),
             expiries: BTreeMap::new(),
             any_expiry,
             bytes: 0,
@@ -40,9 +42,9 @@ impl<'a> Draft<'a> {
         self.bytes
     }
 
-    /// Effects so far.
-    pub(crate) fn len(&self) -> usize {
-        self.puts.len() + self.cleared.len() + self.expiries.len()
+    /// Leaves written or removed so far.
+    pub(crate) fn leaves(&self) -> usize {
+        self.puts.len() + self.deletes.len()
     }
 
     fn is_cleared(&self, key: &[u8]) -> bool {
@@ -53,23 +55,23 @@ impl<'a> Draft<'a> {
     /// The leaf at a key.
     pub(crate) fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.puts.get(key) {
-            Some(own) => Ok(own.clone()),
-            None if self.is_cleared(key) => Ok(None),
+            Some(own) => Ok(Some(own.clone())),
+            None if self.deletes.contains(key) || self.is_cleared(key) => Ok(None),
             None => self.state.get(DATA, key),
         }
     }
 
-    fn has_below(&self, key: &[u8]) -> Result<bool> {
+    pub(crate) fn has_below(&self, key: &[u8]) -> Result<bool> {
         let range = path::below(key);
         let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut own = self.puts.range::<Bytes, _>((Bound::Included(&range.start), end));
-        if own.any(|(_, value)| value.is_some()) {
+        if own.next().is_some() {
             return Ok(true);
         }
         if self.is_cleared(key) {
             return Ok(false);
         }
-        let untouched = |key: &[u8]| !self.puts.contains_key(key) && !self.is_cleared(key);
+        let untouched = |key: &[u8]| !self.deletes.contains(key) && !self.is_cleared(key);
         self.state.any(DATA, &range, &untouched)
     }
 
@@ -86,25 +88,33 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn expire(&mut self, key: &Bytes, at_ms: Option<u64>) {
+        self.bytes += key.len();
         self.expiries.insert(key.clone(), at_ms);
     }
 
     /// Empties a subtree; returns whether anything was there.
     pub(crate) fn remove(&mut self, key: &Bytes) -> Result<bool> {
         let leaf = self.leaf(key)?.is_some();
-        if !leaf && !self.has_below(key)? {
+        let below = !leaf && self.has_below(key)?;
+        // An object that vanished with its last child may have left an ending behind.
+        if !below && self.expiry(key)?.is_some() {
+            self.expire(key, None);
+        }
+        if !leaf && !below {
             return Ok(false);
         }
         if leaf {
-            if self.expiry(key)?.is_some() {
-                self.expire(key, None);
-            }
-            self.bytes += key.len();
-            self.puts.insert(key.clone(), None);
+            self.delete(key.clone());
         } else {
             self.clear(key);
         }
         Ok(true)
+    }
+
+    fn delete(&mut self, key: Bytes) {
+        self.bytes += key.len();
+        self.puts.remove(&key);
+        self.deletes.insert(key);
     }
 
     fn clear(&mut self, key: &Bytes) {
@@ -117,8 +127,12 @@ impl<'a> Draft<'a> {
         let expiries = self.expiries.range::<Bytes, _>(bounds);
         let expiries: Vec<Bytes> = expiries.map(|(own, _)| own.clone()).collect();
         let cleared: Vec<Bytes> = self.cleared.range::<Bytes, _>(bounds).cloned().collect();
+        let deletes: Vec<Bytes> = self.deletes.range::<Bytes, _>(bounds).cloned().collect();
         for own in &puts {
             self.puts.remove(own);
+        }
+        for own in &deletes {
+            self.deletes.remove(own);
         }
         for own in &expiries {
             self.expiries.remove(own);
@@ -143,7 +157,8 @@ impl<'a> Draft<'a> {
         }
         for (leaf, value) in leaves {
             self.bytes += leaf.len() + value.len();
-            self.puts.insert(leaf, Some(value));
+            self.deletes.remove(&leaf);
+            self.puts.insert(leaf, value);
         }
         Ok(())
     }
@@ -157,7 +172,13 @@ impl<'a> Draft<'a> {
             if self.has_below(&ancestor)? {
                 return Ok(());
             }
-            let Some(stored) = self.leaf(&ancestor)? else { continue };
+            let Some(stored) = self.leaf(&ancestor)? else {
+                // Nothing is here, so an ending here belongs to what was.
+                if self.expiry(&ancestor)?.is_some() {
+                    self.expire(&ancestor, None);
+                }
+                continue;
+            };
             if matches!(Leaf::decode(&stored)?, Leaf::Array(_)) {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
@@ -165,7 +186,7 @@ impl<'a> Draft<'a> {
                      use append, union or remove",
                 ));
             }
-            self.puts.insert(ancestor, None);
+            self.delete(ancestor);
             return Ok(());
         }
         Ok(())
@@ -174,14 +195,12 @@ impl<'a> Draft<'a> {
     /// The effects in the order in which they take effect: clears, then single changes.
     pub(crate) fn into_effects(self) -> Vec<Effect> {
         let clears = self.cleared.into_iter().map(Effect::Clear);
-        let puts = self.puts.into_iter().map(|(key, value)| match value {
-            Some(value) => Effect::Put(key, value),
-            None => Effect::Delete(key),
-        });
+        let deletes = self.deletes.into_iter().map(Effect::Delete);
+        let puts = self.puts.into_iter().map(|(key, value)| Effect::Put(key, value));
         let expiries = self.expiries.into_iter().map(|(key, at)| match at {
             Some(at) => Effect::Expire(key, at),
             None => Effect::Unexpire(key),
         });
-        clears.chain(puts).chain(expiries).collect()
+        clears.chain(deletes).chain(puts).chain(expiries).collect()
     }
 }

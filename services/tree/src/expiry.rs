@@ -1,5 +1,6 @@
 //! Endings: hidden at once when due, removed by an ordinary commit within a second.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,8 +19,13 @@ use crate::state::State;
 const SWEEP_MAX: usize = 1000;
 /// How often keys are looked through for old ones.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// How long upkeep waits after a commit that failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How long upkeep sleeps when nothing calls for it.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// Keys of paths that have ended and are still there.
+pub(crate) type Hidden = BTreeSet<Bytes>;
 
 /// Entries of a time-ordered space up to `until_ms`, at most `limit`: time and key.
 fn entries(
@@ -44,14 +50,15 @@ fn is_current(state: &State, at: u64, key: &[u8]) -> Result<bool> {
 }
 
 /// The keys of paths that have ended and are still there.
-pub(crate) fn due(core: &Core, state: &State, now_ms: u64) -> Result<Vec<Bytes>> {
-    if core.next_due_ms.load(Ordering::Acquire) > now_ms {
-        return Ok(Vec::new());
+/// Nothing is due before `next_due_ms`, which spares the look.
+pub(crate) fn due(state: &State, next_due_ms: u64, now_ms: u64) -> Result<Hidden> {
+    let mut keys = Hidden::new();
+    if next_due_ms > now_ms {
+        return Ok(keys);
     }
-    let mut keys = Vec::new();
     for (at, key) in entries(state, EXPIRY_TIME, now_ms, usize::MAX)? {
         if is_current(state, at, &key)? {
-            keys.push(key);
+            keys.insert(key);
         }
     }
     Ok(keys)
@@ -95,17 +102,20 @@ impl Core {
         let mut forget_at = clock.monotonic();
         while !self.stopping.load(Ordering::Acquire) {
             let now_ms = clock.now_ms();
-            if self.next_due_ms.load(Ordering::Acquire) <= now_ms {
-                self.sweep(now_ms);
+            let mut at_least = Duration::ZERO;
+            if self.next_due_ms.load(Ordering::Acquire) <= now_ms && !self.sweep() {
+                at_least = AFTER_FAILURE;
             }
             let now = clock.monotonic();
             if now >= forget_at {
-                self.repeat(&Work::ForgetKeys);
+                // What is not forgotten now is tried again in ten minutes.
+                let _forgotten = self.repeat(&Work::ForgetKeys);
                 forget_at = now + FORGET_EVERY;
             }
             let interval = self.options.durability.interval();
             if interval.is_some() {
-                self.flush_visible();
+                // What went wrong is logged, and every writer is told.
+                let _poisoned = self.flush_visible();
             }
             let due_in = self.next_due_ms.load(Ordering::Acquire).saturating_sub(clock.now_ms());
             // Even a wall clock that is set is followed within the second that is promised.
@@ -113,24 +123,34 @@ impl Core {
             let wait = interval.map_or(due_in, |interval| due_in.min(interval));
             let any = self.any_expiry();
             let wait = if any { wait.min(Duration::from_millis(500)) } else { wait };
+            let wait = wait.max(at_least);
             let deadline = clock.monotonic() + wait;
             self.upkeep_alarm.wait(clock.as_ref(), Some(deadline));
         }
     }
 
-    fn sweep(&self, now_ms: u64) {
-        self.repeat(&Work::Expire);
-        // Whatever was entered meanwhile lowered the bound itself; it is raised to what is there.
-        let resolver = self.resolver.lock();
-        match first_due_ms(&self.newest()) {
-            Ok(first) => self.next_due_ms.store(first, Ordering::Release),
-            Err(error) => tracing::warn!(%error, now_ms, "endings could not be read; trying again"),
+    /// Removes what is due; `false` when that failed and has to be tried again.
+    fn sweep(&self) -> bool {
+        if !self.repeat(&Work::Expire) {
+            return false;
         }
-        drop(resolver);
+        // Nothing is entered while the resolver is held, so nothing lowers the bound meanwhile.
+        let _resolver = self.resolver.lock();
+        match first_due_ms(&self.newest()) {
+            Ok(first) => {
+                let _views = self.views.lock();
+                self.next_due_ms.store(first, Ordering::Release);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "endings could not be read; trying again");
+                false
+            }
+        }
     }
 
-    /// Repeats upkeep work until it finds nothing more to do.
-    fn repeat(&self, work: &Work) {
+    /// Repeats upkeep work until it finds nothing more to do; `false` when a commit failed.
+    fn repeat(&self, work: &Work) -> bool {
         loop {
             let work = match work {
                 Work::ForgetKeys => Work::ForgetKeys,
@@ -139,31 +159,35 @@ impl Core {
             let before = self.visible.load(Ordering::Acquire);
             match self.commit(work, 64) {
                 Ok(committed) if committed.rev > before => {}
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(error) => {
                     if !self.stopping.load(Ordering::Acquire) {
                         tracing::warn!(%error, "upkeep could not be committed; trying again");
                     }
-                    return;
+                    return false;
                 }
             }
         }
     }
 
     /// Makes what is visible durable.
-    pub(crate) fn flush_visible(&self) {
+    ///
+    /// # Errors
+    /// Why it is not; writes are refused from then on.
+    pub(crate) fn flush_visible(&self) -> Result<()> {
         let visible = self.visible.load(Ordering::Acquire);
-        if self.durable.load(Ordering::Acquire) >= visible || self.poison.lock().is_some() {
-            return;
+        if self.durable.load(Ordering::Acquire) >= visible {
+            return Ok(());
         }
-        match self.log.flush(&self.journal, visible + 1 - self.base) {
-            Ok(()) => {
-                self.durable.fetch_max(visible, Ordering::AcqRel);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the journal could not be flushed");
-                self.poison.lock().get_or_insert(error);
-            }
+        if let Some(poisoned) = self.poisoned() {
+            return Err(poisoned);
         }
+        if let Err(error) = self.log.flush(&self.journal, visible + 1 - self.base) {
+            tracing::error!(%error, "the journal was not flushed: no writes until a reopen");
+            self.set_poison(error.duplicate());
+            return Err(error);
+        }
+        self.durable.fetch_max(visible, Ordering::AcqRel);
+        Ok(())
     }
 }

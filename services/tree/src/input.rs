@@ -10,7 +10,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
+};
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::leaf::{self, Leaf};
@@ -64,7 +66,8 @@ impl Input {
     /// As for [`Input::parse`].
     #[allow(clippy::needless_pass_by_value, reason = "callers give their value away")]
     pub fn from_json(value: serde_json::Value) -> Result<Self> {
-        Raw::deserialize(&value)
+        Nesting::ROOT
+            .deserialize(&value)
             .map_err(|error| error.to_string())
             .and_then(|raw| raw.into_node(0))
             .map(Self)
@@ -85,7 +88,7 @@ impl TryFrom<serde_json::Value> for Input {
 
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Raw::deserialize(deserializer)?.into_node(0).map(Self).map_err(D::Error::custom)
+        Nesting::ROOT.deserialize(deserializer)?.into_node(0).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -259,15 +262,50 @@ pub(crate) fn is_reserved(key: &[u8]) -> bool {
     dots > 0 && matches!(key.get(dots..), Some(b"sv" | b"bytes"))
 }
 
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+/// Levels of arrays, and of objects in arrays: with the tree's own levels around them they stay
+/// below what JSON readers accept (serde_json: 127).
+const ARRAY_DEPTH_MAX: usize = 60;
+/// Keys that serde_json takes for its own and reads as something else than an object.
+const TAKEN: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+
+/// How deep a value stands: bounded while it is read, so that no input can exhaust the stack.
+#[derive(Debug, Clone, Copy)]
+struct Nesting {
+    objects: usize,
+    arrays: usize,
+}
+
+impl Nesting {
+    const ROOT: Self = Self { objects: 0, arrays: 0 };
+
+    fn object<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.arrays > 0 {
+            return self.array();
+        }
+        if self.objects > crate::path::DEPTH_MAX {
+            return Err(E::custom(format!("nested deeper than {} levels", crate::path::DEPTH_MAX)));
+        }
+        Ok(Self { objects: self.objects + 1, ..self })
+    }
+
+    fn array<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.arrays >= ARRAY_DEPTH_MAX {
+            let message = format!("an array is nested deeper than {ARRAY_DEPTH_MAX} levels");
+            return Err(E::custom(message));
+        }
+        Ok(Self { arrays: self.arrays + 1, ..self })
     }
 }
 
-struct RawVisitor;
+impl<'de> DeserializeSeed<'de> for Nesting {
+    type Value = Raw;
 
-impl<'de> Visitor<'de> for RawVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nesting {
     type Value = Raw;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -308,8 +346,9 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let inner = self.array()?;
         let mut array = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(inner)? {
             array.push(item);
         }
         Ok(Raw::Array(array))
@@ -318,9 +357,14 @@ impl<'de> Visitor<'de> for RawVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Raw, A::Error> {
         /// From here on a set finds duplicates faster than a walk does.
         const WALK_MAX: usize = 16;
+        let inner = self.object()?;
         let mut object: Vec<(String, Raw)> = Vec::new();
         let mut names: HashSet<String> = HashSet::new();
-        while let Some((name, value)) = members.next_entry::<String, Raw>()? {
+        while let Some(name) = members.next_key::<String>()? {
+            if TAKEN.contains(&name.as_str()) {
+                return Err(A::Error::custom("a key of this name cannot be stored"));
+            }
+            let value = members.next_value_seed(inner)?;
             let known = if object.len() < WALK_MAX {
                 object.iter().any(|(other, _)| *other == name)
             } else {
@@ -333,6 +377,10 @@ impl<'de> Visitor<'de> for RawVisitor {
                 return Err(A::Error::custom("a key stands twice in one object"));
             }
             object.push((name, value));
+        }
+        if inner.arrays > 0 {
+            // Inside an array the order is of no more use than outside; sorted, equal is equal.
+            object.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         }
         Ok(Raw::Object(object))
     }

@@ -60,6 +60,15 @@ impl Leaf {
         tagged(tag, body)
     }
 
+    /// Bytes that the value takes while it waits.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::String(text) | Self::Array(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::EmptyObject => 8,
+        }
+    }
+
     /// Reads stored bytes.
     ///
     /// # Errors

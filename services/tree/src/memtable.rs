@@ -16,6 +16,12 @@ use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, Effect, KEYS, KEYS_TIME, Re
 
 /// What the table itself costs for an entry, besides key and value.
 const ENTRY_BYTES: usize = 160;
+/// What an older version costs, besides its value.
+const VERSION_BYTES: usize = 64;
+
+fn length(value: &Option<Bytes>) -> usize {
+    value.as_ref().map_or(0, Bytes::len)
+}
 
 /// What a table says of a key.
 pub(crate) enum Found {
@@ -124,16 +130,17 @@ impl MemTable {
                 let versions = slot.get_mut();
                 self.bytes += value_bytes;
                 if versions.rev == rev {
-                    self.bytes -= versions.value.as_ref().map_or(0, Bytes::len);
+                    self.bytes = self.bytes.saturating_sub(length(&versions.value));
                     versions.value = value;
                     return;
                 }
+                self.bytes += VERSION_BYTES;
                 let replaced = std::mem::replace(&mut versions.value, value);
                 versions.older.push((std::mem::replace(&mut versions.rev, rev), replaced));
                 // The newest version at or before `needed_from` and all later ones are needed.
                 let keep = versions.older.partition_point(|(old, _)| *old <= needed_from);
                 for (_, gone) in versions.older.drain(..keep.saturating_sub(1)) {
-                    self.bytes -= gone.as_ref().map_or(0, Bytes::len);
+                    self.bytes = self.bytes.saturating_sub(VERSION_BYTES + length(&gone));
                 }
             }
         }
@@ -210,7 +217,12 @@ impl MemTable {
         let cleared =
             self.clears.range::<Bytes, _>(bounds).any(|(_, revs)| revs.last() > Some(&rev))
                 || self.cleared(DATA, key, u64::MAX).is_some_and(|(cleared, _)| cleared > rev);
-        cleared || touched(DATA) || touched(EXPIRY)
+        // A path may also lead into an array, which is a leaf above it.
+        let above = path::ancestors(key).any(|ancestor| {
+            let entry = self.spaces.get(usize::from(DATA.0)).and_then(|all| all.get(ancestor));
+            entry.is_some_and(|versions| versions.rev > rev)
+        });
+        cleared || above || touched(DATA) || touched(EXPIRY)
     }
 
     /// Forgets every version after `rev`: they were never durable.
@@ -235,7 +247,8 @@ impl MemTable {
         });
         let entries = self.spaces.iter().flatten();
         let values = entries.map(|(key, versions)| {
-            ENTRY_BYTES + key.len() + versions.value.as_ref().map_or(0, Bytes::len)
+            let older = versions.older.iter().map(|(_, value)| VERSION_BYTES + length(value));
+            ENTRY_BYTES + key.len() + length(&versions.value) + older.sum::<usize>()
         });
         self.bytes = values.sum::<usize>() + self.clears.len() * ENTRY_BYTES;
     }

@@ -20,7 +20,7 @@ use crate::resolve::Work;
 
 /// Requests resolved into one group.
 const GROUP_REQUESTS_MAX: usize = 1024;
-/// Bytes of requests resolved into one group.
+/// Bytes of records in one group; the last one may go beyond.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Groups resolved ahead of the flush.
 const GROUPS_AHEAD_MAX: usize = 2;
@@ -59,6 +59,22 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
+    /// Takes a request; with its first one a group counts as in flight, so that at no moment what
+    /// is under way looks idle.
+    fn pop(&mut self, first_of_group: bool) -> Option<Request> {
+        let request = self.queue.pop_front()?;
+        self.in_flight += usize::from(first_of_group);
+        self.queue_bytes = self.queue_bytes.saturating_sub(request.bytes);
+        Some(request)
+    }
+
+    /// Forgets what a stage that broke down had in its hands: its writers are told by the loss of
+    /// their answer's channel.
+    pub(crate) fn drop_lost(&mut self) {
+        self.in_flight = self.groups.len();
+        self.answering = false;
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.in_flight == 0 && self.answers.is_empty() && !self.answering
     }
@@ -160,8 +176,9 @@ impl Core {
                         break;
                     }
                     self.apply_alarm.ring();
-                    if let Some(failure) = self.apply_failure.lock().as_ref() {
-                        refuse(&mut stages, failure);
+                    let failure = self.apply_failure.lock().as_ref().map(Error::duplicate);
+                    if let Some(failure) = self.poisoned().or(failure) {
+                        refuse(&mut stages, &failure);
                         continue;
                     }
                 }
@@ -177,24 +194,14 @@ impl Core {
 
     fn resolve_group(&self) {
         let mut resolver = self.resolver.lock();
-        let requests = {
-            let mut stages = self.stages.lock();
-            let mut bytes = 0;
-            let mut requests = Vec::new();
-            while requests.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
-                let Some(request) = stages.queue.pop_front() else { break };
-                bytes += request.bytes;
-                requests.push(request);
-            }
-            stages.queue_bytes = stages.queue_bytes.saturating_sub(bytes);
-            requests
-        };
-        if requests.is_empty() {
-            return;
-        }
         let poisoned = self.poisoned();
         let mut group = Group::default();
-        for request in requests {
+        while group.answers.len() < GROUP_REQUESTS_MAX && group.bytes < GROUP_BYTES_MAX {
+            if !group.answers.is_empty() && self.overlay_is_full() {
+                break;
+            }
+            let first = group.answers.is_empty();
+            let Some(request) = self.stages.lock().pop(first) else { break };
             if let Some(poisoned) = &poisoned {
                 group.answers.push((request.answer, Err(poisoned.duplicate().into())));
                 continue;
@@ -207,10 +214,12 @@ impl Core {
             }
             group.answers.push((request.answer, resolved.answer));
         }
+        if group.answers.is_empty() {
+            return;
+        }
         group.last_rev = resolver.rev;
         group.chain = resolver.chain;
         let mut stages = self.stages.lock();
-        stages.in_flight += 1;
         stages.groups.push_back(group);
         drop(stages);
         drop(resolver);
@@ -260,7 +269,7 @@ impl Core {
 
     fn hand_over(&self, answers: Vec<(Answer, Outcome)>, count: usize) {
         let mut stages = self.stages.lock();
-        stages.in_flight -= count;
+        stages.in_flight = stages.in_flight.saturating_sub(count);
         stages.answers.push_back(answers);
         drop(stages);
         self.answers.notify_one();
@@ -280,7 +289,7 @@ impl Core {
         .operation("commit")
         .source(error.to_string());
         tracing::error!(%error, "the journal was not flushed: no writes until a reopen");
-        self.poison.lock().get_or_insert(error);
+        self.set_poison(error);
         told
     }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, Visitor};
 
 use crate::Path;
+use crate::expiry::Hidden;
 use crate::json::JsonWriter;
 use crate::leaf::{self, Leaf};
 use crate::path;
@@ -26,7 +27,7 @@ const SKIP_MAX: usize = 32;
 pub(crate) struct Reader {
     pub(crate) state: State,
     /// Keys of paths that have ended and are not yet removed.
-    pub(crate) hidden: Vec<Bytes>,
+    pub(crate) hidden: Hidden,
 }
 
 pub(crate) fn too_large(bytes_max: usize) -> Error {
@@ -47,7 +48,10 @@ pub(crate) fn raw(json: Vec<u8>) -> Result<Box<RawValue>> {
 
 impl Reader {
     fn is_hidden(&self, key: &[u8]) -> bool {
-        self.hidden.iter().any(|hidden| path::covers(hidden, key))
+        !self.hidden.is_empty()
+            && std::iter::once(key)
+                .chain(path::ancestors(key))
+                .any(|path| self.hidden.contains(path))
     }
 
     /// The ranges below a path; from the root, system paths are read by naming them only.

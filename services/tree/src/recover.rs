@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use trellis_engine_traits::{
     Durability, Error, ErrorKind, Expect, KvBackend, Persistence, ReadBudget, Result, StreamId,
-    StreamLog,
+    StreamLog, WriteBatch,
 };
 use trellis_runtime::{Alarm, Runtime};
 
@@ -33,8 +33,11 @@ pub(crate) fn open(
     kv: Arc<dyn KvBackend>,
     log: Arc<dyn StreamLog>,
     runtime: Arc<Runtime>,
-    options: TreeOptions,
+    mut options: TreeOptions,
 ) -> Result<Core> {
+    // Half of the overlay goes to the store in one batch.
+    let batch_bytes_max = kv.profile().limits.batch_bytes_max;
+    options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max);
     let journal = StreamId::new("journal")?;
     let applied = read_applied(kv.as_ref())?;
     let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref(), &journal)?;
@@ -136,8 +139,14 @@ fn next_opening(
             }
             let mut id = [0; 16];
             runtime.random().fill(&mut id)?;
+            let log_id = u128::from_le_bytes(id);
             let base = applied.map_or(0, |applied| applied.rev);
-            Opening { log_id: u128::from_le_bytes(id), epoch: 1, base, at_ms }
+            if let Some(applied) = applied {
+                // The store now belongs to this journal, even if nothing is ever written to it.
+                let applied = Applied { log_id, rev: applied.rev, chain: Chain::default() };
+                apply_batch(kv, WriteBatch::new(), &applied)?;
+            }
+            Opening { log_id, epoch: 1, base, at_ms }
         }
     };
     log.append(&openings, &[record::encode(&opening)?], Expect::Any, Durability::Synced)?;

@@ -1,5 +1,8 @@
 //! *Resolve*: a request against the newest state becomes plain effects, or a refusal.
 
+use std::ops::Bound;
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
@@ -8,6 +11,7 @@ use crate::commit::{Commit, Operation};
 use crate::condition::check_conditions;
 use crate::core::Core;
 use crate::draft::Draft;
+use crate::expiry::Hidden;
 use crate::path;
 use crate::reader::raw;
 use crate::record::{Cause, Chain, Effect, KEYS, Record, Remembered};
@@ -68,9 +72,8 @@ impl Resolver {
         match outcome {
             Err(refusal) => Resolved::answer(Err(refusal)),
             Ok(Outcome::Replayed(committed)) => Resolved::answer(Ok(committed)),
-            Ok(Outcome::New { effects, cause, results, .. }) if effects.is_empty() => {
-                // Nothing changes, so there is nothing to remember a key for either.
-                let _nothing = cause;
+            // Nothing changes, and there is no key to remember.
+            Ok(Outcome::New { effects, key: None, results, .. }) if effects.is_empty() => {
                 Resolved::answer(Ok(Committed { rev: self.rev, results, replayed: false }))
             }
             Ok(Outcome::New { effects, cause, results, key }) => self
@@ -96,8 +99,17 @@ impl Resolver {
         let epoch = core.epoch;
         let record = Record { rev, epoch, at_ms: now_ms, prev: self.chain, cause, key, effects };
         let encoded = record.encode()?;
-        let sync =
-            record.effects.iter().any(|effect| core.options.durability.wants_sync(effect.key()));
+        let policy = &core.options.durability;
+        let sync = record.effects.iter().any(|effect| policy.wants_sync(effect.key()))
+            || (record.effects.is_empty() && policy.wants_sync(&[]));
+        let record_bytes_max = core.log.profile().limits.record_bytes_max;
+        if encoded.len() > record_bytes_max {
+            return Err(over(
+                "the commit is too large for one journal record; split it",
+                "record_bytes_max",
+                record_bytes_max,
+            ));
+        }
         self.rev = rev;
         self.chain = crate::record::chain(&encoded);
         core.enter(&record);
@@ -139,13 +151,12 @@ impl Resolver {
             .into());
         }
         let mut draft = Draft::new(state, core.any_expiry());
-        let hidden = expiry::due(core, state, now_ms)?;
+        let next_due_ms = core.next_due_ms.load(Ordering::Acquire);
+        let hidden = expiry::due(state, next_due_ms, now_ms)?;
         check_conditions(core, state, &hidden, &commit.conditions)?;
-        for due in &hidden {
-            if touched(commit).any(|path| path.covers_key(due) || path::covers(due, path.key())) {
-                draft.remove(due)?;
-                draft.expire(due, None);
-            }
+        for due in touched(commit).flat_map(|path| due_around(&hidden, path)) {
+            draft.remove(&due)?;
+            draft.expire(&due, None);
         }
         let results = commit
             .operations
@@ -190,14 +201,20 @@ impl Effect {
     }
 }
 
-impl Path {
-    fn covers_key(&self, key: &[u8]) -> bool {
-        path::covers(self.key(), key)
-    }
-}
-
 pub(crate) fn over(message: &'static str, limit: &'static str, value: usize) -> Error {
     Error::new(ErrorKind::TooLarge, message).operation("commit").context(limit, value)
+}
+
+/// What is due at, above or below a path.
+fn due_around(hidden: &Hidden, path: &Path) -> Vec<Bytes> {
+    if hidden.is_empty() {
+        return Vec::new();
+    }
+    let range = path::subtree(path.key());
+    let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+    let below = hidden.range::<Bytes, _>((Bound::Included(&range.start), end));
+    let above = path::ancestors(path.key()).filter_map(|ancestor| hidden.get(ancestor));
+    below.chain(above).cloned().collect()
 }
 
 fn touched(commit: &Commit) -> impl Iterator<Item = &Path> {

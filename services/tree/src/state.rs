@@ -11,7 +11,9 @@ use crate::memtable::{Found, MemTable, key_hash};
 use crate::path;
 
 /// Overlay entries merged at a time: bounds the memory of a scan.
-const CHUNK_ENTRIES: usize = 2048;
+const CHUNK_ENTRIES_MAX: usize = 2048;
+/// Where it begins: most scans look for the first few entries only.
+const CHUNK_ENTRIES_MIN: usize = 16;
 /// Cleared entries passed over one by one before the scan jumps behind the clear.
 const SKIP_MAX: usize = 32;
 
@@ -67,8 +69,10 @@ impl State {
         visit: &mut Visitor<'_>,
     ) -> Result<()> {
         let mut rest = range.clone();
+        let mut limit = CHUNK_ENTRIES_MIN;
         loop {
-            let (overlay, end) = self.overlay_chunk(space, &rest);
+            let (overlay, end) = self.overlay_chunk(space, &rest, limit);
+            limit = (limit * 4).min(CHUNK_ENTRIES_MAX);
             let chunk = KeyRange::new(rest.start.clone(), end.clone().or_else(|| rest.end.clone()));
             if self.scan_chunk(space, chunk, overlay, visit)?.is_break() {
                 return Ok(());
@@ -97,7 +101,12 @@ impl State {
 
     /// Overlay entries from the start of the range, sorted, and where the chunk ends if it is cut
     /// short.
-    fn overlay_chunk(&self, space: SpaceId, range: &KeyRange) -> (Overlay, Option<Bytes>) {
+    fn overlay_chunk(
+        &self,
+        space: SpaceId,
+        range: &KeyRange,
+        limit: usize,
+    ) -> (Overlay, Option<Bytes>) {
         let mut merged = Overlay::new();
         let mut end: Option<Bytes> = None;
         // Oldest first: a newer clear hides what is older, and a newer entry replaces it.
@@ -113,7 +122,7 @@ impl State {
                 }
             }
             let mut own = Overlay::new();
-            if table.collect(space, range, self.at, CHUNK_ENTRIES, &mut own)
+            if table.collect(space, range, self.at, limit, &mut own)
                 && let Some((last, _)) = own.last()
             {
                 let mut after = last.to_vec();

@@ -48,24 +48,30 @@ pub struct TreeStats {
 
 pub(crate) fn read(core: &Core) -> Result<TreeStats> {
     let usage = core.kv.usage()?;
+    // Each lock is let go before the next: a second read of one lock could wait for a writer that
+    // waits for the first.
+    let applied_rev = core.layers.read().applied_rev;
+    let overlay_bytes = core.overlay_bytes();
+    let views = core.views.lock().values().sum();
+    let poisoned = core.poison.lock().as_ref().map(ToString::to_string);
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Ok(TreeStats {
         rev: core.visible.load(Ordering::Acquire),
         durable_rev: core.durable.load(Ordering::Acquire),
-        applied_rev: core.layers.read().applied_rev,
+        applied_rev,
         journal_first_rev: core.log.bounds(&core.journal)?.first + core.base,
         commits: count(&core.counters.commits),
         groups: count(&core.counters.groups),
         batches: count(&core.counters.batches),
         journal_bytes: count(&core.counters.journal_bytes),
-        overlay_bytes: core.overlay_bytes(),
+        overlay_bytes,
         overlay_bytes_max: core.options.overlay_bytes_max,
-        views: core.views.lock().values().sum(),
+        views,
         durability: core.options.durability.to_string(),
         kv: core.kv.profile().name,
         log: core.log.profile().name,
         live_bytes: usage.live_bytes,
         disk_bytes: usage.disk_bytes,
-        poisoned: core.poison.lock().as_ref().map(ToString::to_string),
+        poisoned,
     })
 }

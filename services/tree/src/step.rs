@@ -13,7 +13,7 @@ use crate::leaf::{self, Leaf};
 use crate::path;
 use crate::reader::raw;
 use crate::resolve::{Resolver, over};
-use crate::transform::Ambient;
+use crate::transform::{Ambient, Transform};
 
 /// Visits leaves and transforms with their keys; nulls vanish.
 pub(crate) fn flatten(
@@ -134,6 +134,12 @@ impl Step<'_, '_> {
             return Err(Error::new(ErrorKind::Denied, "paths that begin with _ are the system's"));
         }
         let mut result = OperationResult::default();
+        if matches!(value.0, Node::Transform(Transform::SetIfAbsent(_)))
+            && self.draft.has_below(path.key())?
+        {
+            // An object is there, which is not absence.
+            return Ok(result);
+        }
         let leaves = self.leaves(path, value, &mut result)?;
         let kept = if keep_expiry { self.draft.expiry(path.key())? } else { None };
         if leaves.is_empty() {
@@ -152,7 +158,7 @@ impl Step<'_, '_> {
                 limits.commit_bytes_max,
             ));
         }
-        if self.draft.len() > limits.commit_operations_max {
+        if self.draft.leaves() > limits.commit_operations_max {
             return Err(over(
                 "the commit has too many leaves; split it",
                 "commit_operations_max",
@@ -176,6 +182,17 @@ impl Step<'_, '_> {
                 Node::Leaf(leaf) => leaf.encode(),
                 Node::Transform(transform) => {
                     let present = self.draft.leaf(&key)?;
+                    let inner = key.len() > path.key().len();
+                    if inner
+                        && matches!(transform, Transform::SetIfAbsent(_))
+                        && self.draft.has_below(&key)?
+                    {
+                        return Err(Error::new(
+                            ErrorKind::InvalidInput,
+                            "setIfAbsent would have to keep an object inside a value that is \
+                             replaced; set its path by itself",
+                        ));
+                    }
                     let present = present.map(|stored| Leaf::decode(&stored)).transpose()?;
                     let now_ms = self.now_ms;
                     let mut ambient = Ambient { now_ms, push_id: &mut || self.push_id() };

@@ -3,6 +3,8 @@
 //! Only results reach the journal, replicas and subscribers. Numbers stay whole while they fit an
 //! i64. A value of the wrong type counts as absent, as it does at Firebase.
 
+use std::collections::HashSet;
+
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::leaf::Leaf;
@@ -31,6 +33,21 @@ pub(crate) struct Ambient<'a> {
 }
 
 impl Transform {
+    /// Bytes that the transform takes while it waits.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Timestamp | Self::PushId | Self::Toggle => 8,
+            Self::Append(items) | Self::Union(items) | Self::Remove(items) => {
+                items.iter().map(|item| item.len() + size_of::<String>()).sum()
+            }
+            Self::Increment(leaf)
+            | Self::Min(leaf)
+            | Self::Max(leaf)
+            | Self::Multiply(leaf)
+            | Self::SetIfAbsent(leaf) => leaf.size(),
+        }
+    }
+
     /// The value to store.
     pub(crate) fn resolve(
         &self,
@@ -61,13 +78,13 @@ impl Transform {
             },
             Self::Append(items) => array(present, |now| now.extend(items.iter().cloned())),
             Self::Union(items) => array(present, |now| {
-                for item in items {
-                    if !now.contains(item) {
-                        now.push(item.clone());
-                    }
-                }
+                let mut known: HashSet<String> = now.iter().cloned().collect();
+                now.extend(items.iter().filter(|item| known.insert((*item).clone())).cloned());
             }),
-            Self::Remove(items) => array(present, |now| now.retain(|item| !items.contains(item))),
+            Self::Remove(items) => {
+                let gone: HashSet<&String> = items.iter().collect();
+                array(present, |now| now.retain(|item| !gone.contains(item)))
+            }
         })
     }
 }
