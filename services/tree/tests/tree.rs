@@ -299,3 +299,133 @@ fn random_writes_equal_a_model() {
         }
     }
 }
+
+/// Promise: an ending belongs to what it was set on, not to what comes after it.
+#[test]
+fn an_ending_goes_with_its_value() {
+    let bed = Bed::new();
+    let tree = bed.open();
+    let lease = Operation::Set {
+        path: path("a"),
+        value: input(json!({"x": 1})),
+        expiry: Some(Expiry::TtlSeconds(10.0)),
+    };
+    tree.commit(Commit::new(vec![lease])).unwrap();
+    tree.commit(Commit::delete(path("a/x"))).unwrap();
+    tree.commit(Commit::delete(path("a"))).unwrap();
+    set(&tree, "a/y", json!("permanent"));
+    bed.clock.advance_ms(11_000);
+    assert_eq!(get(&tree, "a"), json!({"y": "permanent"}));
+}
+
+/// Promise: an object is not absence, and other values are not touched by what is refused.
+#[test]
+fn set_if_absent_keeps_an_object() {
+    let tree = Bed::new().open();
+    set(&tree, "o", json!({"x": 1}));
+    set(&tree, "o", json!({".sv": {"setIfAbsent": 5}}));
+    set(&tree, "new", json!({".sv": {"setIfAbsent": 5}}));
+    assert_eq!((get(&tree, "o"), get(&tree, "new")), (json!({"x": 1}), json!(5)));
+}
+
+/// Promise: every writer is answered when a flush fails, however full the overlay is; reads go on,
+/// and a close ends.
+#[test]
+fn poison_answers_everybody() {
+    let mut bed = Bed::new();
+    bed.options.overlay_bytes_max = 32 << 10;
+    let tree = bed.open();
+    set(&tree, "kept", json!(1));
+    tree.flush().unwrap();
+    bed.log.fail_once(trellis_log_memory::Fault::Flush);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..16)
+            .map(|writer| {
+                let tree = &tree;
+                scope.spawn(move || {
+                    let write = |index: usize| {
+                        let at = path(&format!("w/{writer}/{index}"));
+                        tree.commit(Commit::set(at, input(json!("x".repeat(500)))))
+                    };
+                    (0..50).map(write).filter_map(Result::err).map(|e| e.kind()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    assert!(!answers.is_empty());
+    let told = [ErrorKind::OutcomeUnknown, ErrorKind::Poisoned];
+    assert!(answers.iter().all(|kind| told.contains(kind)), "{answers:?}");
+    assert_eq!(get(&tree, "kept"), json!(1));
+    assert!(tree.close().is_err());
+}
+
+/// Promise: figures can be asked for at any time beside readers and writers.
+#[test]
+fn stats_stop_nobody() {
+    let mut bed = Bed::new();
+    bed.options.overlay_bytes_max = 16 << 10;
+    let tree = bed.open();
+    std::thread::scope(|scope| {
+        for asker in 0..2 {
+            let tree = &tree;
+            scope.spawn(move || {
+                for _ in 0..2000 {
+                    let stats = tree.stats().unwrap();
+                    assert!(stats.applied_rev <= stats.rev, "asker {asker}");
+                }
+            });
+        }
+        for index in 0..2000 {
+            set(&tree, &format!("k/{}", index % 50), json!("x".repeat(100)));
+        }
+    });
+}
+
+/// Promise: a failed append leaves nothing behind, and the accounts of memory stay true.
+#[test]
+fn a_clean_failure_takes_back_what_it_resolved() {
+    let bed = Bed::new();
+    let tree = bed.open();
+    set(&tree, "a", json!("x".repeat(10_000)));
+    set(&tree, "a", json!("small"));
+    bed.log.fail_once(trellis_log_memory::Fault::Append);
+    let refused = tree.commit(Commit::set(path("a"), input(json!("lost")))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert_eq!(get(&tree, "a"), json!("small"));
+    assert_eq!(set(&tree, "a", json!("next")), 3);
+    tree.flush().unwrap();
+    assert_eq!(tree.stats().unwrap().overlay_bytes, 0);
+}
+
+/// Promise: nesting is bounded while it is read; what is accepted can be read back.
+#[test]
+fn nesting_is_bounded() {
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let tree = Bed::new().open();
+    let deepest = Input::parse(nested(60).as_bytes()).unwrap();
+    let at = path(&["d"; 64].join("/"));
+    tree.commit(Commit::set(at.clone(), deepest)).unwrap();
+    assert!(tree.view().unwrap().get(&Path::root()).unwrap().is_object());
+    assert_eq!(Input::parse(nested(61).as_bytes()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(Input::parse(nested(100_000).as_bytes()).is_err());
+    let taken = br#"{"$serde_json::private::RawValue":"[1"}"#;
+    assert_eq!(Input::parse(taken).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut deep = json!(1);
+    for _ in 0..500 {
+        deep = json!([deep]);
+    }
+    assert_eq!(Input::from_json(deep).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// Promise: the key of a commit that changed nothing is remembered too.
+#[test]
+fn a_key_without_effects_is_remembered() {
+    let tree = Bed::new().open();
+    let delete = || Commit::delete(path("x")).with_key("gone");
+    let first = tree.commit(delete()).unwrap();
+    set(&tree, "x", json!("somebody else's"));
+    let again = tree.commit(delete()).unwrap();
+    assert_eq!((again.rev, again.replayed), (first.rev, true));
+    assert_eq!(get(&tree, "x"), json!("somebody else's"));
+}
