@@ -135,12 +135,7 @@ impl WriteBatch {
 
     /// Adds a put.
     #[must_use]
-    pub fn put(
-        mut self,
-        space: SpaceId,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-    ) -> Self {
+    pub fn put(mut self, space: SpaceId, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         self.ops.push(Op::Put(At::new(space, key), value.into()));
         self
     }
