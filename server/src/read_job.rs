@@ -150,7 +150,7 @@ fn frame_limit(state: &State, command: &ReadCommand) -> WireError {
     let (path, advice) = match command {
         ReadCommand::Get(path) => (
             path.to_string(),
-            "page with children {path, after, limit, values}, or read GET /db/<path>, which streams",
+            "page with children {path, after, limit, values}, or GET /db/<path>, which streams",
         ),
         ReadCommand::Children { path, .. } => {
             (path.to_string(), "ask for fewer: a smaller limit, or without values")

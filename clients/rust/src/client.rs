@@ -23,8 +23,8 @@ use crate::target::Target;
 
 /// A connection to a server, made anew whenever it is lost. Cheap to clone.
 ///
-/// Every call waits for its place (`in_flight_requests_max`), is sent, and waits for its answer, all
-/// within the deadline. A call that is dropped is forgotten; if it was a write, it may happen.
+/// Every call waits for its place (`in_flight_requests_max`), is sent, and waits for its answer,
+/// all within the deadline. A call that is dropped is forgotten; if it was a write, it may happen.
 /// When the last clone is dropped the connection is closed.
 ///
 /// ```no_run

@@ -11,7 +11,8 @@ use std::path::Path as FilePath;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use indicatif::ProgressBar;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use trellis::Runtime;
 
 use super::arguments::{Format, Place};
 use super::batcher::Batch;
@@ -41,12 +42,15 @@ pub(super) async fn run(
     let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
     let bar = progress.bar().clone();
     let base = base.trim_matches('/').to_owned();
-    let parser = tokio::task::spawn_blocking(move || parse(source, &base, format, &bar, &sender));
+    let (report, parsed) = oneshot::channel();
+    let parser = Runtime::system().spawn_worker("import", move || {
+        let outcome = parse(source, &base, format, &bar, &sender);
+        // When nobody waits any more, the writer has failed and says why itself.
+        let _is_heard = report.send(outcome).is_ok();
+    })?;
     let leaves = write(&target, receiver, &progress).await?;
-    match parser.await {
-        Ok(outcome) => outcome?,
-        Err(error) => return Err(Failure::failed(format!("the parser ended: {error}"))),
-    }
+    parsed.await.map_err(|_| Failure::failed("the parser ended without a result"))??;
+    drop(parser);
     target.close().await?;
     progress.finish(leaves, "leaves");
     Ok(())

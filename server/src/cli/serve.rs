@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, lookup_host};
 use tracing_subscriber::EnvFilter;
-use trellis::{Config, Trellis};
+use trellis::{Config, Runtime, Trellis};
 
 use super::arguments::{Database, Serve};
 use super::failure::Failure;
@@ -89,11 +90,9 @@ pub(super) fn builder(database: &Database) -> trellis::ConfigBuilder {
 
 /// Opens a database off the executor: it may replay a journal.
 pub(super) async fn open(config: Config) -> Result<Trellis, Failure> {
-    let opened = tokio::task::spawn_blocking(move || Trellis::open_config(config)).await;
-    match opened {
-        Ok(opened) => Ok(opened?),
-        Err(error) => Err(Failure::failed(format!("opening the database failed: {error}"))),
-    }
+    let runtime = Runtime::system();
+    let own = Arc::clone(&runtime);
+    Ok(runtime.run(move || Trellis::open_with(config, own)).await?)
 }
 
 /// Logs to standard error from now on.

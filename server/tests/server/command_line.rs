@@ -89,7 +89,12 @@ fn the_verbs_work_on_a_server_and_it_stops_cleanly() {
     assert_eq!(text(&server.run(&["get", &format!("list/{}", id.trim())])), "7\n");
     assert_eq!(
         text(&server.run(&["children", "users", "--values"])),
-        "{\"key\":\"u1\",\"value\":{\"name\":\"Alice\"}}\n{\"key\":\"u2\",\"value\":{\"name\":\"Bob\"}}\n"
+        concat!(
+            r#"{"key":"u1","value":{"name":"Alice"}}"#,
+            "\n",
+            r#"{"key":"u2","value":{"name":"Bob"}}"#,
+            "\n"
+        )
     );
     assert_eq!(text(&server.run(&["children", "users", "--after", "u1"])), "{\"key\":\"u2\"}\n");
     text(&server.run(&["delete", "users"]));

@@ -33,7 +33,10 @@ async fn answers_are_as_the_protocol_writes_them() {
     );
     assert_eq!(
         ask(r#"{"id":"6","op":"children","path":"users","limit":2,"values":true}"#).await,
-        r#"{"id":"6","ok":true,"data":{"items":[{"key":"u1","value":{"name":"Alice"}},{"key":"u2","value":{"name":"Bob"}}],"nextCursor":"u2"},"rev":2}"#
+        concat!(
+            r#"{"id":"6","ok":true,"data":{"items":[{"key":"u1","value":{"name":"Alice"}},"#,
+            r#"{"key":"u2","value":{"name":"Bob"}}],"nextCursor":"u2"},"rev":2}"#
+        )
     );
     assert_eq!(
         ask(r#"{"id":"7","op":"children","path":"users","after":"u2"}"#).await,
@@ -57,7 +60,8 @@ async fn several_operations_are_one_commit_with_results_in_order() {
     let mut socket = server.socket().await;
     let answer = socket
         .ask(
-            r#"{"id":"1","op":"batch","operations":[{"op":"set","path":"a","value":1},{"op":"push","path":"list","value":"x"},{"op":"delete","path":"b"}]}"#,
+            r#"{"id":"1","op":"batch","operations":[{"op":"set","path":"a","value":1},
+                {"op":"push","path":"list","value":"x"},{"op":"delete","path":"b"}]}"#,
         )
         .await;
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
@@ -68,14 +72,16 @@ async fn several_operations_are_one_commit_with_results_in_order() {
 
     let answer = socket
         .ask(
-            r#"{"id":"2","op":"commit","if":[{"path":"a","value":1},{"path":"b","absent":true}],"ops":[{"op":"set","path":"a","value":2}]}"#,
+            r#"{"id":"2","op":"commit","if":[{"path":"a","value":1},{"path":"b","absent":true}],
+                "ops":[{"op":"set","path":"a","value":2}]}"#,
         )
         .await;
     assert_eq!(answer, r#"{"id":"2","ok":true,"data":{"results":[null]},"rev":2}"#);
 
     let answer = socket
         .ask(
-            r#"{"id":"3","op":"commit","if":[{"path":"a","value":1},{"path":"zz","exists":true}],"ops":[{"op":"set","path":"a","value":3}]}"#,
+            r#"{"id":"3","op":"commit","if":[{"path":"a","value":1},{"path":"zz","exists":true}],
+                "ops":[{"op":"set","path":"a","value":3}]}"#,
         )
         .await;
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
