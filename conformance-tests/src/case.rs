@@ -23,6 +23,8 @@ pub enum Need {
     Child,
     /// Every engine of the combination has its data in files.
     AllOnDisk,
+    /// The combination is put behind a server too.
+    Wire,
     /// The engine offers `Ability::ReclaimDisk`.
     ReclaimDisk,
 }
@@ -39,6 +41,7 @@ impl Need {
             Self::WriteFault => "no switch that fails a write; the fault cases cap the file size",
             Self::Damage => "nothing that could be damaged",
             Self::AllOnDisk => "a part of it keeps nothing on disk",
+            Self::Wire => "over the wire every store is shown on one log",
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
         }

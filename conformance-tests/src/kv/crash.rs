@@ -3,9 +3,7 @@
 //! Batch `n` is a function of the seed and `n`, and writes `n` under one key: what is found after
 //! the crash says how many batches there must be, and what they must have left.
 
-use trellis_engine_traits::{
-    Durability, Guard, KeyRange, KvBackend, Scan, SpaceId, WriteBatch,
-};
+use trellis_engine_traits::{Durability, Guard, KeyRange, KvBackend, Scan, SpaceId, WriteBatch};
 
 use super::KvWorld;
 use super::reference::{Reference, draw_batch};

@@ -21,7 +21,7 @@ pub use combinations::{memory_kv, memory_log};
 pub use ledger::bless;
 
 use crate::report::run_case;
-use crate::{Case, Cost, Engine, Outcome, Seed, World, kv, log, plan, tree};
+use crate::{Case, Cost, Engine, Need, Outcome, Seed, World, kv, log, plan, tree};
 use combinations::Combination;
 use select::Selection;
 
@@ -75,11 +75,13 @@ fn family<B: Engine + ?Sized>(
     let cell = |case: &Case<World<B>>, combination: &Combination<B>| {
         let outcome = plan(case, combination.factory.offered());
         let (case, factory) = (*case, combination.factory.clone());
+        let compiled =
+            combination.compiled && (cfg!(feature = "wire") || !case.needs.contains(&Need::Wire));
         let run = move |seed| run_case(&case, &factory, outcome, seed);
         Cell {
             combination: combination.factory.name().to_owned(),
             outcome,
-            run: combination.compiled.then(|| Arc::new(run) as Arc<dyn Fn(Seed) + Send + Sync>),
+            run: compiled.then(|| Arc::new(run) as Arc<dyn Fn(Seed) + Send + Sync>),
         }
     };
     let row = |case: &Case<World<B>>| Row {

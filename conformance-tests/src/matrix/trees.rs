@@ -46,7 +46,8 @@ fn beside(store: &Store, log: &Log) -> Combination<Ground> {
         Ok(Arc::new(Ground::new(Arc::new(open))))
     });
     let disks = (on_disk(&store.factory), on_disk(&log.factory));
-    let mut factory = kind(factory, &name, disks.0 && disks.1);
+    let threads = store.factory.threads_allowed() + log.factory.threads_allowed();
+    let mut factory = kind(factory, &name, disks.0 && disks.1).engine_threads(threads);
     if !disks.1 {
         let log = log.factory.clone();
         factory = faulty(factory, move |flag, dir| log.throw(flag, dir));
@@ -94,7 +95,8 @@ fn inside(store: &Store) -> Combination<Ground> {
         Ok(Arc::new(Ground::new(Arc::new(open))))
     });
     let disk = on_disk(&store.factory);
-    let mut factory = kind(factory, &name, disk);
+    let threads = store.factory.threads_allowed();
+    let mut factory = kind(factory, &name, disk).engine_threads(threads);
     if !disk {
         let kv = store.factory.clone();
         factory = faulty(factory, move |flag, dir| kv.throw(flag, dir));
@@ -116,14 +118,19 @@ fn log_in(_: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
     unreachable!("not compiled in")
 }
 
+/// The log under the server: over the wire the stores differ, not the logs.
+const WIRE_LOG: &str = "+log-segment";
+
 fn kind(factory: Factory<Ground>, name: &str, all_on_disk: bool) -> Factory<Ground> {
+    let wire: &[Need] = if name.ends_with(WIRE_LOG) { &[Need::Wire] } else { &[] };
+    let factory = factory.offers(wire);
     if !all_on_disk {
         return factory.offers(&[Need::Volatile]);
     }
     let name = name.to_owned();
     factory.offers(&[Need::AllOnDisk]).child(move |dir| {
-        let program = std::env::current_exe().expect("this program has a path");
-        let mut command = Command::new(program);
+        // Through `/proc`, so that a build that replaces the file during the run does no harm.
+        let mut command = Command::new(format!("/proc/{}/exe", std::process::id()));
         command.env(CHILD, &name).env(CHILD_DIR, dir);
         command
     })

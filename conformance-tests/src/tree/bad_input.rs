@@ -23,7 +23,8 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
 
 fn paths(_: &TreeWorld) {
     let texts = [
-        "/", "/a", "a/", "a//b", "//", "a/\0", "\0", "a\u{1}b", "a/\u{1f}", "\u{7f}", "a\nb", "a\tb",
+        "/", "/a", "a/", "a//b", "//", "a/\0", "\0", "a\u{1}b", "a/\u{1f}", "\u{7f}", "a\nb",
+        "a\tb",
     ];
     for text in texts {
         refused(Path::parse(text), ErrorKind::InvalidInput, &format!("the path {text:?}"));
@@ -34,19 +35,49 @@ fn paths(_: &TreeWorld) {
         refused(Path::from_segments([segment]), ErrorKind::InvalidInput, &what);
     }
     assert!(Path::parse("").unwrap().is_root());
-    assert!(refused(Path::parse(&"a/".repeat(100_000)), ErrorKind::TooLarge, "a long path")
-        .to_string()
-        .len() < 1000);
+    assert!(
+        refused(Path::parse(&"a/".repeat(100_000)), ErrorKind::TooLarge, "a long path")
+            .to_string()
+            .len()
+            < 1000
+    );
 }
 
 fn bad_json(world: &TreeWorld) {
     let tree = world.engine().tree();
     let texts: &[&[u8]] = &[
-        b"", b" ", b"{", b"[1,", b"nul", b"1e400", b"-1e400", b"[1e999]", b"01", b"1.", b"NaN",
-        b"Infinity", b"\"\\ud800\"", b"\"\\udc00\\ud800\"", b"[\"\\ud83d\"]", b"{\"\\ud800\":1}",
-        b"{\"a\":1,\"a\":2}", b"{\"x\":{\"a\":1,\"b\":2,\"a\":3}}", b"[{\"a\":1,\"a\":1}]",
-        b"\"\xff\"", b"{\"\xc0\xaf\":1}", b"\"\xed\xa0\x80\"", b"1 2", b"{} {}", b"'a'", b"{a:1}",
-        b"\"a\x01b\"", b"\"\n\"", b"[1,]", b"{\"a\":1,}", b"\xef\xbb\xbf1", b"\0",
+        b"",
+        b" ",
+        b"{",
+        b"[1,",
+        b"nul",
+        b"1e400",
+        b"-1e400",
+        b"[1e999]",
+        b"01",
+        b"1.",
+        b"NaN",
+        b"Infinity",
+        b"\"\\ud800\"",
+        b"\"\\udc00\\ud800\"",
+        b"[\"\\ud83d\"]",
+        b"{\"\\ud800\":1}",
+        b"{\"a\":1,\"a\":2}",
+        b"{\"x\":{\"a\":1,\"b\":2,\"a\":3}}",
+        b"[{\"a\":1,\"a\":1}]",
+        b"\"\xff\"",
+        b"{\"\xc0\xaf\":1}",
+        b"\"\xed\xa0\x80\"",
+        b"1 2",
+        b"{} {}",
+        b"'a'",
+        b"{a:1}",
+        b"\"a\x01b\"",
+        b"\"\n\"",
+        b"[1,]",
+        b"{\"a\":1,}",
+        b"\xef\xbb\xbf1",
+        b"\0",
     ];
     for text in texts {
         let what = String::from_utf8_lossy(text).into_owned();
@@ -85,9 +116,9 @@ fn deep(world: &TreeWorld) {
 
 fn keys_of_objects(world: &TreeWorld) {
     let tree = world.engine().tree();
-    for text in [
-        r#"{"":1}"#, r#"{"a/b":1}"#, r#"{"\u0000":1}"#, r#"{"x":{"a\nb":1}}"#, r#"{"\u007f":1}"#,
-    ] {
+    for text in
+        [r#"{"":1}"#, r#"{"a/b":1}"#, r#"{"\u0000":1}"#, r#"{"x":{"a\nb":1}}"#, r#"{"\u007f":1}"#]
+    {
         refused(Input::parse(text.as_bytes()), ErrorKind::InvalidInput, text);
     }
     let long = format!(r#"{{"{}":1}}"#, "k".repeat(769));
@@ -130,8 +161,28 @@ fn random_bytes(world: &TreeWorld) {
     let tree = world.engine().tree();
     let mut rng = world.rng("bytes");
     let scraps = [
-        "{", "}", "[", "]", ":", ",", "\"", "\\u", "\\ud800", "1", "-", "1e9", "null", "true",
-        "\".sv\"", "\".bytes\"", "\"a\"", "\"b\":", " ", "increment", "\u{fffd}", "AA==",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\u",
+        "\\ud800",
+        "1",
+        "-",
+        "1e9",
+        "null",
+        "true",
+        "\".sv\"",
+        "\".bytes\"",
+        "\"a\"",
+        "\"b\":",
+        " ",
+        "increment",
+        "\u{fffd}",
+        "AA==",
     ];
     let mut accepted = 0;
     for _ in 0..4000 {

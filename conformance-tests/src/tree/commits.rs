@@ -6,8 +6,8 @@ use trellis_tree::{Check, Commit, Input, Operation, Path};
 
 use super::TreeWorld;
 use super::tools::{
-    block_on, commit, delete_op, exists, get, incrementing, input, path, push_op, refused, rev, set,
-    set_op, setting, update_op, when,
+    block_on, commit, delete_op, exists, get, incrementing, input, path, push_op, refused, rev,
+    set, set_op, setting, update_op, when,
 };
 use crate::Case;
 

@@ -15,7 +15,11 @@ use super::tools::{
 use crate::Case;
 
 pub(super) const CASES: &[Case<TreeWorld>] = &[
-    Case::new("tree.many.increments", &["tree.commit.order", "tree.transform.resolved"], increments),
+    Case::new(
+        "tree.many.increments",
+        &["tree.commit.order", "tree.transform.resolved"],
+        increments,
+    ),
     Case::new("tree.many.keyed_increments", &["tree.commit.key"], keyed_increments),
     Case::new("tree.many.one_wins", &["tree.commit.conditions"], one_wins),
     Case::new("tree.many.compare_and_set", &["tree.commit.conditions"], compare_and_set),

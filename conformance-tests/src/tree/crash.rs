@@ -24,7 +24,8 @@ const WRITERS: usize = 4;
 fn nth(writer: usize, n: u64) -> Commit {
     let (a, b, log) = (format!("w{writer}/a"), format!("w{writer}/b"), format!("log/{writer}/{n}"));
     let fill = "f".repeat((n % 300) as usize);
-    let updates = [(a.as_str(), json!({"n": n, "fill": fill})), (b.as_str(), json!(n)), (&log, json!(n))];
+    let updates =
+        [(a.as_str(), json!({"n": n, "fill": fill})), (b.as_str(), json!(n)), (&log, json!(n))];
     let sum = set_op("sum", json!({".sv": {"increment": 1}}));
     Commit::new(vec![update_op(&updates), sum]).with_key(format!("{writer}-{n}"))
 }
@@ -35,7 +36,8 @@ fn last_of(tree: &Tree, writer: usize) -> u64 {
 
 /// The child's side: commits until it is killed, and says what was acknowledged.
 pub fn crash_child(ground: &Ground) {
-    let tree = ground.open_on(Runtime::system(), small_overlay()).expect("the child opens the tree");
+    let tree =
+        ground.open_on(Runtime::system(), small_overlay()).expect("the child opens the tree");
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let tree = &tree;

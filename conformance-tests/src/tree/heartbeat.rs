@@ -60,8 +60,7 @@ fn heartbeat(world: &TreeWorld) {
         let read = runtime.run(move || after.view()?.get(&path("b")));
         assert_eq!(read.await.unwrap(), json!(9));
         let pairs = tree.clone();
-        let usage: Value =
-            runtime.run(move || Ok(json!(pairs.stats()?.live_bytes))).await.unwrap();
+        let usage: Value = runtime.run(move || Ok(json!(pairs.stats()?.live_bytes))).await.unwrap();
         assert!(usage.as_u64().unwrap() > 0);
         ended.store(true, Ordering::Relaxed);
         heart.await.unwrap();

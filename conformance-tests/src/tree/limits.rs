@@ -171,9 +171,7 @@ fn commit_by_default(world: &TreeWorld) {
     let ground = world.engine();
     let tree = ground.tree();
     let most = Limits::default().commit_bytes_max;
-    let halves = |total: usize| {
-        json!({"a": "x".repeat(most / 2 - 4), "b": "x".repeat(total - most / 2 - 4)})
-    };
+    let halves = |total: usize| json!({"a": "x".repeat(most / 2 - 4), "b": "x".repeat(total - most / 2 - 4)});
     refused(tree.commit(setting("c", halves(most + 1))), ErrorKind::TooLarge, "beyond 16 MiB");
     set(&tree, "c", halves(most));
     drop(tree);
@@ -210,7 +208,8 @@ fn operations(world: &TreeWorld) {
 
 fn key(world: &TreeWorld) {
     let tree = world.engine().tree();
-    let keyed = |len: usize| setting("k", json!(len)).with_key("ü".repeat(len / 2) + &"k"[..len % 2]);
+    let keyed =
+        |len: usize| setting("k", json!(len)).with_key("ü".repeat(len / 2) + &"k"[..len % 2]);
     commit(&tree, keyed(128));
     assert!(commit(&tree, keyed(128)).replayed);
     refused(tree.commit(keyed(129)), ErrorKind::TooLarge, "a key of 129 bytes");

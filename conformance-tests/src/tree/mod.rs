@@ -21,6 +21,9 @@ mod tools;
 mod transform;
 mod values;
 mod views;
+#[cfg(feature = "wire")]
+mod wire;
+mod wire_cases;
 
 pub use crash::crash_child;
 pub use ground::{Engines, Ground};
@@ -51,6 +54,7 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         heartbeat::CASES,
         model::CASES,
         crash::CASES,
+        wire_cases::CASES,
     ]
     .concat()
 }

@@ -58,9 +58,8 @@ fn draw_value(rng: &mut Rng, depth: usize) -> Value {
         _ => {
             let names = ["a", "b", "c", "c!", "a b"];
             let count = rng.below(4);
-            let members = (0..count).map(|_| {
-                (names[rng.below(names.len())].to_owned(), draw_value(rng, depth + 1))
-            });
+            let members = (0..count)
+                .map(|_| (names[rng.below(names.len())].to_owned(), draw_value(rng, depth + 1)));
             Value::Object(members.collect())
         }
     }

@@ -166,11 +166,8 @@ fn bad_times(world: &TreeWorld) {
         refused(refusal, ErrorKind::InvalidInput, &format!("a ttl of {seconds}"));
     }
     commit(&tree, leasing("a", json!(1), 0.001));
-    let past = Operation::Set {
-        path: path("b"),
-        value: input(json!(1)),
-        expiry: Some(Expiry::AtMs(1)),
-    };
+    let past =
+        Operation::Set { path: path("b"), value: input(json!(1)), expiry: Some(Expiry::AtMs(1)) };
     commit(&tree, Commit::new(vec![past]));
     assert!(!exists(&tree, "b"), "what ended in the past is not there");
     let never = Operation::Set {

@@ -42,7 +42,11 @@ fn table(now_ms: u64) -> Vec<(Value, Value, Value)> {
         (json!([1]), json!({"append": [2, [3]]}), json!([1, 2, [3]])),
         (json!([1]), json!({"append": 2}), json!([1, 2])),
         (none.clone(), json!({"append": [1]}), json!([1])),
-        (json!([1, "a"]), json!({"union": ["a", "b", {"x": 1}, "b"]}), json!([1, "a", "b", {"x": 1}])),
+        (
+            json!([1, "a"]),
+            json!({"union": ["a", "b", {"x": 1}, "b"]}),
+            json!([1, "a", "b", {"x": 1}]),
+        ),
         (json!([1, {"x": 1}]), json!({"union": [{"x": 1}]}), json!([1, {"x": 1}])),
         (json!([1, 2, 1, 3]), json!({"remove": [1, 9]}), json!([2, 3])),
         (none.clone(), json!({"remove": [1]}), json!([])),
@@ -70,7 +74,8 @@ fn each(world: &TreeWorld) {
 fn answered(world: &TreeWorld) {
     let tree = world.engine().tree();
     set(&tree, "a", json!({"n": 1}));
-    let updates = [("a/n", json!({".sv": {"increment": 1}})), ("b", json!({"deep": {".sv": "toggle"}}))];
+    let updates =
+        [("a/n", json!({".sv": {"increment": 1}})), ("b", json!({"deep": {".sv": "toggle"}}))];
     let done = commit(&tree, Commit::new(vec![update_op(&updates), update_op(&updates)]));
     let resolved: Vec<Vec<(String, String)>> = done
         .results
@@ -110,10 +115,18 @@ fn journal_holds_results(world: &TreeWorld) {
 fn bad_arguments(world: &TreeWorld) {
     let tree = world.engine().tree();
     let texts = [
-        r#"{".sv": "unknown"}"#, r#"{".sv": {"increment": "1"}}"#, r#"{".sv": {"increment": null}}"#,
-        r#"{".sv": {}}"#, r#"{".sv": null}"#, r#"{".sv": 1}"#, r#"{".sv": "toggle", "x": 1}"#,
-        r#"{".sv": {"increment": 1, "max": 2}}"#, r#"{".sv": "increment"}"#,
-        r#"{".sv": {"setIfAbsent": {"a": 1}}}"#, r#"{".bytes": "?"}"#, r#"{".bytes": 1}"#,
+        r#"{".sv": "unknown"}"#,
+        r#"{".sv": {"increment": "1"}}"#,
+        r#"{".sv": {"increment": null}}"#,
+        r#"{".sv": {}}"#,
+        r#"{".sv": null}"#,
+        r#"{".sv": 1}"#,
+        r#"{".sv": "toggle", "x": 1}"#,
+        r#"{".sv": {"increment": 1, "max": 2}}"#,
+        r#"{".sv": "increment"}"#,
+        r#"{".sv": {"setIfAbsent": {"a": 1}}}"#,
+        r#"{".bytes": "?"}"#,
+        r#"{".bytes": 1}"#,
         r#"{".bytes": "AA==", "x": 1}"#,
     ];
     for text in texts {

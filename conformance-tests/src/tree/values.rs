@@ -59,19 +59,38 @@ fn numbers(world: &TreeWorld) {
     let ground = world.engine();
     let tree = ground.tree();
     let texts = [
-        "0", "-1", "9223372036854775807", "-9223372036854775808", "1.5", "-0.25", "1e300",
-        "5e-324", "0.1", "9007199254740993", "123456789012345680000", "31.245270191439438",
-        "0.30000000000000004", "1.7976931348623157e308", "2.2250738585072014e-308",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "1.5",
+        "-0.25",
+        "1e300",
+        "5e-324",
+        "0.1",
+        "9007199254740993",
+        "123456789012345680000",
+        "31.245270191439438",
+        "0.30000000000000004",
+        "1.7976931348623157e308",
+        "2.2250738585072014e-308",
     ];
     for (index, text) in texts.iter().enumerate() {
         commit(&tree, Commit::set(path(&format!("n/{index:02}")), parsed(text)));
     }
-    commit(&tree, Commit::set(path("array"), parsed("[123456789012345680000,0.30000000000000004]")));
+    commit(
+        &tree,
+        Commit::set(path("array"), parsed("[123456789012345680000,0.30000000000000004]")),
+    );
     for _ in 0..2 {
         for ((at, json), text) in leaves(&tree, "n").into_iter().zip(texts) {
             let [back, expected] = [json.as_str(), text].map(|text| text.parse::<f64>().unwrap());
             assert_eq!(back.to_bits(), expected.to_bits(), "{at}: {json}, not {text}");
-            assert_eq!(json.parse::<i64>().ok(), text.parse::<i64>().ok(), "{at}: whole numbers are exact");
+            assert_eq!(
+                json.parse::<i64>().ok(),
+                text.parse::<i64>().ok(),
+                "{at}: whole numbers are exact"
+            );
         }
         let array = get(&tree, "array").to_string();
         assert_eq!(array, "[1.2345678901234568e+20,0.30000000000000004]");
@@ -102,8 +121,32 @@ fn any_key(world: &TreeWorld) {
     let ground = world.engine();
     let tree = ground.tree();
     let names = [
-        " ", "!", "\"", "#", "$", "%", "%2F", "'", "*", ".", "..", "0", "00", "A", "[0]", "\\",
-        "_", "a b", "k:v", "null", "é", "e\u{301}", "\u{80}", "\u{ffff}", "\u{10ffff}", "日本",
+        " ",
+        "!",
+        "\"",
+        "#",
+        "$",
+        "%",
+        "%2F",
+        "'",
+        "*",
+        ".",
+        "..",
+        "0",
+        "00",
+        "A",
+        "[0]",
+        "\\",
+        "_",
+        "a b",
+        "k:v",
+        "null",
+        "é",
+        "e\u{301}",
+        "\u{80}",
+        "\u{ffff}",
+        "\u{10ffff}",
+        "日本",
     ];
     for name in names {
         set(&tree, &format!("k/{name}"), json!(name));
@@ -249,7 +292,8 @@ fn decoys_survive(world: &TreeWorld) {
     let tree = plant(world);
     for (index, name) in DECOYS.iter().enumerate() {
         commit(&tree, Commit::delete(path(&format!("d/{name}"))));
-        let mut left = DECOYS[index + 1..].iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut left =
+            DECOYS[index + 1..].iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         left.sort();
         assert_eq!(keys(&tree, "d"), left, "after {name:?} was removed");
         if index % 3 == 0 {
@@ -270,7 +314,8 @@ fn pages(world: &TreeWorld) {
             let page = view.children(&path("d"), after.as_deref(), limit, Some(1 << 20)).unwrap();
             assert!(page.items.len() <= limit);
             for child in &page.items {
-                let value: Value = serde_json::from_str(child.value.as_ref().unwrap().get()).unwrap();
+                let value: Value =
+                    serde_json::from_str(child.value.as_ref().unwrap().get()).unwrap();
                 assert_eq!(value, get(&tree, &format!("d/{}", child.key)));
             }
             seen.extend(page.items.into_iter().map(|child| child.key));
