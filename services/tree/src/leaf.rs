@@ -191,7 +191,7 @@ pub(crate) fn write_float(number: f64, out: &mut Vec<u8>) {
 /// # Errors
 /// `Corrupt` when it is not UTF-8.
 pub(crate) fn write_text(stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    // Without an early end the compiler checks many bytes at a time; most text is plain ASCII, which
+    // Without an early end the compiler checks many bytes at a time; most text is plain ASCII and
     // needs neither an escape nor a check of its encoding.
     let odd = |byte: u8| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
     if stored.iter().fold(false, |any, byte| any | odd(*byte)) {
