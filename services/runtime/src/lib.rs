@@ -11,6 +11,7 @@
 
 mod alarm;
 mod clock;
+mod completion;
 mod pool;
 mod random;
 
@@ -21,6 +22,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 
 pub use alarm::Alarm;
 pub use clock::{Clock, SimulatedClock, SystemClock};
+pub use completion::{Completion, CompletionSender, completion};
 pub use random::{Random, SeededRandom, SystemRandom};
 
 use pool::Pool;
@@ -105,12 +107,11 @@ impl Runtime {
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        let (answer, receiver) = oneshot::async_channel();
+        let (answer, receiver) = completion();
         self.pool.submit(Box::new(move || {
-            // The caller may have gone away; then nobody needs the answer.
-            let _gone = answer.send(work());
+            answer.send(work());
         }))?;
-        receiver.await.unwrap_or_else(|_| {
+        receiver.await.unwrap_or_else(|| {
             Err(Error::new(ErrorKind::Unavailable, "the engine call ended without an answer")
                 .operation("run"))
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind};
 
-use crate::{Alarm, Clock, Runtime, RuntimeOptions, SimulatedClock};
+use crate::{Alarm, Clock, Runtime, RuntimeOptions, SimulatedClock, completion};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);
@@ -86,4 +86,28 @@ fn alarm_follows_a_simulated_clock() {
     clock.advance_ms(60);
     assert_eq!(finished.recv().unwrap(), 100);
     waiter.join().unwrap();
+}
+
+/// Promise: a waiter that goes away while the value is sent harms nobody, and every other one gets
+/// its value, as a thread and as a future.
+#[test]
+fn completions_arrive_or_are_dropped() {
+    for round in 0..2000_u32 {
+        let (sender, receiver) = completion();
+        let sending = std::thread::spawn(move || sender.send(round));
+        match round % 3 {
+            0 => assert_eq!(receiver.wait(), Some(round)),
+            1 => assert_eq!(block_on(receiver), Some(round)),
+            _ => {
+                let waker = std::task::Waker::noop();
+                let mut receiver = std::pin::pin!(receiver);
+                let mut context = std::task::Context::from_waker(waker);
+                let _maybe = receiver.as_mut().poll(&mut context);
+            }
+        }
+        sending.join().unwrap();
+    }
+    let (sender, receiver) = completion::<u32>();
+    drop(sender);
+    assert_eq!(receiver.wait(), None);
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_runtime::{CompletionSender, completion};
 
 use crate::answer::{CommitError, Committed};
 use crate::core::{Core, closed};
@@ -26,7 +27,7 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 const GROUPS_AHEAD_MAX: usize = 2;
 
 pub(crate) type Outcome = Result<Committed, CommitError>;
-pub(crate) type Answer = oneshot::Sender<Outcome>;
+pub(crate) type Answer = CompletionSender<Outcome>;
 
 #[derive(Debug)]
 struct Request {
@@ -87,9 +88,9 @@ impl Core {
             Ok(outcome) => return outcome,
             Err(work) => work,
         };
-        let (answer, receiver) = oneshot::channel();
+        let (answer, receiver) = completion();
         self.enqueue(work, bytes, answer);
-        receiver.recv().unwrap_or_else(|_| Err(closed().into()))
+        receiver.wait().unwrap_or_else(|| Err(closed().into()))
     }
 
     /// Puts a request into the queue; a refusal is the answer.
@@ -110,8 +111,7 @@ impl Core {
         };
         if let Some(refusal) = refusal {
             drop(stages);
-            // Whoever went away needs no answer.
-            let _gone = answer.send(Err(refusal.into()));
+            answer.send(Err(refusal.into()));
             return;
         }
         stages.queue_bytes += bytes;
@@ -330,8 +330,7 @@ impl Core {
             stages.answering = true;
             drop(stages);
             for (answer, outcome) in all.into_iter().flatten() {
-                // Whoever went away needs no answer.
-                let _gone = answer.send(outcome);
+                answer.send(outcome);
             }
         }
     }
@@ -354,6 +353,6 @@ fn take_groups(groups: &mut VecDeque<Group>) -> Vec<Group> {
 fn refuse(stages: &mut Stages, failure: &Error) {
     stages.queue_bytes = 0;
     for request in stages.queue.drain(..) {
-        let _gone = request.answer.send(Err(failure.duplicate().into()));
+        request.answer.send(Err(failure.duplicate().into()));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use trellis_engine_traits::{Error, ErrorKind, KvBackend, Result, StreamLog};
-use trellis_runtime::{Runtime, Worker};
+use trellis_runtime::{Completion, Runtime, Worker, completion};
 
 use crate::answer::{CommitError, Committed};
 use crate::commit::{Check, Commit, Operation};
@@ -64,7 +64,7 @@ struct Handle {
 /// A commit on its way; a future. Dropping it does not take the commit back.
 #[derive(Debug)]
 pub struct PendingCommit {
-    receiver: oneshot::AsyncReceiver<Outcome>,
+    receiver: Completion<Outcome>,
 }
 
 impl Future for PendingCommit {
@@ -72,7 +72,7 @@ impl Future for PendingCommit {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answered = Pin::new(&mut self.receiver).poll(context);
-        answered.map(|answer| answer.unwrap_or_else(|_| Err(closed().into())))
+        answered.map(|answer| answer.unwrap_or_else(|| Err(closed().into())))
     }
 }
 
@@ -130,12 +130,11 @@ impl Tree {
 
     /// Commits without waiting. Submissions of one caller are committed in the order of its calls.
     pub fn submit(&self, commit: Commit) -> PendingCommit {
-        let (answer, receiver) = oneshot::async_channel();
+        let (answer, receiver) = completion();
         match self.check_size(&commit) {
             Ok(bytes) => self.core().enqueue(Work::Commit(commit), bytes, answer),
             Err(error) => {
-                // The receiver is right here.
-                let _sent = answer.send(Err(error.into()));
+                answer.send(Err(error.into()));
             }
         }
         PendingCommit { receiver }
