@@ -128,7 +128,8 @@ impl<B: Engine + ?Sized> Factory<B> {
     }
 
     /// Adds a way to start a child process that opens the engine in a directory and calls
-    /// [`kv::crash_child`](crate::kv::crash_child) or [`log::crash_child`](crate::log::crash_child).
+    /// [`kv::crash_child`](crate::kv::crash_child) or
+    /// [`log::crash_child`](crate::log::crash_child).
     #[must_use]
     pub fn child(mut self, hook: impl Fn(&Path) -> Command + Send + Sync + 'static) -> Self {
         self.child = Some(Arc::new(hook));

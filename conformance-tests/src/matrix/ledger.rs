@@ -81,8 +81,10 @@ fn outcomes(row: &Row) -> BTreeMap<Outcome, Vec<&str>> {
 
 fn render_ledger(families: &[Family]) -> String {
     let mut text = String::from(
-        "# What becomes of each case on each combination: `run`, `negative` (the lack of an ability\n\
-         # is shown), or `n/a: reason`. Written by `cargo run -p trellis-conformance --bin bless`;\n\
+        "# What becomes of each case on each combination: `run`, `negative` (the lack of an \
+         ability\n\
+         # is shown), or `n/a: reason`. Written by `cargo run -p trellis-conformance --bin \
+         bless`;\n\
          # any difference between this file and the plan fails the suite.\n",
     );
     for family in families {
@@ -109,8 +111,10 @@ fn render_matrix(families: &[Family]) -> String {
     let mut text = String::from(
         "# The conformance matrix\n\n\
          What is shown of each engine, by which case. Rendered from `conformance-tests`; do not\n\
-         edit. `yes`: the case runs and passes. `no*`: the engine lacks the ability, and it is shown\n\
-         how it answers. A number refers to the reasons below a table. Cases marked (full) run only\n\
+         edit. `yes`: the case runs and passes. `no*`: the engine lacks the ability, and it \
+         is shown\n\
+         how it answers. A number refers to the reasons below a table. Cases marked (full) \
+         run only\n\
          with `TRELLIS_COST=full`.\n",
     );
     for family in families {

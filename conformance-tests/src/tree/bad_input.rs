@@ -18,6 +18,7 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("tree.bad.deep", PROVES, deep),
     Case::new("tree.bad.keys_of_objects", PROVES, keys_of_objects),
     Case::new("tree.bad.many_keys", PROVES, many_keys),
+    Case::new("tree.limits.leaves_by_default", PROVES, most_keys).full(),
     Case::new("tree.bad.random_bytes", PROVES, random_bytes),
 ];
 
@@ -145,15 +146,24 @@ fn many_keys(world: &TreeWorld) {
     let million = tree.commit(Commit::set(path("m"), object_of(1_000_000)));
     refused(million, ErrorKind::TooLarge, "a commit of 1,000,000 leaves");
     assert_eq!((get(&tree, ""), rev(&tree)), (Value::Null, 0));
+    super::tools::commit(&tree, Commit::set(path("m"), object_of(5_000)));
+    tree.flush().unwrap();
+    assert_eq!(keys(&tree, "m").len(), 5_000);
+    assert_eq!(get(&tree, "m/k0001234"), json!(1_234));
+    let tree = ground.reopen();
+    assert_eq!(keys(&tree, "m").len(), 5_000);
+}
+
+/// The limit that trees are opened with, exactly.
+fn most_keys(world: &TreeWorld) {
+    let ground = world.engine();
+    let tree = ground.tree();
     let most = Limits::default().commit_operations_max;
     let over = tree.commit(Commit::set(path("m"), object_of(most + 1)));
     refused(over, ErrorKind::TooLarge, "one leaf too many");
-    super::tools::commit(&tree, Commit::set(path("m"), object_of(20_000)));
-    tree.flush().unwrap();
-    assert_eq!(keys(&tree, "m").len(), 20_000);
-    assert_eq!(get(&tree, "m/k0012345"), json!(12_345));
-    let tree = ground.reopen();
-    assert_eq!(keys(&tree, "m").len(), 20_000);
+    super::tools::commit(&tree, Commit::set(path("m"), object_of(most)));
+    drop(tree);
+    assert_eq!(keys(&ground.reopen(), "m").len(), most);
 }
 
 /// Whatever is accepted reads back as what it was read as.

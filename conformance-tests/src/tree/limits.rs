@@ -171,7 +171,8 @@ fn commit_by_default(world: &TreeWorld) {
     let ground = world.engine();
     let tree = ground.tree();
     let most = Limits::default().commit_bytes_max;
-    let halves = |total: usize| json!({"a": "x".repeat(most / 2 - 4), "b": "x".repeat(total - most / 2 - 4)});
+    let text = |length: usize| "x".repeat(length);
+    let halves = |total: usize| json!({"a": text(most / 2 - 4), "b": text(total - most / 2 - 4)});
     refused(tree.commit(setting("c", halves(most + 1))), ErrorKind::TooLarge, "beyond 16 MiB");
     set(&tree, "c", halves(most));
     drop(tree);

@@ -112,7 +112,7 @@ fn whole(world: &TreeWorld) {
     let write = |n: u64| {
         let fill = "y".repeat(400);
         let side = json!({"n": n, "fill": fill});
-        let alternate = if n % 2 == 0 { Value::Null } else { json!(n) };
+        let alternate = if n.is_multiple_of(2) { Value::Null } else { json!(n) };
         update_op(&[("p/a", side.clone()), ("p/b/c", side), ("p/z", alternate)])
     };
     commit(&tree, Commit::new(vec![write(1)]));
