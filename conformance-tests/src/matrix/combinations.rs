@@ -89,10 +89,10 @@ impl<D: Clone + Default> Disks<D> {
 }
 
 /// A store in memory, opened by `open` on a disk that can lose power and fail.
-pub(super) fn kv_in_memory(
-    name: &str,
-    open: impl Fn(&trellis_kv_memory::MemoryDisk) -> Result<Arc<dyn KvBackend>> + Send + Sync + 'static,
-) -> kv::Factory {
+pub(super) fn kv_in_memory<F>(name: &str, open: F) -> kv::Factory
+where
+    F: Fn(&trellis_kv_memory::MemoryDisk) -> Result<Arc<dyn KvBackend>> + Send + Sync + 'static,
+{
     use trellis_kv_memory::{Fault, MemoryDisk};
     let disks = Disks::<MemoryDisk>::new();
     let [opened, powered, flushed, written, forgotten] = std::array::from_fn(|_| disks.clone());
@@ -105,10 +105,10 @@ pub(super) fn kv_in_memory(
 }
 
 /// A log in memory, opened by `open` on a disk that can lose power, fail and be damaged.
-pub(super) fn log_in_memory(
-    name: &str,
-    open: impl Fn(&trellis_log_memory::MemoryDisk) -> Result<Arc<dyn StreamLog>> + Send + Sync + 'static,
-) -> log::Factory {
+pub(super) fn log_in_memory<F>(name: &str, open: F) -> log::Factory
+where
+    F: Fn(&trellis_log_memory::MemoryDisk) -> Result<Arc<dyn StreamLog>> + Send + Sync + 'static,
+{
     use trellis_log_memory::{Fault, MemoryDisk};
     let disks = Disks::<MemoryDisk>::new();
     let [opened, powered, flushed, written, damaged, forgotten] =
