@@ -4,7 +4,7 @@
 //! is checked in (`LEDGER.toml`, `docs/MATRIX.md`) is rendered from the plan, which knows all
 //! combinations, compiled in or not.
 //!
-//! A new family is one more call in [`families`].
+//! A new family is one more call in `families`.
 
 mod combinations;
 mod contract;

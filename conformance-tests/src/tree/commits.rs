@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("tree.key.repeated", &["tree.commit.key"], key_repeated),
     Case::new("tree.key.other_request", &["tree.commit.key"], key_other_request),
     Case::new("tree.key.not_taken_by_a_refusal", &["tree.commit.key"], key_after_refusal),
+    Case::new("tree.key.of_no_effect", &["tree.commit.key"], key_of_no_effect),
     Case::new("tree.key.first_answer", &["tree.commit.key"], key_first_answer),
     Case::new("tree.update.one_commit", &["tree.update.whole"], update_one_commit),
     Case::new("tree.update.overlap_refused", &["tree.update.whole"], overlap_refused),
@@ -315,6 +316,19 @@ fn key_after_refusal(world: &TreeWorld) {
     assert!(!commit(&tree, request()).replayed, "a refused commit leaves its key free");
     commit(&tree, Commit::delete(path("b")));
     assert!(commit(&tree, request()).replayed, "a replay does not ask the conditions again");
+}
+
+/// A commit that changed nothing was answered too: repeated later it still changes nothing.
+fn key_of_no_effect(world: &TreeWorld) {
+    let ground = world.engine();
+    let tree = ground.tree();
+    let request = || Commit::delete(path("x")).with_key("k");
+    let first = commit(&tree, request());
+    set(&tree, "x", json!(1));
+    drop(tree);
+    let again = commit(&ground.reopen(), request());
+    assert_eq!((again.rev, again.replayed), (first.rev, true));
+    assert_eq!(get(&ground.tree(), "x"), json!(1));
 }
 
 fn key_first_answer(world: &TreeWorld) {
