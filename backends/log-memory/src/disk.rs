@@ -21,7 +21,8 @@ pub enum Fault {
     Flush,
 }
 
-/// The medium of a [`MemoryLog`]: what is still there after the log was closed. Clones share it.
+/// The medium of a [`MemoryLog`](crate::MemoryLog): what is still there after the log was closed.
+/// Clones share it.
 ///
 /// ```
 /// use bytes::Bytes;

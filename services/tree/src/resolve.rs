@@ -127,13 +127,13 @@ impl Resolver {
         let limits = &core.options.limits;
         let mut key = None;
         if let Some(name) = &commit.key {
-            if name.is_empty() || name.len() > limits.key_bytes_max {
-                return Err(over(
-                    "the idempotency key is empty or too long",
-                    "key_bytes_max",
-                    limits.key_bytes_max,
-                )
-                .into());
+            if name.is_empty() {
+                let message = "the idempotency key is empty; leave it out or name one";
+                return Err(Error::new(ErrorKind::InvalidInput, message).into());
+            }
+            if name.len() > limits.key_bytes_max {
+                let (limit, max) = ("key_bytes_max", limits.key_bytes_max);
+                return Err(over("the idempotency key is too long", limit, max).into());
             }
             let fingerprint = fingerprint::of(commit);
             if let Some(stored) = state.get(KEYS, name.as_bytes())? {
