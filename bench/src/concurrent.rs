@@ -27,8 +27,11 @@ const TARGET_REDIS: f64 = 1.0;
 const THREADS: usize = 64;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
-    let redis = Redis::start(&settings.dir, settings.keys)?;
-    if redis.is_none() {
+    let redis = match settings.alone {
+        true => None,
+        false => Redis::start(&settings.dir, settings.keys)?,
+    };
+    if redis.is_none() && !settings.alone {
         eprintln!("redis-server is not installed: its rows are left out");
     }
     for kv in settings.engines() {
@@ -51,16 +54,20 @@ fn compare(settings: &Settings, kv: Kv, redis: Option<&Redis>, report: &mut Repo
     let mut notes = Notes::default();
     for round in 0..settings.rounds {
         let seed = round as u64 + 1;
-        settle_disk(&settings.dir)?;
-        of_raw.push(raw_round(engine.as_mut(), &load, seed, keys)?);
+        if !settings.alone {
+            settle_disk(&settings.dir)?;
+            of_raw.push(raw_round(engine.as_mut(), &load, seed, keys)?);
+        }
         settle_disk(&settings.dir)?;
         of_tree.push(tree_round(&tree, &load, seed, keys, &mut notes)?);
         if let Some(redis) = redis {
             settle_disk(&settings.dir)?;
             of_redis.push(redis.round(&load, seed, keys)?);
         }
-        for side in [&*of_raw, of_tree, of_redis] {
-            eprintln!("{} round {round}: {:.1?}", kv.name(), side.last());
+        for (side, name) in [(&*of_raw, "rival"), (of_tree, "Trellis"), (of_redis, "Redis")] {
+            if let Some(achieved) = side.last() {
+                eprintln!("{} round {round}: {name} {achieved:.1?}", kv.name());
+            }
         }
     }
     tree.close()?;

@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Page cache of each store, in MiB; the same for Trellis and its rival.
     #[arg(long, default_value_t = 256)]
     cache_mib: usize,
+    /// Concurrent writers without their rivals, for a profiler; no ratio comes of it.
+    #[arg(long)]
+    alone: bool,
     /// The release binary `trellis`; default: beside this one.
     #[arg(long)]
     trellis: Option<PathBuf>,
@@ -98,6 +101,7 @@ impl Arguments {
 pub(crate) struct Settings {
     pub(crate) kvs: Vec<Kv>,
     pub(crate) quick: bool,
+    pub(crate) alone: bool,
     pub(crate) dir: PathBuf,
     pub(crate) seconds: f64,
     pub(crate) rounds: usize,
@@ -127,6 +131,7 @@ impl Settings {
         let settings = Self {
             kvs,
             quick,
+            alone: arguments.alone,
             dir,
             seconds: arguments.seconds.unwrap_or(if quick { 1.0 } else { 60.0 }),
             rounds: arguments.rounds.max(1),

@@ -19,13 +19,14 @@ use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
 use crate::Result;
 use crate::engine::open_tree;
 use crate::keys::{self, Random};
-use crate::load::settle_disk;
 use crate::measure::rate_for;
 use crate::report::{Report, Row};
 use crate::settings::Settings;
 
 const GROUP: &str = "single-writer";
 const TARGET: f64 = 0.8;
+/// A round is this many short turns of each: the disk's speed wanders within seconds.
+const SLICES: usize = 8;
 /// Keys that the writer goes through at random.
 const KEYS: usize = 100_000;
 /// Blocks that exist before the bare loop begins; it wraps around at their end.
@@ -36,7 +37,7 @@ const FRAME_BYTES: usize = 48;
 const JOURNAL_RECORD_BYTES: usize = 160;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
-    let time = Duration::from_millis(if settings.quick { 200 } else { 3_000 });
+    let time = Duration::from_millis(if settings.quick { 50 } else { 500 });
     for kv in &settings.kvs {
         let dir = settings.dir.join(format!("single-{}", kv.name()));
         if dir.exists() {
@@ -51,12 +52,9 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         let bytes = usize::try_from(stats.journal_bytes / stats.commits.max(1))? + FRAME_BYTES;
         let mut bare = BareLoop::new(&dir.join("bare"), bytes)?;
         let (mut ours, mut rival) = (Vec::new(), Vec::new());
-        for _ in 0..settings.rounds {
-            settle_disk(&settings.dir)?;
+        for _ in 0..settings.rounds * SLICES {
             rival.push(rate_for(time, || bare.step())?);
-            settle_disk(&settings.dir)?;
             ours.push(rate_for(time, || commit_one(&tree, &mut random))?);
-            tree.flush()?;
         }
         tree.close()?;
         let name = format!("{} + segment log vs pwrite+fdatasync", kv.name());
@@ -80,10 +78,8 @@ fn parts(settings: &Settings, time: Duration, report: &mut Report) -> Result<()>
     let tree = Tree::open(store, memory, Runtime::system(), TreeOptions::default())?;
     let mut random = Random::new(7);
     let (mut of_log, mut of_bare, mut microseconds) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..settings.rounds {
-        settle_disk(&settings.dir)?;
+    for _ in 0..settings.rounds * SLICES {
         of_bare.push(rate_for(time, || bare.step())?);
-        settle_disk(&settings.dir)?;
         of_log.push(rate_for(time, || {
             log.append(&stream, &record, Expect::Any, Durability::Synced)?;
             Ok(())
