@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
+use trellis_tree::{Commit, Input, Path, Tree};
 
 use crate::Result;
 use crate::engine::{Kv, loaded_tree};
@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
 }
 
 fn compare(settings: &Settings, kv: Kv, redis: Option<&Redis>, report: &mut Report) -> Result<()> {
-    let tree = loaded_tree(settings, kv, TreeOptions::default())?;
+    let tree = loaded_tree(settings, kv, settings.writing.clone())?;
     let mut engine = raw::loaded(settings, kv)?;
     let load = Load {
         threads: THREADS,

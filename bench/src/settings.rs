@@ -1,9 +1,11 @@
 //! Command line, and what the figures read of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
+use trellis_tree::TreeOptions;
 
 use crate::Result;
 use crate::engine::Kv;
@@ -40,6 +42,12 @@ pub(crate) struct Arguments {
     /// Page cache of each store, in MiB; the same for Trellis and its rival.
     #[arg(long, default_value_t = 256)]
     cache_mib: usize,
+    /// Overlay of concurrent writers, in MiB; default: the product's.
+    #[arg(long)]
+    overlay_mib: Option<usize>,
+    /// Longest wait of a concurrent write for the store, in milliseconds; default: the product's.
+    #[arg(long)]
+    apply_after_ms: Option<u64>,
     /// Concurrent writers without their rivals, for a profiler; no ratio comes of it.
     #[arg(long)]
     alone: bool,
@@ -103,6 +111,8 @@ pub(crate) struct Settings {
     pub(crate) quick: bool,
     pub(crate) alone: bool,
     pub(crate) dir: PathBuf,
+    /// What the trees of concurrent writers are opened with.
+    pub(crate) writing: TreeOptions,
     pub(crate) seconds: f64,
     pub(crate) rounds: usize,
     pub(crate) keys: usize,
@@ -127,12 +137,20 @@ impl Settings {
         } else {
             arguments.kv.clone()
         };
+        let mut writing = TreeOptions::default();
+        if let Some(mib) = arguments.overlay_mib {
+            writing.overlay_bytes_max = mib << 20;
+        }
+        if let Some(milliseconds) = arguments.apply_after_ms {
+            writing.apply_after = Duration::from_millis(milliseconds);
+        }
         let beside = std::env::current_exe()?.with_file_name("trellis");
         let settings = Self {
             kvs,
             quick,
             alone: arguments.alone,
             dir,
+            writing,
             seconds: arguments.seconds.unwrap_or(if quick { 1.0 } else { 60.0 }),
             rounds: arguments.rounds.max(1),
             keys: arguments.keys.unwrap_or(if quick { 20_000 } else { 1_000_000 }),
