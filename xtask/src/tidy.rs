@@ -66,7 +66,7 @@ const RULES: &[(&str, Rule)] = &[
     ("no_sleep_in_tests", tidy_source::no_sleep_in_tests),
     ("nothing_is_left_over", tidy_source::nothing_is_left_over),
     ("only_runtime_reads_the_clock", tidy_source::only_runtime_reads_the_clock),
-    ("no_words_of_one_workplace", tidy_documents::no_words_of_one_workplace),
+    ("no_paths_of_one_machine", tidy_documents::no_paths_of_one_machine),
     ("paths_in_root_documents_exist", tidy_documents::paths_in_root_documents_exist),
     ("links_between_documents_exist", tidy_documents::links_between_documents_exist),
 ];

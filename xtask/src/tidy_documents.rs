@@ -1,17 +1,17 @@
-//! Tidy rules for what people read: no words of one machine, and no path that leads nowhere.
+//! Tidy rules for what people read: no path of one machine, and none that leads nowhere.
 
 use std::path::Path;
 
 use crate::step::workspace_root;
 use crate::tidy::{Finding, SourceFile, assert_rule, files};
 
-pub(crate) fn no_words_of_one_workplace(files: &[SourceFile]) -> Vec<Finding> {
+pub(crate) fn no_paths_of_one_machine(files: &[SourceFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| !file.spells_the_rules()) {
         for (number, line) in file.lines() {
             if let Some(word) = foreign_word(line) {
                 let message = format!(
-                    "`{word}` means something on one machine or workplace only: use a path \
+                    "`{word}` means something on one machine only: use a path \
                      relative to the repository, or say it for any reader"
                 );
                 findings.push(Finding::new(file, number, message));
@@ -22,9 +22,7 @@ pub(crate) fn no_words_of_one_workplace(files: &[SourceFile]) -> Vec<Finding> {
 }
 
 fn foreign_word(line: &str) -> Option<&'static str> {
-    const FOLDERS: [&str; 4] = ["/work/", "/home/", "/root/", "/Users/"];
-    const WORDS: [&str; 5] =
-        ["../shared", ".library", "developer session", "session of the developer", "the session's"];
+    const FOLDERS: [&str; 6] = ["/work/", "/home/", "/root/", "/Users/", "/mnt/", "/srv/"];
     // Only at the beginning of a path: `rooms/home/lamp` is a path of the tree.
     let begins_a_path = |folder: &&&str| {
         line.match_indices(**folder).any(|(at, _)| {
@@ -32,8 +30,7 @@ fn foreign_word(line: &str) -> Option<&'static str> {
             !before.is_some_and(|c| c.is_alphanumeric() || "_-./}>*".contains(c))
         })
     };
-    let folder = FOLDERS.iter().find(begins_a_path);
-    folder.or_else(|| WORDS.iter().find(|word| line.contains(**word))).copied()
+    FOLDERS.iter().find(begins_a_path).copied()
 }
 
 pub(crate) fn paths_in_root_documents_exist(files: &[SourceFile]) -> Vec<Finding> {
@@ -149,7 +146,7 @@ fn change_log_fault(change_log: &str, version: &str) -> Option<String> {
 
 #[test]
 fn no_file_speaks_of_one_machine_or_workplace() {
-    assert_rule("no_words_of_one_workplace");
+    assert_rule("no_paths_of_one_machine");
 }
 
 #[test]
@@ -177,11 +174,10 @@ mod tests {
     #[test]
     fn a_machine_path_is_found_where_it_begins() {
         assert_eq!(foreign_word("see /home/someone/x"), Some("/home/"));
-        assert_eq!(foreign_word("`/work/main`"), Some("/work/"));
-        assert_eq!(foreign_word("docs in ../shared/"), Some("../shared"));
+        assert_eq!(foreign_word("`/mnt/disk/x`"), Some("/mnt/"));
         assert_eq!(foreign_word("set rooms/home/lamp and /db/root/x"), None);
         let file = SourceFile::new("docs/a.md", "fine\n/root/x\n");
-        let findings = no_words_of_one_workplace(&[file]);
+        let findings = no_paths_of_one_machine(&[file]);
         assert!(findings[0].line == 2 && findings[0].message.contains("any reader"));
     }
 
