@@ -6,17 +6,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use trellis_engine_traits::{
-    Durability, ErrorKind, MaintenanceBudget, Persistence, Result, WriteBatch,
+    Durability, ErrorKind, MaintenanceBudget, Persistence, Result, Semantic, WriteBatch,
 };
 
 use crate::core::Core;
 use crate::record::{self, Applied, Chain, META};
+use crate::seal::{self, SealedSnapshot};
 use crate::state::Layers;
 
 /// The key of [`Applied`] in the store's notes.
 pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 /// How long to wait before a refused batch is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Entries that a store takes at once if it holds readers up meanwhile: some milliseconds.
+const SMALL_BATCH: usize = 1000;
 /// Time for one slice of the store's own upkeep after a batch.
 const MAINTENANCE: Duration = Duration::from_millis(20);
 
@@ -125,7 +128,7 @@ impl Core {
         let batch = frozen.read().batch();
         apply_batch(self.kv.as_ref(), batch, &Applied { log_id: self.log_id, rev, chain })?;
         self.counters.batches.fetch_add(1, Ordering::Relaxed);
-        let store: Arc<dyn trellis_engine_traits::KvSnapshot> = Arc::from(self.kv.snapshot()?);
+        let store = SealedSnapshot::new(self.kv.snapshot()?);
         let mut current = self.layers.write();
         *current = Arc::new(Layers {
             active: Arc::clone(&current.active),
@@ -180,12 +183,26 @@ impl Core {
     }
 }
 
-/// Commits a batch together with how far the store has come.
+/// Seals and commits a batch together with how far the store has come.
+///
+/// An engine that emulates snapshots holds its readers up while it takes a batch, so it is given
+/// small ones, the last of which says how far they lead. A crash in between leaves some keys ahead
+/// of that note; the replay, which begins behind it, writes each of them again.
 pub(crate) fn apply_batch(
     kv: &dyn trellis_engine_traits::KvBackend,
     batch: WriteBatch,
     applied: &Applied,
 ) -> Result<()> {
-    let batch = batch.put(META, APPLIED_KEY, record::encode(applied)?);
+    let mut batch = batch.put(META, APPLIED_KEY, record::encode(applied)?);
+    seal::seal_batch(&mut batch);
+    if kv.profile().emulated.contains(&Semantic::SnapshotIsolation) {
+        let mut rest = std::mem::take(&mut batch.ops).into_iter();
+        while rest.len() > SMALL_BATCH {
+            batch.ops.extend(rest.by_ref().take(SMALL_BATCH));
+            kv.commit(&batch, Durability::Buffered)?;
+            batch.ops.clear();
+        }
+        batch.ops.extend(rest);
+    }
     kv.commit(&batch, Durability::Synced).map(|_| ())
 }

@@ -286,7 +286,7 @@ impl Core {
         *layers = Arc::new(Layers {
             active: Arc::new(RwLock::new(MemTable::default())),
             frozen: Some(Arc::clone(&layers.active)),
-            store: Arc::clone(&layers.store),
+            store: layers.store.clone(),
             applied_rev: layers.applied_rev,
         });
         self.frozen_rev.store(resolver.rev, Ordering::Release);

@@ -56,6 +56,7 @@ mod reader;
 mod record;
 mod recover;
 mod resolve;
+mod seal;
 mod state;
 mod stats;
 mod step;

@@ -18,6 +18,7 @@ use crate::core::{Core, Counters};
 use crate::memtable::MemTable;
 use crate::record::{self, Applied, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
+use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};
 use crate::{TreeOptions, expiry, pushid};
 
@@ -55,7 +56,7 @@ pub(crate) fn open(
     let (rev, applied_rev, last_ms) = (replay.rev, replay.applied_rev, replay.last_ms);
     let chain = replay.chain.unwrap_or_default();
     let active = Arc::new(RwLock::new(replay.table));
-    let store = Arc::from(kv.snapshot()?);
+    let store = SealedSnapshot::new(kv.snapshot()?);
     let layers = Arc::new(Layers { active, frozen: None, store, applied_rev });
     let first_due = expiry::first_due_ms(&State { layers: Arc::clone(&layers), at: u64::MAX })?;
     let clock = Arc::clone(runtime.clock());
@@ -99,7 +100,7 @@ pub(crate) fn open(
 }
 
 fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
-    let stored = kv.snapshot()?.get(META, APPLIED_KEY)?;
+    let stored = SealedSnapshot::new(kv.snapshot()?).get(META, APPLIED_KEY)?;
     stored.map(|stored| record::decode(&stored, "store's note of its rev")).transpose()
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use trellis_engine_traits::{KeyRange, KvSnapshot, Result, Scan, SpaceId, Visitor};
+use trellis_engine_traits::{KeyRange, Result, SpaceId, Visitor};
 
 use crate::memtable::{Found, MemTable, key_hash};
 use crate::path;
+use crate::seal::SealedSnapshot;
 
 /// Overlay entries merged at a time: bounds the memory of a scan.
 const CHUNK_ENTRIES_MAX: usize = 2048;
@@ -28,7 +29,7 @@ pub(crate) struct Layers {
     /// Is being applied to the store.
     pub(crate) frozen: Option<Arc<RwLock<MemTable>>>,
     /// Holds everything up to `applied_rev`.
-    pub(crate) store: Arc<dyn KvSnapshot>,
+    pub(crate) store: SealedSnapshot,
     pub(crate) applied_rev: u64,
 }
 
@@ -156,7 +157,7 @@ impl State {
         let clears = self.layers.tables().any(|table| table.read().has_clears());
         if overlay.is_empty() && !clears {
             let mut flow = ControlFlow::Continue(());
-            self.layers.store.scan(&Scan::forward(space, range), &mut |key, value| {
+            self.layers.store.scan(space, range, &mut |key, value| {
                 flow = visit(key, value);
                 flow
             })?;
@@ -167,8 +168,7 @@ impl State {
         loop {
             let mut jump: Option<Bytes> = None;
             let mut skipped = 0;
-            let scan = Scan::forward(space, range.clone());
-            self.layers.store.scan(&scan, &mut |key, value| {
+            self.layers.store.scan(space, range.clone(), &mut |key, value| {
                 // What the overlay holds before this key comes first.
                 while let Some((own, own_value)) = overlay.next_if(|(own, _)| **own < *key) {
                     if let Some(own_value) = own_value {
