@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{Ability, Error, ErrorKind, Persistence, Result, Semantic};
+use crate::{
+    Ability, EngineCheck, Error, ErrorKind, MaintenanceBudget, MaintenanceReport, Persistence,
+    Result, Semantic, SpaceUsage,
+};
 
 /// A named region of a store; keys of different spaces never meet.
 ///
@@ -214,31 +216,6 @@ pub enum ScanEnd {
     Stopped,
 }
 
-/// How much one slice of maintenance may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaintenanceBudget {
-    /// A soft limit on the time taken.
-    pub time: Duration,
-}
-
-/// What one slice of maintenance did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MaintenanceReport {
-    /// Bytes given back to the file system.
-    pub reclaimed_bytes: u64,
-    /// Whether another slice would find work.
-    pub more: bool,
-}
-
-/// The space that a store takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SpaceUsage {
-    /// Bytes of live keys and values, as exactly as the engine can tell without reading them all.
-    pub live_bytes: u64,
-    /// Bytes of all files; 0 for a volatile store.
-    pub disk_bytes: u64,
-}
-
 /// The largest inputs an engine accepts; one more is answered with
 /// [`TooLarge`](ErrorKind::TooLarge).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -352,6 +329,8 @@ pub struct KvProfile {
 /// - `kv.flush.unknown_seq`: a number that was never given out is `InvalidInput`.
 /// - `kv.maintain.harmless`: maintenance changes nothing that can be read, beside readers and
 ///   writers.
+/// - `kv.check.harmless`: a check finds nothing in an undamaged store and changes nothing that can
+///   be read, beside readers and writers.
 /// - `kv.usage.plausible`: live bytes grow with what is stored and fall after it is removed;
 ///   disk bytes are those of the files.
 /// - `kv.close.idempotent`: closing twice is fine; every other call then answers `Closed`, on the
@@ -393,11 +372,22 @@ pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     /// engine failed to sync, after which writes answer `Poisoned`.
     fn flush(&self, seq: CommitSeq) -> Result<()>;
 
-    /// One bounded slice of compaction, checkpointing or vacuuming.
+    /// One bounded slice of compaction, checkpointing or vacuuming; with
+    /// [`MaintenanceBudget::UNBOUNDED`] also what the engine cannot do in slices.
     ///
     /// # Errors
-    /// `Closed`, `Unavailable`; the data is as before.
+    /// `Busy` when an unbounded one needs the store without open views; `Closed`, `Unavailable`; the
+    /// data is as before.
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport>;
+
+    /// Has the engine check its own files, as far as it can at this moment.
+    ///
+    /// # Errors
+    /// `Closed`, `Unavailable`: could not be checked. Damage is no error but what the answer is for.
+    ///
+    /// # Cost
+    /// Reads all files; seconds for a gigabyte. Writers may wait meanwhile.
+    fn check(&self) -> Result<EngineCheck>;
 
     /// The space taken, live and on disk.
     ///

@@ -19,6 +19,7 @@ mod kv;
 mod log;
 mod profile;
 mod replicator;
+mod upkeep;
 
 pub use blob::{
     BlobInfo, BlobKey, BlobRead, BlobUpload, ByteRange, Deleted, ListPage, ListRequest, PutMode,
@@ -27,8 +28,7 @@ pub use blob::{
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use kv::{
     At, CommitSeq, Direction, Durability, Guard, KeyRange, KvBackend, KvLimits, KvProfile,
-    KvSnapshot, KvSnapshotExt, MaintenanceBudget, MaintenanceReport, Op, Scan, ScanEnd, SpaceId,
-    SpaceUsage, Visitor, WriteBatch,
+    KvSnapshot, KvSnapshotExt, Op, Scan, ScanEnd, SpaceId, Visitor, WriteBatch,
 };
 pub use log::{
     Appended, Bounds, Expect, LogLimits, LogProfile, Offset, ReadBudget, ReadEnd, ReadStop,
@@ -39,3 +39,4 @@ pub use replicator::{
     Frame, FrameStream, PeerPosition, Position, ReplLimits, ReplProfile, Replicator, RouteId,
     SnapshotPage,
 };
+pub use upkeep::{EngineCheck, MaintenanceBudget, MaintenanceReport, SpaceUsage};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use trellis_engine_traits::{
-    CommitSeq, Durability, KvBackend, KvLimits, KvProfile, KvSnapshot, MaintenanceBudget,
-    MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
+    CommitSeq, Durability, EngineCheck, KvBackend, KvLimits, KvProfile, KvSnapshot,
+    MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
 };
 
 use crate::disk::DiskState;
@@ -113,6 +113,12 @@ impl KvBackend for MemoryKv {
     fn maintain(&self, _budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         drop(self.read("maintain")?);
         Ok(MaintenanceReport::default())
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        // Memory has no files.
+        drop(self.read("check")?);
+        Ok(EngineCheck::complete())
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trellis_engine_traits::{
-    At, CommitSeq, Direction, Durability, Error, ErrorKind, Guard, KeyRange, KvBackend, KvProfile,
-    KvSnapshot, KvSnapshotExt, MaintenanceBudget, MaintenanceReport, Op, Result, Scan, ScanEnd,
-    SpaceId, SpaceUsage, Visitor, WriteBatch,
+    At, CommitSeq, Direction, Durability, EngineCheck, Error, ErrorKind, Guard, KeyRange,
+    KvBackend, KvProfile, KvSnapshot, KvSnapshotExt, MaintenanceBudget, MaintenanceReport, Op,
+    Result, Scan, ScanEnd, SpaceId, SpaceUsage, Visitor, WriteBatch,
 };
 
 use crate::{MemoryDisk, MemoryKv};
@@ -79,6 +79,8 @@ mutants! {
     FlushTakesAnySeq = "kv.flush.unknown_seq",
     /// Writes go on after a failed flush.
     PoisonForgotten = "kv.poison.writes",
+    /// A check reports damage where there is none.
+    CheckCriesWolf = "kv.check.harmless",
     /// Live bytes are always the same.
     UsageConstant = "kv.usage.plausible",
 }
@@ -214,6 +216,13 @@ impl KvBackend for MutantKv {
 
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         self.inner.maintain(budget)
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        match self.mutant {
+            Mutant::CheckCriesWolf => Ok(EngineCheck::damaged("a wolf")),
+            _ => self.inner.check(),
+        }
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use redb::Database;
 use trellis_engine_traits::{
-    CommitSeq, Durability, Error, ErrorKind, KvBackend, KvLimits, KvProfile, KvSnapshot,
-    MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
+    CommitSeq, Durability, EngineCheck, Error, ErrorKind, KvBackend, KvLimits, KvProfile,
+    KvSnapshot, MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
 };
 
 use crate::snapshot::RedbSnapshot;
@@ -157,6 +157,25 @@ impl RedbKv {
         Ok(())
     }
 
+    /// Hands the database to a call that nobody may read or write beside.
+    fn alone<T>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&mut Database) -> Result<T>,
+    ) -> Result<T> {
+        let mut writer = self.writer.lock();
+        writer.check(operation)?;
+        self.sync(&*self.database(operation)?, &mut writer)?;
+        let mut slot = self.database.write();
+        let database = slot.as_mut().ok_or_else(|| error::closed().operation(operation))?;
+        let called = error::damage_caught(|| call(database));
+        called.map_err(|failure| {
+            // After a failure in the middle redb itself takes no writes until a reopen.
+            writer.poisoned |= failure.kind() != ErrorKind::Busy;
+            failure.operation(operation)
+        })
+    }
+
     /// Makes every commit so far durable with an empty transaction.
     fn sync(&self, database: &Database, writer: &mut Writer) -> Result<()> {
         if writer.buffered_commits == 0 {
@@ -215,9 +234,40 @@ impl KvBackend for RedbKv {
         self.sync(&database, &mut writer).map_err(|error| error.operation("flush"))
     }
 
-    fn maintain(&self, _budget: MaintenanceBudget) -> Result<MaintenanceReport> {
-        drop(self.database("maintain")?);
-        Ok(MaintenanceReport::default())
+    /// redb compacts a whole file or nothing, and only while no view is open.
+    fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport> {
+        if budget != MaintenanceBudget::UNBOUNDED {
+            drop(self.database("maintain")?);
+            return Ok(MaintenanceReport::default());
+        }
+        let before = self.usage()?.disk_bytes;
+        self.alone("maintain", |database| {
+            loop {
+                if !database.compact().map_err(error::compaction)? {
+                    return Ok(());
+                }
+            }
+        })?;
+        let reclaimed_bytes = before.saturating_sub(self.usage()?.disk_bytes);
+        Ok(MaintenanceReport { reclaimed_bytes, more: false })
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        let found =
+            self.alone("check", |database| database.check_integrity().map_err(error::database));
+        match found {
+            Ok(true) => Ok(EngineCheck::complete()),
+            Ok(false) => Ok(EngineCheck::damaged(
+                "redb's record of free pages was wrong; redb has made it anew",
+            )),
+            Err(failure) => match failure.kind() {
+                ErrorKind::Busy => Ok(EngineCheck::skipped(
+                    "redb checks its file only while nobody reads it: stop the server",
+                )),
+                ErrorKind::Corrupt => Ok(EngineCheck::damaged(failure.to_string())),
+                _ => Err(failure),
+            },
+        }
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

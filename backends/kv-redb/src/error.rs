@@ -6,7 +6,9 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+use redb::{
+    CommitError, CompactionError, DatabaseError, StorageError, TableError, TransactionError,
+};
 use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
 
 pub(crate) const BACKEND: &str = "redb";
@@ -119,6 +121,14 @@ pub(crate) fn database(error: DatabaseError) -> Error {
         }
         DatabaseError::Storage(error) => storage(error),
         _ => new(ErrorKind::Unavailable, "redb failed in a way unknown to this version")
+            .source(error),
+    }
+}
+
+pub(crate) fn compaction(error: CompactionError) -> Error {
+    match error {
+        CompactionError::Storage(error) => storage(error),
+        _ => new(ErrorKind::Busy, "redb compacts only while nobody reads: stop the server first")
             .source(error),
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trellis_conformance::{Need, kv};
 use trellis_engine_traits::{
-    CommitSeq, Durability, ErrorKind, KeyRange, KvBackend, KvSnapshot, KvSnapshotExt, Result, Scan,
-    SpaceId, WriteBatch,
+    CommitSeq, Durability, EngineCheck, ErrorKind, KeyRange, KvBackend, KvSnapshot, KvSnapshotExt,
+    Result, Scan, SpaceId, WriteBatch,
 };
 use trellis_kv_redb::{RedbKv, RedbOptions};
 
@@ -83,6 +83,28 @@ fn damage_is_answered() {
         drop(snapshot.scan(&scan, &mut |_, _| ControlFlow::Continue(())));
         drop(store.commit(&WriteBatch::new().put(A, vec![3], "x"), Durability::Synced));
     }
+}
+
+/// One byte of a value that changed behind redb's back is found by a check, and by nothing else.
+#[test]
+fn a_check_finds_a_changed_value() {
+    let place = Place::new();
+    let store = place.open().unwrap();
+    for key in 0..=255u8 {
+        put(&*store, A, &[key], &[key; 1000]);
+    }
+    let view = store.snapshot().unwrap();
+    assert!(store.check().unwrap().skipped.unwrap().contains("stop the server"), "a view is open");
+    drop(view);
+    assert_eq!(store.check().unwrap(), EngineCheck::complete());
+    store.close().unwrap();
+    let mut file = std::fs::read(place.path()).unwrap();
+    let value = file.windows(1000).rposition(|bytes| bytes == [77; 1000]).unwrap();
+    file[value + 500] ^= 1;
+    std::fs::write(place.path(), file).unwrap();
+    let store = place.open().unwrap();
+    let found = store.check().unwrap();
+    assert_eq!((found.damage.len(), found.skipped), (1, None));
 }
 
 /// `kv.commit.synced`, `kv.flush.durable`, `kv.commit.prefix`: what was promised is in the files

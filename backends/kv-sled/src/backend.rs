@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
 use sled::Db;
 use trellis_engine_traits::{
-    CommitSeq, Durability, KvBackend, KvLimits, KvProfile, KvSnapshot, MaintenanceBudget,
-    MaintenanceReport, Persistence, Result, Semantic, SpaceUsage, WriteBatch,
+    CommitSeq, Durability, EngineCheck, ErrorKind, KvBackend, KvLimits, KvProfile, KvSnapshot,
+    MaintenanceBudget, MaintenanceReport, Persistence, Result, Semantic, SpaceUsage, WriteBatch,
 };
 
 use crate::files::{self, Syncer};
@@ -178,6 +178,23 @@ impl KvBackend for SledKv {
     fn maintain(&self, _budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         self.check_open("maintain")?;
         Ok(MaintenanceReport::default())
+    }
+
+    /// sled has no check of its own: reads everything, which verifies each page that comes from the
+    /// disk.
+    fn check(&self) -> Result<EngineCheck> {
+        let db = self.versions.read().db.clone();
+        let db = db.ok_or_else(|| error::closed().operation("check"))?;
+        let read = error::damage_caught(|| {
+            db.iter().try_for_each(|pair| pair.map(drop)).map_err(error::sled)
+        });
+        match read {
+            Ok(()) => Ok(EngineCheck::complete()),
+            Err(failure) if failure.kind() == ErrorKind::Corrupt => {
+                Ok(EngineCheck::damaged(failure.to_string()))
+            }
+            Err(failure) => Err(failure.operation("check")),
+        }
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

@@ -11,15 +11,15 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use trellis_engine_traits::{
-    Ability, CommitSeq, Durability, KvBackend, KvLimits, KvProfile, KvSnapshot, MaintenanceBudget,
-    MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
+    Ability, CommitSeq, Durability, EngineCheck, ErrorKind, KvBackend, KvLimits, KvProfile,
+    KvSnapshot, MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
 };
 
 use crate::lock::ExclusiveLock;
 use crate::open::open_reader;
 use crate::snapshot::{Pinned, Pool, SqliteSnapshot, pin};
 use crate::write::Writer;
-use crate::{SqliteOptions, error};
+use crate::{SqliteOptions, error, read};
 
 const PROFILE: KvProfile = KvProfile {
     name: error::BACKEND,
@@ -132,7 +132,8 @@ impl SqliteKv {
         self.shorten_log(writer)?;
         let pages = writer.number("PRAGMA page_count")?;
         let free = writer.number("PRAGMA freelist_count")?;
-        let too_many = free.saturating_sub(pages / FREE_PAGES_PART);
+        let kept = if budget == MaintenanceBudget::UNBOUNDED { 0 } else { pages / FREE_PAGES_PART };
+        let too_many = free.saturating_sub(kept);
         // About 20 microseconds a page; the clock is not ours to read.
         let affordable = u64::try_from(budget.time.as_micros() / 20).unwrap_or(u64::MAX);
         let slice = too_many.min(affordable.clamp(16, 16 << 10));
@@ -191,6 +192,20 @@ impl KvBackend for SqliteKv {
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         let mut writer = self.writer("maintain")?;
         self.reclaim(&mut writer, budget).map_err(|error| error.operation("maintain"))
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        self.check_open().map_err(|error| error.operation("check"))?;
+        // A connection of its own: writers go on, and the log cannot start again meanwhile.
+        let found = open_reader(&self.path, &self.options)
+            .and_then(|connection| read::integrity(&connection));
+        match found {
+            Ok(damage) => Ok(EngineCheck { damage, skipped: None }),
+            Err(failure) if failure.kind() == ErrorKind::Corrupt => {
+                Ok(EngineCheck::damaged(failure.to_string()))
+            }
+            Err(failure) => Err(failure.operation("check")),
+        }
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

@@ -7,6 +7,9 @@ use trellis_engine_traits::{Direction, Guard, Result, Scan, ScanEnd, SpaceId, Vi
 
 use crate::error;
 
+/// Damages that are named, at most.
+const DAMAGE_MAX: usize = 100;
+
 const GET: &str = "SELECT value FROM entries WHERE space = ?1 AND key = ?2";
 
 /// Which statement serves a scan: with or without an end, ascending or descending.
@@ -74,6 +77,15 @@ pub(crate) fn test(connection: &Connection, guards: &[Guard]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What SQLite finds wrong with the whole file, a sentence each.
+pub(crate) fn integrity(connection: &Connection) -> Result<Vec<String>> {
+    let sql = format!("PRAGMA integrity_check({DAMAGE_MAX})");
+    let mut statement = connection.prepare(&sql).map_err(error::sqlite)?;
+    let rows = statement.query_map((), |row| row.get::<_, String>(0)).map_err(error::sqlite)?;
+    let lines = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(error::sqlite)?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
 /// Visits the pairs of a scan; `go_on` is asked before each.

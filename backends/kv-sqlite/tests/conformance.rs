@@ -75,12 +75,14 @@ fn damage_is_answered() {
     store.close().unwrap();
     let sound = std::fs::read(place.path()).unwrap();
     let mut random = Random(1);
+    let mut found = 0;
     for _ in 0..20 {
         let mut damaged = sound.clone();
         let page = random.below(damaged.len() / 4096) * 4096;
         damaged[page..page + 4096].fill(0xA5);
         std::fs::write(place.path(), damaged).unwrap();
         let Ok(store) = place.open() else { continue };
+        found += usize::from(store.check().is_ok_and(|check| !check.damage.is_empty()));
         let Ok(snapshot) = store.snapshot() else { continue };
         for key in 0..=255u8 {
             drop(snapshot.get(A, &[key]));
@@ -89,6 +91,7 @@ fn damage_is_answered() {
         drop(snapshot.scan(&scan, &mut |_, _| ControlFlow::Continue(())));
         drop(store.commit(&WriteBatch::new().put(A, vec![3], "x"), Durability::Synced));
     }
+    assert!(found > 0, "a check that finds none of twenty damages is none");
 }
 
 /// The log does not grow for ever beside a view that is always held, and the view stays readable.

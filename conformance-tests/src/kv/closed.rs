@@ -25,6 +25,7 @@ const STORE_CALLS: &[(&str, StoreCall)] = &[
     ("maintain", |kv| {
         kv.maintain(MaintenanceBudget { time: std::time::Duration::from_millis(1) }).map(drop)
     }),
+    ("check", |kv| kv.check().map(drop)),
     ("usage", |kv| kv.usage().map(drop)),
 ];
 

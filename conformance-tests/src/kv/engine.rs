@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trellis_engine_traits::{
-    CommitSeq, Durability, ErrorKind, KeyRange, KvBackend, MaintenanceBudget, Persistence,
+    CommitSeq, Durability, ErrorKind, KeyRange, KvBackend, MaintenanceBudget, Persistence, Result,
 };
 
 use super::KvWorld;
@@ -23,6 +23,9 @@ pub(super) const CASES: &[Case<KvWorld>] = &[
     Case::new("kv.maintain.reclaims", &["kv.maintain.harmless", "kv.usage.plausible"], reclaims)
         .needs(&[Need::ReclaimDisk])
         .otherwise(reclaims_nothing),
+    Case::new("kv.maintain.unbounded", &["kv.maintain.harmless"], maintain_unbounded),
+    Case::new("kv.check.finds_nothing", &["kv.check.harmless"], check_finds_nothing),
+    Case::new("kv.check.beside_others", &["kv.check.harmless"], check_beside),
     Case::new("kv.usage.live_bytes", &["kv.usage.plausible"], usage_live),
     Case::new("kv.usage.disk_bytes", &["kv.usage.plausible"], usage_disk).needs(&[Need::Disk]),
     Case::new("kv.usage.no_disk", &["kv.usage.plausible"], usage_volatile).needs(&[Need::Volatile]),
@@ -129,6 +132,71 @@ fn maintain_harmless(world: &KvWorld) {
 }
 
 fn maintain_beside(world: &KvWorld) {
+    let budget = MaintenanceBudget { time: Duration::from_millis(2) };
+    beside_others(world, &|kv| {
+        kv.maintain(budget).unwrap();
+    });
+}
+
+/// Compaction may need the store without views, and says so; it loses nothing either way.
+fn maintain_unbounded(world: &KvWorld) {
+    let kv = world.engine();
+    let mut rng = world.rng("values");
+    for round in 0..30 {
+        let part = (0..20).map(|index| (format!("k{round:02}/{index:02}"), rng.bytes(9_000)));
+        commit(&*kv, &puts(part));
+    }
+    let snapshot = kv.snapshot().unwrap();
+    let all = dump(&*kv);
+    let seq = commit(&*kv, &batch().delete_range(SPACE, super::tools::range("k02", "k28")));
+    kv.flush(seq).unwrap();
+    let rest = dump(&*kv);
+    let whole = || -> Result<()> {
+        while kv.maintain(MaintenanceBudget::UNBOUNDED)?.more {}
+        Ok(())
+    };
+    if let Err(error) = whole() {
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+    }
+    assert!(dump_of(&*snapshot, SPACE) == all, "an open view changed");
+    drop(snapshot);
+    whole().expect("without views");
+    assert!(dump(&*kv) == rest, "what can be read changed");
+    put(&*kv, "later", "v");
+    drop(kv);
+    let kv = world.reopen();
+    assert_eq!(get(&*kv, "later").unwrap(), "v");
+    assert_eq!(dump(&*kv).len(), rest.len() + 1, "after a reopen");
+}
+
+fn check_finds_nothing(world: &KvWorld) {
+    let kv = world.engine();
+    assert_eq!(kv.check().unwrap().damage, Vec::<String>::new(), "an empty store");
+    let mut rng = world.rng("values");
+    for round in 0..20 {
+        let part = (0..50).map(|index| (format!("k{index:03}/{round}"), rng.bytes(700)));
+        commit(&*kv, &puts(part));
+    }
+    commit(&*kv, &batch().delete_range(SPACE, super::tools::range("k010", "k030")));
+    let all = dump(&*kv);
+    assert_eq!(kv.check().unwrap().damage, Vec::<String>::new());
+    assert!(dump(&*kv) == all, "what can be read changed");
+    put(&*kv, "later", "v");
+    assert_eq!(kv.check().unwrap().damage, Vec::<String>::new(), "after more commits");
+    drop(kv);
+    let kv = world.reopen();
+    assert_eq!(kv.check().unwrap().damage, Vec::<String>::new(), "after a reopen");
+    assert_eq!(dump(&*kv).len(), all.len() + 1);
+}
+
+fn check_beside(world: &KvWorld) {
+    beside_others(world, &|kv| {
+        assert_eq!(kv.check().unwrap().damage, Vec::<String>::new());
+    });
+}
+
+/// Works while one writes and one reads; neither may notice.
+fn beside_others(world: &KvWorld, work: &dyn Fn(&dyn KvBackend)) {
     let kv = world.engine();
     commit(&*kv, &puts((0..200).map(|index| (format!("fixed{index:03}"), [7u8; 500]))));
     let kv = &*kv;
@@ -147,7 +215,7 @@ fn maintain_beside(world: &KvWorld) {
             writer.join().unwrap();
         });
         while !reader.is_finished() {
-            kv.maintain(MaintenanceBudget { time: Duration::from_millis(2) }).unwrap();
+            work(kv);
             std::thread::yield_now();
         }
         reader.join().unwrap();

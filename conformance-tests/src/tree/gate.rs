@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trellis_engine_traits::{
-    Appended, Bounds, CommitSeq, Durability, Expect, KvBackend, KvProfile, KvSnapshot, LogProfile,
-    MaintenanceBudget, MaintenanceReport, Offset, ReadBudget, ReadEnd, RecordVisitor, Result, Scan,
-    ScanEnd, SpaceId, SpaceUsage, StreamId, StreamLog, Visitor, WriteBatch,
+    Appended, Bounds, CommitSeq, Durability, EngineCheck, Expect, KvBackend, KvProfile, KvSnapshot,
+    LogProfile, MaintenanceBudget, MaintenanceReport, Offset, ReadBudget, ReadEnd, RecordVisitor,
+    Result, Scan, ScanEnd, SpaceId, SpaceUsage, StreamId, StreamLog, Visitor, WriteBatch,
 };
 
 /// Beats that a call waits for.
@@ -90,6 +90,11 @@ impl KvBackend for GatedKv {
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         self.1.pass();
         self.0.maintain(budget)
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        self.1.pass();
+        self.0.check()
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use trellis_engine_traits::{
-    CommitSeq, Direction, Durability, Error, ErrorKind, Guard, KvBackend, KvLimits, KvProfile,
-    KvSnapshot, MaintenanceBudget, MaintenanceReport, Op, Persistence, Result, Scan, ScanEnd,
-    SpaceId, SpaceUsage, Visitor, WriteBatch,
+    CommitSeq, Direction, Durability, EngineCheck, Error, ErrorKind, Guard, KvBackend, KvLimits,
+    KvProfile, KvSnapshot, MaintenanceBudget, MaintenanceReport, Op, Persistence, Result, Scan,
+    ScanEnd, SpaceId, SpaceUsage, Visitor, WriteBatch,
 };
 
 type Pairs = BTreeMap<(SpaceId, Bytes), Bytes>;
@@ -139,6 +139,10 @@ impl KvBackend for Store {
 
     fn maintain(&self, _budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         Ok(MaintenanceReport::default())
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        Ok(EngineCheck::complete())
     }
 
     fn usage(&self) -> Result<SpaceUsage> {
