@@ -172,10 +172,8 @@ impl Core {
             before = Some(oldest.rev);
             marks.pop_front();
         }
-        if let Some(before) = before
-            && let Err(error) = self.log.trim(&self.journal, before + 1 - self.base)
-        {
-            tracing::warn!(%error, "the journal could not be trimmed; trying again later");
+        if let Some(before) = before {
+            self.trim_journal(before);
         }
         if let Err(error) = self.kv.maintain(MaintenanceBudget { time: MAINTENANCE }) {
             tracing::warn!(%error, "the store's upkeep failed; trying again later");
@@ -184,16 +182,23 @@ impl Core {
 }
 
 /// Seals and commits a batch together with how far the store has come.
-///
-/// An engine that emulates snapshots holds its readers up while it takes a batch, so it is given
-/// small ones, the last of which says how far they lead. A crash in between leaves some keys ahead
-/// of that note; the replay, which begins behind it, writes each of them again.
 pub(crate) fn apply_batch(
     kv: &dyn trellis_engine_traits::KvBackend,
     batch: WriteBatch,
     applied: &Applied,
 ) -> Result<()> {
-    let mut batch = batch.put(META, APPLIED_KEY, record::encode(applied)?);
+    commit_sealed(kv, batch.put(META, APPLIED_KEY, record::encode(applied)?))
+}
+
+/// Seals and commits a batch whose last entry says how far it leads.
+///
+/// An engine that emulates snapshots holds its readers up while it takes a batch, so it is given
+/// small ones, the last of which says how far they lead. A crash in between leaves some keys ahead
+/// of that note; the replay, which begins behind it, writes each of them again.
+pub(crate) fn commit_sealed(
+    kv: &dyn trellis_engine_traits::KvBackend,
+    mut batch: WriteBatch,
+) -> Result<()> {
     seal::seal_batch(&mut batch);
     if kv.profile().emulated.contains(&Semantic::SnapshotIsolation) {
         let mut rest = std::mem::take(&mut batch.ops).into_iter();

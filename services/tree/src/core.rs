@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use trellis_engine_traits::{
@@ -45,6 +45,10 @@ pub(crate) struct Core {
     pub(crate) frozen_rev: AtomicU64,
     /// Revs of open views, counted.
     pub(crate) views: Mutex<BTreeMap<u64, usize>>,
+    /// Revs after which the journal is kept, counted. Held while the journal is trimmed.
+    pub(crate) holds: Mutex<BTreeMap<u64, usize>>,
+    /// How many want writes to be refused for now.
+    pub(crate) pauses: AtomicUsize,
 
     pub(crate) resolver: Mutex<Resolver>,
     pub(crate) stages: Mutex<Stages>,
@@ -201,8 +205,12 @@ impl Core {
         let first = last_rev + 1 - count - self.base;
         let durability = if sync { Durability::Synced } else { Durability::Buffered };
         self.log.append(&self.journal, records, Expect::Next(first), durability)?;
-        *self.visible_chain.lock() = chain;
-        self.visible.store(last_rev, Ordering::Release);
+        {
+            // Rev and hash belong together: whoever holds the lock reads both of one record.
+            let mut visible_chain = self.visible_chain.lock();
+            *visible_chain = chain;
+            self.visible.store(last_rev, Ordering::Release);
+        }
         if sync {
             self.durable.store(last_rev, Ordering::Release);
         }

@@ -161,7 +161,7 @@ impl Core {
                 Ok(committed) if committed.rev > before => {}
                 Ok(_) => return true,
                 Err(error) => {
-                    if !self.stopping.load(Ordering::Acquire) {
+                    if !self.stopping.load(Ordering::Acquire) && !self.is_paused() {
                         tracing::warn!(%error, "upkeep could not be committed; trying again");
                     }
                     return false;

@@ -16,6 +16,7 @@ use trellis_runtime::{CompletionSender, completion};
 
 use crate::answer::{CommitError, Committed};
 use crate::core::{Core, closed};
+use crate::hold::paused;
 use crate::record::Chain;
 use crate::resolve::Work;
 
@@ -98,6 +99,8 @@ impl Core {
         let mut stages = self.stages.lock();
         let refusal = if self.stopping.load(Ordering::Acquire) {
             Some(closed())
+        } else if self.is_paused() {
+            Some(paused())
         } else if stages.queue_bytes.saturating_add(bytes) > self.options.limits.queue_bytes_max
             && !stages.queue.is_empty()
         {
@@ -126,6 +129,7 @@ impl Core {
         if !stages.queue.is_empty()
             || stages.in_flight > 0
             || self.stopping.load(Ordering::Acquire)
+            || self.is_paused()
             || self.overlay_is_full()
         {
             return Err(work);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -20,7 +20,7 @@ use crate::record::{self, Applied, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
 use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};
-use crate::{TreeOptions, expiry, pushid};
+use crate::{TreeOptions, expiry, pushid, seed};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 16;
@@ -75,6 +75,8 @@ pub(crate) fn open(
         visible_chain: Mutex::new(chain),
         frozen_rev: AtomicU64::new(rev),
         views: Mutex::new(BTreeMap::new()),
+        holds: Mutex::new(BTreeMap::new()),
+        pauses: AtomicUsize::new(0),
         resolver: Mutex::new(Resolver {
             rev,
             chain,
@@ -100,6 +102,7 @@ pub(crate) fn open(
 }
 
 fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
+    seed::refuse_unfinished(kv)?;
     let stored = SealedSnapshot::new(kv.snapshot()?).get(META, APPLIED_KEY)?;
     stored.map(|stored| record::decode(&stored, "store's note of its rev")).transpose()
 }

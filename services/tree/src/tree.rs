@@ -110,7 +110,7 @@ impl Tree {
         Ok(Self { handle: Arc::new(handle) })
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.handle.core
     }
 

@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::json;
 use crate::leaf;
 use crate::reader::{Reader, SLICE_BYTES, raw, too_large};
+use crate::state::State;
 
 /// Leaves handed on at a time.
 const SLICE_LEAVES: usize = 512;
@@ -47,6 +48,10 @@ pub struct Child {
 impl View {
     pub(crate) fn new(reader: Reader, core: Arc<Core>) -> Self {
         Self { reader, core }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.reader.state
     }
 
     /// The rev that the view shows.

@@ -1,0 +1,96 @@
+//! What a tree holds beside its journal, as plain pairs: what a copy consists of.
+//!
+//! The pairs of [`EntrySpace::ALL`] are the whole state. What a store holds besides is derived from
+//! them: the order of endings follows from the endings.
+
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, SpaceId, Visitor};
+
+use crate::View;
+use crate::path::{self, PATH_BYTES_MAX, Path};
+use crate::record::{self, DATA, EXPIRY, KEYS, KEYS_TIME, Remembered};
+
+/// A kind of pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntrySpace {
+    /// Path key -> stored leaf. A path key is the segments joined by 0x00.
+    Leaves,
+    /// Path key -> when the path ends: milliseconds since 1970, u64 big endian.
+    Endings,
+    /// Idempotency key -> the answer it stands for.
+    Keys,
+    /// When (as for endings) and idempotency key -> nothing: the order of forgetting.
+    KeyTimes,
+}
+
+impl EntrySpace {
+    /// Every kind, in the order of their numbers and of copies.
+    pub const ALL: [Self; 4] = [Self::Leaves, Self::Endings, Self::Keys, Self::KeyTimes];
+
+    /// The number that stands for the kind in archives; never given to another.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.space().0
+    }
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|space| space.number() == number)
+    }
+
+    /// The kind that comes after this one in a copy.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::ALL.into_iter().find(|space| *space > self)
+    }
+
+    pub(crate) const fn space(self) -> SpaceId {
+        match self {
+            Self::Leaves => DATA,
+            Self::Endings => EXPIRY,
+            Self::Keys => KEYS,
+            Self::KeyTimes => KEYS_TIME,
+        }
+    }
+
+    /// Refuses a pair that no tree would have written.
+    pub(crate) fn check(self, key: &[u8], value: &[u8]) -> Result<()> {
+        let fits = match self {
+            Self::Leaves => is_path(key) && !value.is_empty(),
+            Self::Endings => is_path(key) && value.len() == 8,
+            Self::Keys => record::decode::<Remembered>(value, "remembered answer").is_ok(),
+            Self::KeyTimes => record::split_time_key(key).is_some() && value.is_empty(),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Corrupt, "an entry is none that a tree holds")
+            .context("space", self.number()))
+    }
+}
+
+fn is_path(key: &[u8]) -> bool {
+    key.len() <= PATH_BYTES_MAX && Path::from_key(key).is_ok() && path::depth(key) > 0
+}
+
+impl View {
+    /// Visits the pairs of one kind from the key `start` on, ascending by key; `Break` ends it. To
+    /// go on later, start at the last key with a zero byte behind it.
+    ///
+    /// What has ended and is not yet removed is visited as well: a copy is what is stored.
+    ///
+    /// # Caller must
+    /// neither block nor read this tree from within `visit`, which runs inside the store's scan.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Unavailable`, `Closed`; what was visited before is valid.
+    pub fn visit_entries(
+        &self,
+        space: EntrySpace,
+        start: &[u8],
+        visit: &mut Visitor<'_>,
+    ) -> Result<()> {
+        let range = KeyRange::new(start.to_vec(), None);
+        self.state().scan(space.space(), &range, visit)
+    }
+}
