@@ -119,3 +119,35 @@ fn visit_all(
     }
     Ok(ScanEnd::Exhausted)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+    use trellis_engine_traits::KeyRange;
+
+    use super::*;
+    use crate::{SqliteKv, SqliteOptions};
+
+    #[test]
+    fn no_statement_is_compiled_twice_whatever_is_bound() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.sqlite");
+        let options = SqliteOptions::default();
+        let _store = SqliteKv::open(&path, options.clone()).expect("opens");
+        let connection = crate::open::open_reader(&path, &options).expect("a reader");
+        let range = KeyRange::new("a", Some("b".into()));
+        for number in 0..8 {
+            let space = SpaceId(number % 4);
+            let forward = Scan::forward(space, range.clone());
+            get(&connection, space, b"key").expect("reads");
+            let visit: &mut Visitor<'_> = &mut |_, _| std::ops::ControlFlow::Continue(());
+            scan(&connection, &forward, || Ok(()), visit).expect("scans");
+        }
+        let forward = Scan::forward(SpaceId(1), range);
+        for sql in [GET, scan_sql(&forward)] {
+            let statement = connection.prepare_cached(sql).expect("it is in the cache");
+            assert!(statement.get_status(StatementStatus::Run) >= 8, "{sql}: not the cached one");
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+        }
+    }
+}
