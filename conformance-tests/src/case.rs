@@ -25,6 +25,8 @@ pub enum Need {
     AllOnDisk,
     /// The combination is put behind a server too.
     Wire,
+    /// The log's files are behind a seam at which calls can be made to fail.
+    FileFaults,
     /// The engine offers `Ability::ReclaimDisk`.
     ReclaimDisk,
 }
@@ -42,6 +44,7 @@ impl Need {
             Self::Damage => "nothing that could be damaged",
             Self::AllOnDisk => "a part of it keeps nothing on disk",
             Self::Wire => "over the wire every store is shown on one log",
+            Self::FileFaults => "the log has no files of its own behind a seam",
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
         }

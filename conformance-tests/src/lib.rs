@@ -24,6 +24,8 @@
 mod case;
 mod crash;
 mod factory;
+#[cfg(feature = "matrix")]
+mod faults;
 pub mod kv;
 mod leak;
 pub mod log;

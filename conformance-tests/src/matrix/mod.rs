@@ -8,6 +8,7 @@
 
 mod combinations;
 mod contract;
+mod faults;
 mod ledger;
 mod mutants;
 mod select;
@@ -63,6 +64,12 @@ pub(crate) fn families() -> Vec<Family> {
         family("kv", "Stores (`KvBackend`)", &kv::cases(), &combinations::kv()),
         family("log", "Logs (`StreamLog`)", &log::cases(), &combinations::log()),
         family("tree", "The tree on a store and a log", &tree::cases(), &trees::combinations()),
+        family(
+            "faults",
+            "The tree while calls fail",
+            &crate::faults::cases(),
+            &faults::combinations(),
+        ),
     ]
 }
 

@@ -67,7 +67,7 @@ fn beside(store: &Store, log: &Log) -> Combination<Ground> {
     Combination { factory, compiled: store.compiled && log.compiled }
 }
 
-fn open_beside(
+pub(super) fn open_beside(
     kv: impl Fn() -> Result<Arc<dyn KvBackend>>,
     log: impl Fn() -> Result<Arc<dyn StreamLog>>,
 ) -> Result<Engines> {
@@ -109,12 +109,12 @@ fn inside(store: &Store) -> Combination<Ground> {
 }
 
 #[cfg(feature = "log-kv")]
-fn log_in(store: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
+pub(super) fn log_in(store: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
     Ok(Arc::new(trellis_log_kv::KvLog::new(Arc::clone(store), false)?))
 }
 
 #[cfg(not(feature = "log-kv"))]
-fn log_in(_: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
+pub(super) fn log_in(_: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
     unreachable!("not compiled in")
 }
 
