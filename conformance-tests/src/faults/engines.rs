@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use trellis_engine_traits::{
-    Appended, Bounds, CommitSeq, Durability, Error, ErrorKind, Expect, KvBackend, KvProfile,
-    KvSnapshot, LogProfile, MaintenanceBudget, MaintenanceReport, Offset, ReadBudget, ReadEnd,
-    RecordVisitor, Result, Scan, ScanEnd, SpaceId, SpaceUsage, StreamId, StreamLog, Visitor,
-    WriteBatch,
+    Appended, Bounds, CommitSeq, Durability, EngineCheck, Error, ErrorKind, Expect, KvBackend,
+    KvProfile, KvSnapshot, LogProfile, MaintenanceBudget, MaintenanceReport, Offset, ReadBudget,
+    ReadEnd, RecordVisitor, Result, Scan, ScanEnd, SpaceId, SpaceUsage, StreamId, StreamLog,
+    Visitor, WriteBatch,
 };
 
 use super::injector::{Injector, Kind, Target};
@@ -113,6 +113,10 @@ impl KvBackend for FaultyKv {
 
     fn usage(&self) -> Result<SpaceUsage> {
         self.inner.usage()
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        self.inner.check()
     }
 
     fn close(&self) -> Result<()> {
