@@ -177,6 +177,10 @@ pub(crate) fn commit(error: CommitError) -> Error {
 /// Runs a read of redb; redb may panic on a file that was damaged from outside, which is an answer
 /// here and no end of the process.
 pub(crate) fn damage_caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(corrupt("redb stopped over damage in the file")))
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged()))
+}
+
+/// What a panic of redb means.
+pub(crate) fn damaged() -> Error {
+    corrupt("redb stopped over damage in the file")
 }

@@ -2,8 +2,10 @@
 //!
 //! Invariant: reads of several threads meet in no lock of ours; redb's page cache is sharded.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -106,17 +108,28 @@ pub(crate) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
 }
 
 fn visit_all<'a>(
-    mut items: impl Iterator<Item = Result<Item<'a>, redb::StorageError>>,
+    items: impl Iterator<Item = Result<Item<'a>, redb::StorageError>>,
     visit: &mut Visitor<'_>,
 ) -> Result<ScanEnd> {
-    while let Some((key, value)) =
-        error::damage_caught(|| items.next().transpose().map_err(error::storage))?
-    {
-        if visit(key.value(), value.value()).is_break() {
-            return Ok(ScanEnd::Stopped);
+    // One catch for the whole scan; a panic of the visitor is not redb's and passes through.
+    let visiting = Cell::new(false);
+    let scanned = catch_unwind(AssertUnwindSafe(|| {
+        for item in items {
+            let (key, value) = item.map_err(error::storage)?;
+            visiting.set(true);
+            let flow = visit(key.value(), value.value());
+            visiting.set(false);
+            if flow.is_break() {
+                return Ok(ScanEnd::Stopped);
+            }
         }
+        Ok(ScanEnd::Exhausted)
+    }));
+    match scanned {
+        Ok(end) => end,
+        Err(panic) if visiting.get() => resume_unwind(panic),
+        Err(_) => Err(error::damaged()),
     }
-    Ok(ScanEnd::Exhausted)
 }
 
 impl KvSnapshot for RedbSnapshot {
