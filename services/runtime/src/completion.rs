@@ -21,7 +21,7 @@ use parking_lot::{Condvar, Mutex};
 pub fn completion<T>() -> (CompletionSender<T>, Completion<T>) {
     let state = State { value: None, sender_gone: false, waker: None };
     let shared = Arc::new(Shared { state: Mutex::new(state), bell: Condvar::new() });
-    (CompletionSender(Arc::clone(&shared)), Completion(shared))
+    (CompletionSender(Some(Arc::clone(&shared))), Completion(shared))
 }
 
 struct Shared<T> {
@@ -36,27 +36,32 @@ struct State<T> {
 }
 
 /// Sends the value; dropped without it, the waiter gets `None`.
-pub struct CompletionSender<T>(Arc<Shared<T>>);
+pub struct CompletionSender<T>(Option<Arc<Shared<T>>>);
 
 impl<T> CompletionSender<T> {
     /// Hands the value over. That nobody waits any more is no error.
-    pub fn send(self, value: T) {
-        self.0.state.lock().value = Some(value);
-        // The drop wakes the waiter.
+    pub fn send(mut self, value: T) {
+        self.finish(Some(value));
     }
-}
 
-impl<T> Drop for CompletionSender<T> {
-    fn drop(&mut self) {
+    fn finish(&mut self, value: Option<T>) {
+        let Some(shared) = self.0.take() else { return };
         let waker = {
-            let mut state = self.0.state.lock();
+            let mut state = shared.state.lock();
+            state.value = value;
             state.sender_gone = true;
             state.waker.take()
         };
         match waker {
             Some(waker) => waker.wake(),
-            None => drop(self.0.bell.notify_one()),
+            None => drop(shared.bell.notify_one()),
         }
+    }
+}
+
+impl<T> Drop for CompletionSender<T> {
+    fn drop(&mut self) {
+        self.finish(None);
     }
 }
 

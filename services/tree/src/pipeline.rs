@@ -24,6 +24,10 @@ use crate::resolve::Work;
 const GROUP_REQUESTS_MAX: usize = 1024;
 /// Bytes of records in one group; the last one may go beyond.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Requests taken from the queue at a time: between two takes the overlay's bound is looked at.
+const TAKE_REQUESTS_MAX: usize = 64;
+/// Their bytes; the last one may go beyond.
+const TAKE_BYTES_MAX: usize = 1 << 20;
 /// Groups resolved ahead of the flush.
 const GROUPS_AHEAD_MAX: usize = 2;
 
@@ -61,13 +65,19 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// Takes a request; with its first one a group counts as in flight, so that at no moment what
-    /// is under way looks idle.
-    fn pop(&mut self, first_of_group: bool) -> Option<Request> {
-        let request = self.queue.pop_front()?;
-        self.in_flight += usize::from(first_of_group);
-        self.queue_bytes = self.queue_bytes.saturating_sub(request.bytes);
-        Some(request)
+    /// Takes some requests; with its first ones a group counts as in flight, so that at no moment
+    /// what is under way looks idle.
+    fn take(&mut self, first_of_group: bool, taken: &mut Vec<Request>) {
+        let mut bytes = 0;
+        while taken.len() < TAKE_REQUESTS_MAX
+            && bytes < TAKE_BYTES_MAX
+            && let Some(request) = self.queue.pop_front()
+        {
+            bytes += request.bytes;
+            taken.push(request);
+        }
+        self.in_flight += usize::from(first_of_group && !taken.is_empty());
+        self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
     }
 
     /// Forgets what a stage that broke down had in its hands: its writers are told by the loss of
@@ -200,23 +210,28 @@ impl Core {
         let mut resolver = self.resolver.lock();
         let poisoned = self.poisoned();
         let mut group = Group::default();
+        let mut taken = Vec::new();
         while group.answers.len() < GROUP_REQUESTS_MAX && group.bytes < GROUP_BYTES_MAX {
             if !group.answers.is_empty() && self.overlay_is_full() {
                 break;
             }
-            let first = group.answers.is_empty();
-            let Some(request) = self.stages.lock().pop(first) else { break };
-            if let Some(poisoned) = &poisoned {
-                group.answers.push((request.answer, Err(poisoned.duplicate().into())));
-                continue;
+            self.stages.lock().take(group.answers.is_empty(), &mut taken);
+            if taken.is_empty() {
+                break;
             }
-            let resolved = resolver.resolve(self, &request.work);
-            if let Some(record) = resolved.record {
-                group.bytes += record.len();
-                group.records.push(record);
-                group.sync |= resolved.sync;
+            for request in taken.drain(..) {
+                if let Some(poisoned) = &poisoned {
+                    group.answers.push((request.answer, Err(poisoned.duplicate().into())));
+                    continue;
+                }
+                let resolved = resolver.resolve(self, &request.work);
+                if let Some(record) = resolved.record {
+                    group.bytes += record.len();
+                    group.records.push(record);
+                    group.sync |= resolved.sync;
+                }
+                group.answers.push((request.answer, resolved.answer));
             }
-            group.answers.push((request.answer, resolved.answer));
         }
         if group.answers.is_empty() {
             return;
