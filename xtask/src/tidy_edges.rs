@@ -8,9 +8,10 @@ use crate::features::RUNTIMES;
 use crate::metadata::{Dependency, Package, packages, within};
 
 /// The services from the lowest to the highest: each may know those before it.
-const SERVICES: [&str; 11] = [
+const SERVICES: [&str; 12] = [
     "runtime",
     "tree",
+    "archive",
     "subscribe",
     "query",
     "rules",

@@ -2,6 +2,7 @@
 //!
 //! Both are guards: what they hold back goes on when they are dropped, however the copy ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::Tree;
 use crate::core::{Core, closed};
+use crate::journal::Position;
 
 /// Keeps the journal after a rev from being trimmed, until it is dropped.
 ///
@@ -32,12 +34,16 @@ pub(crate) fn paused() -> Error {
 }
 
 impl Tree {
-    /// Keeps the journal from the newest visible commit on.
+    /// Keeps the journal from the newest visible commit on, and says which that is.
     ///
     /// # Errors
     /// `Closed`; those of the journal.
-    pub fn hold_journal(&self) -> Result<JournalHold> {
-        self.hold_journal_after(self.position().rev)
+    pub fn hold_journal(&self) -> Result<(JournalHold, Position)> {
+        let mut holds = self.core().holds.lock();
+        // Under the lock: what is after the newest commit cannot be trimmed before it is held.
+        let position = self.position();
+        let hold = self.enter_hold(&mut holds, position.rev)?;
+        Ok((hold, position))
     }
 
     /// Keeps every journal record after `rev`.
@@ -46,9 +52,12 @@ impl Tree {
     /// `NotFound` when some of them were already trimmed, `InvalidInput` for a rev that is not
     /// there yet, `Closed`; those of the journal.
     pub fn hold_journal_after(&self, rev: u64) -> Result<JournalHold> {
-        let core = self.core();
         // The lock is held while the journal is trimmed: what is found is what is kept.
-        let mut holds = core.holds.lock();
+        self.enter_hold(&mut self.core().holds.lock(), rev)
+    }
+
+    fn enter_hold(&self, holds: &mut BTreeMap<u64, usize>, rev: u64) -> Result<JournalHold> {
+        let core = self.core();
         core.check_reach(rev)?;
         *holds.entry(rev).or_default() += 1;
         Ok(JournalHold { core: Arc::clone(core), after: rev })
