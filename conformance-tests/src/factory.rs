@@ -95,6 +95,13 @@ impl<B: Engine + ?Sized> Factory<B> {
         }
     }
 
+    /// The same under another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Says what the engine offers by nature: [`Need::Disk`] or [`Need::Volatile`], and abilities.
     #[must_use]
     pub fn offers(mut self, offers: &[Need]) -> Self {

@@ -22,7 +22,9 @@
 )]
 
 mod case;
-mod crash;
+mod child;
+#[cfg(feature = "matrix")]
+pub mod crash;
 mod factory;
 #[cfg(feature = "matrix")]
 mod faults;

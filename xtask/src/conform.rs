@@ -6,7 +6,7 @@
 //! | `TRELLIS_MATRIX` | `kv=redb,sled log=segment`, either part may be missing | all combinations |
 //! | `TRELLIS_COST` | `quick` or `full` | the suite's default |
 //! | `TRELLIS_SEED` | a number | drawn, and printed with each failure |
-//! | `TRELLIS_CRASH_ROUNDS` | how often each crash case kills its child | the suite's default |
+//! | `TRELLIS_CRASH_ROUNDS` | rounds of each crash case | the suite's default |
 //!
 //! Deliberately not here: which cases a combination runs. The suite's planner decides that.
 
@@ -99,32 +99,41 @@ impl Conform {
 /// The arguments of `cargo xtask crash`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Crash {
-    /// How often each case kills its child.
+    /// Rounds on each combination; a round kills one to three children and looks at what is left.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     #[command(flatten)]
     engines: Engines,
-    /// The seed of the kill points, as a failure printed it.
+    /// The seed of work and kills, as a run printed it.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// An optimised build: more commits in the same time.
+    #[arg(long)]
+    release: bool,
 }
 
 impl Crash {
     /// The one command that this selection stands for.
     pub(crate) fn step(&self) -> Step {
-        let conform = Conform {
-            engines: self.engines.clone(),
-            full: true,
-            case: Some("crash".to_owned()),
-            seed: self.seed,
-            ..Conform::default()
-        };
-        conform.step().environment("TRELLIS_CRASH_ROUNDS", self.rounds.to_string())
+        let program = if self.release { matrix_binary_optimised() } else { matrix_binary() };
+        let mut step = self.engines.set_on(program).environment("TRELLIS_COST", "full");
+        if let Some(seed) = self.seed {
+            step = step.environment("TRELLIS_SEED", seed.to_string());
+        }
+        step.environment("TRELLIS_CRASH_ROUNDS", self.rounds.to_string())
+            .arguments(&[CRASH_CASES.to_owned()])
     }
 }
 
+/// How the ids of the crash family's cases begin.
+const CRASH_CASES: &str = "crash.tree";
+
 fn matrix_binary() -> Step {
     Step::cargo("test -p trellis-conformance --test matrix --")
+}
+
+fn matrix_binary_optimised() -> Step {
+    Step::cargo("test --release -p trellis-conformance --test matrix --")
 }
 
 #[cfg(test)]
@@ -171,7 +180,13 @@ mod tests {
         assert_eq!(
             line.arguments.step().to_string(),
             "TRELLIS_MATRIX=kv=redb TRELLIS_COST=full TRELLIS_CRASH_ROUNDS=50 \
-             cargo test -p trellis-conformance --test matrix -- crash"
+             cargo test -p trellis-conformance --test matrix -- crash.tree"
+        );
+        let line = Line::<Crash>::parse_from(["crash", "--rounds=2", "--seed=7", "--release"]);
+        assert_eq!(
+            line.arguments.step().to_string(),
+            "TRELLIS_COST=full TRELLIS_SEED=7 TRELLIS_CRASH_ROUNDS=2 \
+             cargo test --release -p trellis-conformance --test matrix -- crash.tree"
         );
         assert!(Line::<Crash>::try_parse_from(["crash", "--rounds", "0"]).is_err());
     }

@@ -59,12 +59,16 @@ enum Verb {
     ///   cargo xtask conform --kv redb --case kv.scan.reverse_excluded_end --seed 7
     #[command(verbatim_doc_comment)]
     Conform(conform::Conform),
-    /// The crash family: a child process killed at seeded points, reopened and checked.
+    /// The crash family: a tree under sixteen writers, its process killed again and again.
     ///
-    /// Each round kills the child somewhere else; every acknowledged commit has to be there
-    /// afterwards and nothing may be half-done. Leave it running for long before a release:
+    /// A round kills one to three children, one after the other: while they recover, commit,
+    /// apply, trim or look after the store. Then it opens what is left: every acknowledged commit
+    /// has to be there, once, and nothing may be half-done. Prints for each combination rounds,
+    /// kills and what they hit, acknowledged commits, losses and the seed; a failed round keeps
+    /// its directory and says what replays it. Leave it running for long before a release:
     ///
-    ///   cargo xtask crash --rounds 1000
+    ///   cargo xtask crash --rounds 2000 --kv redb --log segment
+    ///   cargo xtask crash --rounds 300
     #[command(verbatim_doc_comment)]
     Crash(conform::Crash),
     /// Each feature of the library and the server alone, none, all; and what must stay out.

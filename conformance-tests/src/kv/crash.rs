@@ -8,7 +8,7 @@ use trellis_engine_traits::{Durability, Guard, KeyRange, KvBackend, Scan, SpaceI
 use super::KvWorld;
 use super::reference::{Reference, draw_batch};
 use super::tools::{at, bytes, dump_of, get};
-use crate::crash::{rounds, run_and_kill, run_capped, say, told};
+use crate::child::{rounds, run_and_kill, run_capped, say, told};
 use crate::{Case, Need, Seed};
 
 const SEED: &str = "TRELLIS_CRASH_SEED";
@@ -118,7 +118,7 @@ fn killed(world: &KvWorld) {
     let mut rng = world.rng("kills");
     let seed = rng.next_u64();
     let mut whole = 0;
-    for round in 0..rounds() {
+    for round in 0..rounds(10) {
         let mut command = world.factory().child_command(world.dir());
         command.env(SEED, seed.to_string()).env(VALUE_BYTES, "0");
         let said = run_and_kill(command, &mut rng, 60);

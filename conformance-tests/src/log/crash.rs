@@ -7,7 +7,7 @@ use trellis_engine_traits::{Durability, ErrorKind, Expect, StreamId, StreamLog};
 
 use super::LogWorld;
 use super::tools::{append, bounds, dump, main, stream, texts};
-use crate::crash::{rounds, run_and_kill, run_capped, say, told};
+use crate::child::{rounds, run_and_kill, run_capped, say, told};
 use crate::{Case, Need, Seed};
 
 const SEED: &str = "TRELLIS_CRASH_SEED";
@@ -125,7 +125,7 @@ fn killed(world: &LogWorld) {
     let mut rng = world.rng("kills");
     let seed = rng.next_u64();
     let mut whole = [1u64; STREAMS.len()];
-    for round in 0..rounds() {
+    for round in 0..rounds(10) {
         let mut command = world.factory().child_command(world.dir());
         command.env(SEED, seed.to_string()).env(RECORD_BYTES, "0");
         let said = run_and_kill(command, &mut rng, 60);

@@ -19,8 +19,11 @@ pub(crate) struct Combination<B: Engine + ?Sized> {
 /// How an engine is opened in a directory, if it is compiled in.
 type Open<B> = Option<fn(&Path) -> Result<Arc<B>>>;
 
-const CHILD: &str = "TRELLIS_CRASH_CHILD";
-const CHILD_DIR: &str = "TRELLIS_CRASH_DIR";
+const ROLE: &str = "TRELLIS_CHILD_ROLE";
+const CHILD: &str = "TRELLIS_CHILD_ENGINE";
+const CHILD_DIR: &str = "TRELLIS_CHILD_DIR";
+/// The child of the crash cases of single engines.
+const ENGINE_ROLE: &str = "engine";
 
 /// An engine on disk.
 fn on_disk<B: Engine + ?Sized>(
@@ -31,42 +34,44 @@ fn on_disk<B: Engine + ?Sized>(
     let factory = Factory::new(name, move |dir| open.expect("it is compiled in")(dir))
         .offers(&[Need::Disk])
         .offers(optional)
-        .child(move |dir| child_command(name, dir));
+        .child(move |dir| child_command(ENGINE_ROLE, name, dir));
     Combination { factory, compiled: open.is_some() }
 }
 
 /// This program once more, as the child of a crash case; found through `/proc`, so that a build
 /// that replaces the file during the run does no harm.
-fn child_command(name: &str, dir: &Path) -> Command {
+pub(super) fn child_command(role: &str, name: &str, dir: &Path) -> Command {
     let mut command = Command::new(format!("/proc/{}/exe", std::process::id()));
-    command.env(CHILD, name).env(CHILD_DIR, dir);
+    command.env(ROLE, role).env(CHILD, name).env(CHILD_DIR, dir);
     command
 }
 
-/// Plays the child of a crash case if the environment says so; answers whether it did.
+/// What this process is the child of, if it is one: role, engine, directory.
+pub(super) fn child_role() -> Option<(String, String, PathBuf)> {
+    let role = std::env::var(ROLE).ok()?;
+    let name = std::env::var(CHILD).expect("the parent names the engine");
+    let dir = std::env::var_os(CHILD_DIR).expect("the parent names the directory");
+    Some((role, name, PathBuf::from(dir)))
+}
+
+/// Plays the child of a crash case of a store or a log.
 ///
 /// # Panics
 /// When the engine breaks its contract.
-pub(super) fn child_main() -> bool {
-    let (Ok(name), Some(dir)) = (std::env::var(CHILD), std::env::var_os(CHILD_DIR)) else {
-        return false;
-    };
-    let dir = PathBuf::from(dir);
+pub(super) fn engine_child(name: &str, dir: &Path) {
     let stores = self::kv();
     if let Some(store) = stores.iter().find(|one| one.factory.name() == name) {
-        match store.factory.open(&dir) {
+        return match store.factory.open(dir) {
             Ok(store) => kv::crash_child(&*store),
-            Err(error) => crate::crash::say(&format!("open-failed {}", error.kind())),
-        }
-        return true;
+            Err(error) => crate::child::say(&format!("open-failed {}", error.kind())),
+        };
     }
     let logs = self::log();
     let log = logs.iter().find(|one| one.factory.name() == name).expect("a known combination");
-    match log.factory.open(&dir) {
+    match log.factory.open(dir) {
         Ok(log) => log::crash_child(&*log),
-        Err(error) => crate::crash::say(&format!("open-failed {}", error.kind())),
+        Err(error) => crate::child::say(&format!("open-failed {}", error.kind())),
     }
-    true
 }
 
 /// One disk in memory for each directory.

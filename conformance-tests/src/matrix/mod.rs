@@ -22,7 +22,8 @@ pub use combinations::{memory_kv, memory_log};
 pub use ledger::bless;
 
 use crate::report::run_case;
-use crate::{Case, Cost, Engine, Need, Outcome, Seed, World, kv, log, plan, tree};
+use crate::tree::Ground;
+use crate::{Case, Cost, Engine, Need, Outcome, Seed, World, crash, kv, log, plan, tree};
 use combinations::Combination;
 use select::Selection;
 
@@ -70,7 +71,20 @@ pub(crate) fn families() -> Vec<Family> {
             &crate::faults::cases(),
             &faults::combinations(),
         ),
+        family(
+            "crash",
+            "Killed processes: a tree on disk, its process killed again and again",
+            &crash::cases(),
+            &crash_combinations(),
+        ),
     ]
+}
+
+/// What a child of the crash family is started as.
+const CRASH_ROLE: &str = "crash";
+
+pub(super) fn crash_combinations() -> Vec<Combination<Ground>> {
+    trees::for_children(CRASH_ROLE)
 }
 
 fn family<B: Engine + ?Sized>(
@@ -111,7 +125,15 @@ fn family<B: Engine + ?Sized>(
 /// When an engine or the tree breaks its contract.
 #[must_use]
 pub fn child_main() -> bool {
-    trees::child_main() || combinations::child_main()
+    let Some((role, name, dir)) = combinations::child_role() else { return false };
+    if role == CRASH_ROLE {
+        let all = crash_combinations();
+        let one = all.iter().find(|one| one.factory.name() == name).expect("a known combination");
+        crash::crash_child(&one.factory.open(&dir).expect("a ground is only a directory"));
+    } else {
+        combinations::engine_child(&name, &dir);
+    }
+    true
 }
 
 /// Every trial that the environment asks for: the selected cells, and the trials about the suite

@@ -8,7 +8,10 @@ use trellis_engine_traits::{KvBackend, StreamLog};
 use super::combinations::{kv_in_memory, log_in_memory};
 use super::trial;
 use crate::report::run_family;
-use crate::{Case, Cost, Engine, Factory, Seed, World, kv, log};
+use crate::{Case, Cost, Engine, Factory, Seed, World, crash, kv, log};
+
+/// Where defects are planted in children that are killed.
+const PLANTED_ON: &str = "kv-redb+log-segment";
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("canary.fails".to_owned(), canary)];
@@ -28,7 +31,25 @@ pub(super) fn trials() -> Vec<Trial> {
             must_be_killed(&log::cases(), &factory, mutant.breaks());
         }));
     }
+    trials.extend(planted());
     trials
+}
+
+/// The crash rounds bite: each defect planted in the child must be noticed by the parent.
+fn planted() -> impl Iterator<Item = Trial> {
+    let all = super::crash_combinations().into_iter();
+    let one = all.filter(|one| one.compiled).find(|one| one.factory.name() == PLANTED_ON);
+    one.into_iter().flat_map(|one| {
+        crash::Defect::ALL.iter().map(move |defect| {
+            let factory = one.factory.clone();
+            trial(format!("mutant.crash.{defect:?} is noticed"), move || {
+                let world = World::new(&factory, Seed::of_run().of("planted"));
+                let noticed = crash::notices(&world, *defect);
+                eprintln!("{defect:?}: {}", noticed.expect("no round noticed it"));
+                world.finish();
+            })
+        })
+    })
 }
 
 /// Demands that a case that names the broken promise fails, one case after the other.

@@ -1,17 +1,14 @@
 //! Every store under the tree with every log, and the journal inside the store itself.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 use trellis_engine_traits::{KvBackend, Result, StreamLog};
 
 use super::combinations::{self, Combination};
-use crate::tree::{Engines, Ground, crash_child};
+use crate::tree::{Engines, Ground};
 use crate::{Engine, Factory, Flag, Need};
 
-const CHILD: &str = "TRELLIS_CRASH_TREE";
-const CHILD_DIR: &str = "TRELLIS_CRASH_TREE_DIR";
 /// The logs of their own that a tree is put on.
 const LOGS: [&str; 2] = ["log-memory", "log-segment"];
 
@@ -34,6 +31,24 @@ pub(super) fn combinations() -> Vec<Combination<Ground>> {
 
 fn on_disk<B: Engine + ?Sized>(factory: &Factory<B>) -> bool {
     factory.offered().contains(&Need::Disk)
+}
+
+/// Every store on disk with every log on disk, for children that are killed: `role` is what a
+/// child is started as. The segments are small, so that trimming removes files all the time.
+pub(super) fn for_children(role: &'static str) -> Vec<Combination<Ground>> {
+    let mut logs = combinations::log();
+    let small = logs.iter().position(|log| log.factory.name() == "log-segment-small");
+    let mut small = logs.swap_remove(small.expect("a known log"));
+    small.factory = small.factory.named("log-segment");
+    let stores = combinations::kv().into_iter().filter(|store| on_disk(&store.factory));
+    let all = stores.flat_map(|store| [beside(&store, &small), inside(&store)]);
+    let with_child = |mut one: Combination<Ground>| {
+        let name = one.factory.name().to_owned();
+        one.factory =
+            one.factory.child(move |dir| combinations::child_command(role, &name, dir));
+        one
+    };
+    all.map(with_child).collect()
 }
 
 /// A store and a log of its own.
@@ -127,13 +142,7 @@ fn kind(factory: Factory<Ground>, name: &str, all_on_disk: bool) -> Factory<Grou
     if !all_on_disk {
         return factory.offers(&[Need::Volatile]);
     }
-    let name = name.to_owned();
-    factory.offers(&[Need::AllOnDisk]).child(move |dir| {
-        // Through `/proc`, so that a build that replaces the file during the run does no harm.
-        let mut command = Command::new(format!("/proc/{}/exe", std::process::id()));
-        command.env(CHILD, &name).env(CHILD_DIR, dir);
-        command
-    })
+    factory.offers(&[Need::AllOnDisk])
 }
 
 fn faulty(
@@ -144,16 +153,4 @@ fn faulty(
     factory
         .switch(Flag::FailFlush, move |dir| flush(Flag::FailFlush, dir))
         .switch(Flag::FailWrite, move |dir| throw(Flag::FailWrite, dir))
-}
-
-/// Plays the child of a tree's crash case if the environment says so; answers whether it did.
-pub(super) fn child_main() -> bool {
-    let (Ok(name), Some(dir)) = (std::env::var(CHILD), std::env::var_os(CHILD_DIR)) else {
-        return false;
-    };
-    let all = combinations();
-    let one = all.iter().find(|one| one.factory.name() == name).expect("a known combination");
-    let ground = one.factory.open(&PathBuf::from(dir)).expect("a ground is only a directory");
-    crash_child(&ground);
-    true
 }

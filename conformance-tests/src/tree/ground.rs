@@ -36,7 +36,7 @@ impl Ground {
     }
 
     /// A ground in memory, for comparison.
-    pub(super) fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         let kv = trellis_kv_memory::MemoryDisk::new();
         let log = trellis_log_memory::MemoryDisk::new();
         Self::new(Arc::new(move || {
@@ -46,28 +46,28 @@ impl Ground {
     }
 
     /// The clock of every tree that is opened here.
-    pub(super) fn clock(&self) -> &SimulatedClock {
+    pub(crate) fn clock(&self) -> &SimulatedClock {
         &self.clock
     }
 
     /// A runtime with this ground's clock and chance.
-    pub(super) fn runtime(&self) -> Arc<Runtime> {
+    pub(crate) fn runtime(&self) -> Arc<Runtime> {
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         Runtime::new(RuntimeOptions { clock, random, ..RuntimeOptions::default() })
     }
 
     /// The engines, without a tree.
-    pub(super) fn engines(&self) -> Result<Engines> {
+    pub(crate) fn engines(&self) -> Result<Engines> {
         (self.open)()
     }
 
     /// Opens a tree that the caller closes.
-    pub(super) fn open(&self, options: TreeOptions) -> Result<Tree> {
+    pub(crate) fn open(&self, options: TreeOptions) -> Result<Tree> {
         self.open_on(self.runtime(), options)
     }
 
     /// The same with another runtime.
-    pub(super) fn open_on(&self, runtime: Arc<Runtime>, options: TreeOptions) -> Result<Tree> {
+    pub(crate) fn open_on(&self, runtime: Arc<Runtime>, options: TreeOptions) -> Result<Tree> {
         let (kv, log) = self.engines()?;
         let opened = Tree::open(Arc::clone(&kv), Arc::clone(&log), runtime, options);
         if opened.is_err() {
@@ -77,29 +77,29 @@ impl Ground {
     }
 
     /// The open tree; opened with the default options at its first use.
-    pub(super) fn tree(&self) -> Tree {
+    pub(crate) fn tree(&self) -> Tree {
         self.tree_with(TreeOptions::default())
     }
 
     /// The open tree; opened with these options if it is not.
-    pub(super) fn tree_with(&self, options: TreeOptions) -> Tree {
+    pub(crate) fn tree_with(&self, options: TreeOptions) -> Tree {
         let mut slot = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
         slot.get_or_insert_with(|| self.open(options).expect("the tree opens")).clone()
     }
 
     /// Closes the tree, and opens it again.
-    pub(super) fn reopen(&self) -> Tree {
+    pub(crate) fn reopen(&self) -> Tree {
         self.reopen_with(TreeOptions::default())
     }
 
     /// Closes the tree, and opens it again with these options.
-    pub(super) fn reopen_with(&self, options: TreeOptions) -> Tree {
+    pub(crate) fn reopen_with(&self, options: TreeOptions) -> Tree {
         self.close().expect("the tree closes");
         self.tree_with(options)
     }
 
     /// Closes the tree and forgets it.
-    pub(super) fn close(&self) -> Result<()> {
+    pub(crate) fn close(&self) -> Result<()> {
         let tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner).take();
         tree.map_or(Ok(()), |tree| tree.close())
     }

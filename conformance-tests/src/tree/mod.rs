@@ -6,7 +6,6 @@
 mod bad_input;
 mod commits;
 mod concurrency;
-mod crash;
 mod failure;
 mod gate;
 mod ground;
@@ -17,7 +16,7 @@ mod model;
 mod reference;
 mod reopen;
 mod time;
-mod tools;
+pub(crate) mod tools;
 mod transform;
 mod values;
 mod views;
@@ -25,7 +24,6 @@ mod views;
 mod wire;
 mod wire_cases;
 
-pub use crash::crash_child;
 pub use ground::{Engines, Ground};
 
 use crate::{Case, World};
@@ -53,7 +51,6 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         failure::CASES,
         heartbeat::CASES,
         model::CASES,
-        crash::CASES,
         wire_cases::CASES,
     ]
     .concat()

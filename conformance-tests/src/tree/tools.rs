@@ -15,87 +15,87 @@ use trellis_tree::{
     TreeOptions,
 };
 
-pub(super) fn path(text: &str) -> Path {
+pub(crate) fn path(text: &str) -> Path {
     Path::parse(text).expect("a good path")
 }
 
-pub(super) fn input(value: Value) -> Input {
+pub(crate) fn input(value: Value) -> Input {
     Input::from_json(value).expect("a good value")
 }
 
-pub(super) fn parsed(json: &str) -> Input {
+pub(crate) fn parsed(json: &str) -> Input {
     Input::parse(json.as_bytes()).expect("good JSON")
 }
 
-pub(super) fn set_op(at: &str, value: Value) -> Operation {
+pub(crate) fn set_op(at: &str, value: Value) -> Operation {
     Operation::Set { path: path(at), value: input(value), expiry: None }
 }
 
-pub(super) fn delete_op(at: &str) -> Operation {
+pub(crate) fn delete_op(at: &str) -> Operation {
     Operation::Delete { path: path(at) }
 }
 
-pub(super) fn push_op(at: &str, value: Value) -> Operation {
+pub(crate) fn push_op(at: &str, value: Value) -> Operation {
     Operation::Push { path: path(at), value: input(value), expiry: None }
 }
 
-pub(super) fn update_op(updates: &[(&str, Value)]) -> Operation {
+pub(crate) fn update_op(updates: &[(&str, Value)]) -> Operation {
     let updates = updates.iter().map(|(at, value)| (path(at), input(value.clone()))).collect();
     Operation::Update { updates, expiry: None }
 }
 
 /// A commit of one `set`.
-pub(super) fn setting(at: &str, value: Value) -> Commit {
+pub(crate) fn setting(at: &str, value: Value) -> Commit {
     Commit::new(vec![set_op(at, value)])
 }
 
 /// A commit of one `set` that ends after `seconds`.
-pub(super) fn leasing(at: &str, value: Value, seconds: f64) -> Commit {
+pub(crate) fn leasing(at: &str, value: Value, seconds: f64) -> Commit {
     let expiry = Some(Expiry::TtlSeconds(seconds));
     Commit::new(vec![Operation::Set { path: path(at), value: input(value), expiry }])
 }
 
 /// A commit that adds to a number.
-pub(super) fn incrementing(at: &str, by: i64) -> Commit {
+pub(crate) fn incrementing(at: &str, by: i64) -> Commit {
     setting(at, json!({".sv": {"increment": by}}))
 }
 
-pub(super) fn when(at: &str, check: Check) -> Condition {
+pub(crate) fn when(at: &str, check: Check) -> Condition {
     Condition { path: path(at), check }
 }
 
 #[track_caller]
-pub(super) fn commit(tree: &Tree, commit: Commit) -> Committed {
+pub(crate) fn commit(tree: &Tree, commit: Commit) -> Committed {
     tree.commit(commit).expect("it is committed")
 }
 
 #[track_caller]
-pub(super) fn set(tree: &Tree, at: &str, value: Value) -> u64 {
+pub(crate) fn set(tree: &Tree, at: &str, value: Value) -> u64 {
     commit(tree, setting(at, value)).rev
 }
 
 #[track_caller]
-pub(super) fn get(tree: &Tree, at: &str) -> Value {
+pub(crate) fn get(tree: &Tree, at: &str) -> Value {
     tree.view().expect("a view").get(&path(at)).expect("it is read")
 }
 
 #[track_caller]
-pub(super) fn exists(tree: &Tree, at: &str) -> bool {
+pub(crate) fn exists(tree: &Tree, at: &str) -> bool {
     tree.view().expect("a view").exists(&path(at)).expect("it is read")
 }
 
-pub(super) fn rev(tree: &Tree) -> u64 {
+pub(crate) fn rev(tree: &Tree) -> u64 {
     tree.view().expect("a view").rev()
 }
 
 /// The keys of the children, in the order in which they are listed.
-pub(super) fn keys(tree: &Tree, at: &str) -> Vec<String> {
+pub(crate) fn keys(tree: &Tree, at: &str) -> Vec<String> {
     let page = tree.view().expect("a view").children(&path(at), None, usize::MAX - 1, None);
     page.expect("they are listed").items.into_iter().map(|child| child.key).collect()
 }
 
 /// Every leaf at and below a path, path and JSON text.
-pub(super) fn leaves(tree: &Tree, at: &str) -> Vec<(String, String)> {
+pub(crate) fn leaves(tree: &Tree, at: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let view = tree.view().expect("a view");
     view.for_each_leaf(&path(at), &mut |path, json| {
@@ -107,7 +107,7 @@ pub(super) fn leaves(tree: &Tree, at: &str) -> Vec<(String, String)> {
 }
 
 /// Errors of the engines and of commits.
-pub(super) trait Refusal: fmt::Debug {
+pub(crate) trait Refusal: fmt::Debug {
     fn kind_of(&self) -> ErrorKind;
 }
 
@@ -124,7 +124,7 @@ impl Refusal for CommitError {
 }
 
 #[track_caller]
-pub(super) fn refused<T, E: Refusal>(result: Result<T, E>, kind: ErrorKind, what: &str) -> E {
+pub(crate) fn refused<T, E: Refusal>(result: Result<T, E>, kind: ErrorKind, what: &str) -> E {
     match result {
         Ok(_) => panic!("{what} is {kind}, but it succeeded"),
         Err(error) => {
@@ -135,13 +135,13 @@ pub(super) fn refused<T, E: Refusal>(result: Result<T, E>, kind: ErrorKind, what
 }
 
 /// Options with an overlay so small that it is frozen and applied all the time.
-pub(super) fn small_overlay() -> TreeOptions {
+pub(crate) fn small_overlay() -> TreeOptions {
     TreeOptions { overlay_bytes_max: 8 << 10, ..TreeOptions::default() }
 }
 
 /// Waits for what a background thread does; a case that waits in vain says for what.
 #[track_caller]
-pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -158,7 +158,7 @@ impl Wake for Unpark {
 }
 
 /// Runs a future to its end in this thread.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

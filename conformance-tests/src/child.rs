@@ -22,12 +22,12 @@ pub(crate) fn told(name: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{name} is a number"))
 }
 
-/// How often a child is killed: ten times, or what `TRELLIS_CRASH_ROUNDS` says.
+/// Rounds of a crash case: `usual`, or what `TRELLIS_CRASH_ROUNDS` says.
 ///
 /// # Panics
 /// When `TRELLIS_CRASH_ROUNDS` is no number above 0.
-pub(crate) fn rounds() -> usize {
-    let Ok(text) = std::env::var("TRELLIS_CRASH_ROUNDS") else { return 10 };
+pub(crate) fn rounds(usual: usize) -> usize {
+    let Ok(text) = std::env::var("TRELLIS_CRASH_ROUNDS") else { return usual };
     let rounds = text.trim().parse().ok().filter(|rounds| *rounds > 0);
     rounds.expect("TRELLIS_CRASH_ROUNDS is a number above 0")
 }
