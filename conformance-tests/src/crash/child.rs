@@ -13,8 +13,8 @@ use super::trail::{Outcome, Pen, Trail, Writer};
 use super::work::{Submission, Task, marker, task};
 use super::{WRITERS, plan};
 use crate::child::{say, told};
-use crate::tree::{Engines, Ground};
 use crate::tree::tools::{get, path};
+use crate::tree::{Engines, Ground};
 use crate::{Rng, Seed};
 
 pub(super) const SEED: &str = "TRELLIS_CRASH_SEED";

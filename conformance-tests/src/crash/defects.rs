@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use trellis_engine_traits::{
-    Appended, Bounds, CommitSeq, Durability, Expect, KvBackend, KvProfile, KvSnapshot, LogProfile,
-    MaintenanceBudget, MaintenanceReport, Offset, Op, ReadBudget, ReadEnd, RecordVisitor, Result,
-    SpaceUsage, StreamId, StreamLog, WriteBatch,
+    Appended, Bounds, CommitSeq, Durability, EngineCheck, Expect, KvBackend, KvProfile, KvSnapshot,
+    LogProfile, MaintenanceBudget, MaintenanceReport, Offset, Op, ReadBudget, ReadEnd,
+    RecordVisitor, Result, SpaceUsage, StreamId, StreamLog, WriteBatch,
 };
 
 use crate::child::say;
@@ -139,6 +139,10 @@ impl KvBackend for WatchedKv {
 
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         under_way("maintain", || self.0.maintain(budget))
+    }
+
+    fn check(&self) -> Result<EngineCheck> {
+        self.0.check()
     }
 
     fn usage(&self) -> Result<SpaceUsage> {

@@ -222,7 +222,10 @@ impl<'a> Campaign<'a> {
                 Outcome::Found => ((*newest, 1 + of.writer, of.n), None),
                 Outcome::Committed(rev, said) => {
                     if *rev <= *newest || *rev <= self.rev {
-                        return Err(format!("{of:?} is rev {rev}, after {newest} and {}", self.rev));
+                        return Err(format!(
+                            "{of:?} is rev {rev}, after {newest} and {}",
+                            self.rev
+                        ));
                     }
                     *newest = *rev;
                     ((*rev, 0, 0), Some(said.as_slice()))

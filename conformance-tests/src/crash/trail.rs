@@ -132,12 +132,8 @@ impl Trail {
         };
         let index = number(0) as usize;
         let writer = &mut self.writers[index];
-        let submission = || Submission {
-            writer: index,
-            n: number(1),
-            ends_ms: number(2),
-            last: number(3),
-        };
+        let submission =
+            || Submission { writer: index, n: number(1), ends_ms: number(2), last: number(3) };
         match kind {
             "T" => (writer.last, writer.submitted, writer.rev) = (number(1), number(2), number(3)),
             "K" => writer.keyed = Some((submission(), number(4))),

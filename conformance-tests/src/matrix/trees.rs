@@ -44,8 +44,7 @@ pub(super) fn for_children(role: &'static str) -> Vec<Combination<Ground>> {
     let all = stores.flat_map(|store| [beside(&store, &small), inside(&store)]);
     let with_child = |mut one: Combination<Ground>| {
         let name = one.factory.name().to_owned();
-        one.factory =
-            one.factory.child(move |dir| combinations::child_command(role, &name, dir));
+        one.factory = one.factory.child(move |dir| combinations::child_command(role, &name, dir));
         one
     };
     all.map(with_child).collect()
