@@ -376,14 +376,14 @@ pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     /// [`MaintenanceBudget::UNBOUNDED`] also what the engine cannot do in slices.
     ///
     /// # Errors
-    /// `Busy` when an unbounded one needs the store without open views; `Closed`, `Unavailable`; the
-    /// data is as before.
+    /// `Busy` when an unbounded one needs the store without open views; `Closed`, `Unavailable`.
+    /// The data is as before.
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport>;
 
     /// Has the engine check its own files, as far as it can at this moment.
     ///
     /// # Errors
-    /// `Closed`, `Unavailable`: could not be checked. Damage is no error but what the answer is for.
+    /// `Closed`, `Unavailable`: could not be checked. Damage is no error: the answer is for it.
     ///
     /// # Cost
     /// Reads all files; seconds for a gigabyte. Writers may wait meanwhile.
