@@ -4,6 +4,7 @@
 //! clock that only a case moves.
 
 mod bad_input;
+mod check;
 mod commits;
 mod concurrency;
 mod failure;
@@ -44,6 +45,7 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         views::CASES,
         time::CASES,
         reopen::CASES,
+        check::CASES,
         lifecycle::CASES,
         limits::CASES,
         bad_input::CASES,

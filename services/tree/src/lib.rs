@@ -34,10 +34,21 @@
 //! - `tree.ttl.restart`: an expiry survives a restart.
 //! - `tree.limits.exact`: each limit accepts its own value and refuses one more with `too_large`.
 //! - `tree.open.exclusive`: the data of a tree cannot be opened twice.
+//! - `tree.check.clean`: a check finds nothing in what a tree wrote, also beside writers.
+//! - `tree.check.names`: a check names what is damaged, missing, left over or contradicts the
+//!   journal, with its place and what can be done.
+//! - `tree.check.repair`: a repair writes again what the journal or the data still says, removes
+//!   nothing that it did not hand over first, lists all it did, and leaves nothing to repair.
 //! - `tree.poison.reads`: after a failed flush writes are refused, and reads go on.
 
 mod answer;
 mod apply;
+mod check;
+mod check_journal;
+mod check_pages;
+mod check_store;
+#[cfg(test)]
+mod check_tests;
 mod commit;
 mod condition;
 mod core;
@@ -59,6 +70,7 @@ mod pushid;
 mod reader;
 mod record;
 mod recover;
+mod repair;
 mod resolve;
 mod seal;
 mod seed;
@@ -70,6 +82,7 @@ mod tree;
 mod view;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult};
+pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Remedy, check};
 pub use commit::{Check, Commit, Condition, Expiry, Operation};
 pub use digest::{Difference, DifferenceKind, differences};
 pub use entries::EntrySpace;
@@ -79,6 +92,7 @@ pub use journal::{JournalRecord, Position};
 pub use leaf::Leaf;
 pub use options::{DurabilityMode, DurabilityPolicy, Limits, TreeOptions};
 pub use path::{DEPTH_MAX, PATH_BYTES_MAX, Path, SEGMENT_BYTES_MAX};
+pub use repair::{Removed, Repair, Repaired, repair};
 pub use seed::{SeedPoint, Seeded, Seeding, SeedingSource};
 pub use stats::TreeStats;
 pub use tree::{Identity, PendingCommit, Tree};

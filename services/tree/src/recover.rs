@@ -41,7 +41,7 @@ pub(crate) fn open(
     options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max);
     let journal = StreamId::new("journal")?;
     let applied = read_applied(kv.as_ref())?;
-    let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref(), &journal)?;
+    let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref())?;
     let mut replay = Replay {
         kv: kv.as_ref(),
         opening: &opening,
@@ -113,7 +113,6 @@ fn next_opening(
     log: &dyn StreamLog,
     runtime: &Runtime,
     applied: Option<&Applied>,
-    journal: &StreamId,
 ) -> Result<Opening> {
     let openings = StreamId::new("openings")?;
     let bounds = log.bounds(&openings)?;
@@ -128,7 +127,7 @@ fn next_opening(
     let opening = match last {
         Some(last) => {
             let last: Opening = record::decode(&last, "opening")?;
-            check_pair(log, journal, &last, applied)?;
+            check_pair(log, &last, applied)?;
             Opening { epoch: last.epoch + 1, at_ms, ..last }
         }
         None => {
@@ -159,13 +158,12 @@ fn next_opening(
     Ok(opening)
 }
 
-fn check_pair(
+pub(crate) fn check_pair(
     log: &dyn StreamLog,
-    journal: &StreamId,
     opening: &Opening,
     applied: Option<&Applied>,
 ) -> Result<()> {
-    let bounds = log.bounds(journal)?;
+    let bounds = log.bounds(&StreamId::new("journal")?)?;
     let (applied_rev, log_id) =
         applied.map_or((opening.base, opening.log_id), |applied| (applied.rev, applied.log_id));
     if log_id != opening.log_id {

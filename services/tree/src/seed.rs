@@ -29,7 +29,7 @@ use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};
 
 /// Where the store says that it is being seeded.
-const NOTE_KEY: &[u8] = b"seeding";
+pub(crate) const NOTE_KEY: &[u8] = b"seeding";
 /// Bytes of keys and values in one batch.
 const BATCH_BYTES: usize = 8 << 20;
 /// What an operation takes besides key and value.
@@ -354,7 +354,7 @@ fn openings() -> Result<StreamId> {
     StreamId::new("openings")
 }
 
-fn last_opening(log: &dyn StreamLog) -> Result<Option<Opening>> {
+pub(crate) fn last_opening(log: &dyn StreamLog) -> Result<Option<Opening>> {
     let stream = openings()?;
     let bounds = log.bounds(&stream)?;
     let mut last = None;

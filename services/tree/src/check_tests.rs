@@ -1,0 +1,198 @@
+//! What a check must find that only this crate can write: sealed values of a wrong shape, and
+//! records of the journal.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use trellis_engine_traits::{
+    Durability, Expect, KvBackend, Offset, StreamId, StreamLog, WriteBatch,
+};
+use trellis_kv_memory::{MemoryDisk, MemoryKv};
+use trellis_log_memory::MemoryLog;
+use trellis_runtime::Runtime;
+
+use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, KEYS_TIME, Record};
+use crate::seal::seal;
+use crate::{
+    CheckOptions, CheckReport, Commit, FindingKind, Input, Leaf, Path, Remedy, Tree, TreeOptions,
+    check, repair,
+};
+
+struct Parts {
+    kv: MemoryDisk,
+    log: trellis_log_memory::MemoryDisk,
+}
+
+impl Parts {
+    /// A tree of twenty leaves, closed.
+    fn new() -> Self {
+        let parts = Self { kv: MemoryDisk::new(), log: trellis_log_memory::MemoryDisk::new() };
+        let (kv, log) = (Arc::new(parts.kv()), Arc::new(parts.log()));
+        let tree = Tree::open(kv, log, Runtime::system(), TreeOptions::default()).unwrap();
+        for n in 0..20 {
+            let path = Path::parse(&format!("a/{n:02}")).unwrap();
+            tree.commit(Commit::set(path, Input::parse(b"1").unwrap())).unwrap();
+        }
+        tree.close().unwrap();
+        parts
+    }
+
+    fn kv(&self) -> MemoryKv {
+        MemoryKv::on(&self.kv).unwrap()
+    }
+
+    fn log(&self) -> MemoryLog {
+        MemoryLog::on(&self.log).unwrap()
+    }
+
+    fn put(&self, space: trellis_engine_traits::SpaceId, key: &[u8], value: &[u8]) {
+        let batch = WriteBatch::new().put(space, key.to_vec(), seal(space, key, value));
+        self.kv().commit(&batch, Durability::Synced).unwrap();
+    }
+
+    fn check(&self) -> CheckReport {
+        check(Some(&self.kv()), Some(&self.log()), &CheckOptions::default()).unwrap()
+    }
+
+    fn found(&self) -> Vec<(FindingKind, String, Remedy)> {
+        let findings = self.check().findings.into_iter();
+        findings.map(|finding| (finding.kind, finding.place, finding.remedy)).collect()
+    }
+
+    /// The journal's records, changed, as the journal of the same store.
+    fn rewrite_journal(&mut self, change: impl FnOnce(&mut Vec<Bytes>)) {
+        let mut streams = Vec::new();
+        let old = self.log();
+        for name in ["openings", "journal"] {
+            let stream = StreamId::new(name).unwrap();
+            let mut records = Vec::new();
+            let all = trellis_engine_traits::ReadBudget::UNLIMITED;
+            old.read(&stream, 1, all, &mut |_, bytes| {
+                records.push(Bytes::copy_from_slice(bytes));
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+            streams.push((stream, records));
+        }
+        old.close().unwrap();
+        self.log = trellis_log_memory::MemoryDisk::new();
+        change(&mut streams[1].1);
+        let new = self.log();
+        for (stream, records) in streams {
+            new.append(&stream, &records, Expect::Any, Durability::Synced).unwrap();
+        }
+        new.close().unwrap();
+    }
+
+    fn damage_record(&self, offset: Offset) {
+        assert!(self.log.damage(&StreamId::new("journal").unwrap(), offset));
+    }
+}
+
+#[test]
+fn sealed_values_of_a_wrong_shape_are_named_and_removed() {
+    let parts = Parts::new();
+    parts.put(DATA, b"b", &[99]);
+    parts.put(DATA, b"c", &Leaf::Float(f64::NAN).encode());
+    parts.put(DATA, b"d", &Leaf::Array("[1,".to_owned()).encode());
+    parts.put(DATA, b"e\0\0f", &Leaf::Bool(true).encode());
+    parts.put(DATA, b"g/h", &Leaf::Bool(true).encode());
+    parts.put(EXPIRY, b"a", b"seven b");
+    parts.put(EXPIRY_TIME, b"short", b"");
+    parts.put(KEYS_TIME, &record::time_key(7, b"nobody"), b"");
+    let expected = [
+        (FindingKind::Shape, "b", Remedy::Remove),
+        (FindingKind::Shape, "c", Remedy::Remove),
+        (FindingKind::Shape, "d", Remedy::Remove),
+        (FindingKind::Shape, "e//f", Remedy::Remove),
+        (FindingKind::Shape, "g/h", Remedy::Remove),
+        (FindingKind::Shape, "the ending of a", Remedy::Remove),
+        (FindingKind::Shape, "the order of endings: short", Remedy::Derive),
+        (FindingKind::StrayIndex, "the order of forgetting: nobody at 7", Remedy::Derive),
+    ];
+    let expected = expected.map(|(kind, place, remedy)| (kind, place.to_owned(), remedy));
+    assert_eq!(parts.found(), expected);
+    let mut kept = 0;
+    let (kv, log) = (parts.kv(), parts.log());
+    let runtime = Runtime::system();
+    let repaired = repair(&kv, Some(&log), &runtime, &CheckOptions::default(), &mut |_| {
+        kept += 1;
+        Ok(())
+    });
+    drop((kv, log));
+    assert_eq!((repaired.unwrap().repairs.len(), kept), (8, 6));
+    assert_eq!(parts.found(), []);
+}
+
+#[test]
+fn a_leaf_above_others_is_named_also_across_pages() {
+    let parts = Parts::new();
+    parts.put(DATA, b"a", &Leaf::Bool(true).encode());
+    let (kv, mut batch) = (parts.kv(), WriteBatch::new());
+    for n in 0..5000 {
+        let key = format!("many\0{n:05}");
+        let leaf = Leaf::Int(n).encode();
+        batch = batch.put(DATA, key.clone(), seal(DATA, key.as_bytes(), &leaf));
+    }
+    kv.commit(&batch, Durability::Synced).unwrap();
+    drop(kv);
+    for n in 0..5000 {
+        // Wherever a page ends, somewhere an upper leaf is its last pair.
+        parts.put(DATA, format!("many\0{n:05}\0x").as_bytes(), &Leaf::Bool(true).encode());
+    }
+    let report = parts.check();
+    let above = report.findings.iter().filter(|found| found.kind == FindingKind::LeafAbove).count();
+    assert_eq!((above as u64 + report.more_findings, report.leaves), (5001, 10_021));
+    assert_eq!(report.findings[0].place, "a");
+}
+
+#[test]
+fn a_damaged_record_is_named_and_what_is_not_applied_needs_a_backup() {
+    let parts = Parts::new();
+    parts.damage_record(7);
+    let found = parts.found();
+    assert_eq!(found, [(FindingKind::Record, "rev 7".to_owned(), Remedy::Remove)]);
+    let (kv, log) = (parts.kv(), parts.log());
+    let options = CheckOptions::default();
+    let repaired = repair(&kv, Some(&log), &Runtime::system(), &options, &mut |_| Ok(())).unwrap();
+    assert_eq!((repaired.repairs.len(), repaired.report.findings), (1, vec![]));
+    drop((kv, log));
+    // A store that ends before the damage lacks what the record says.
+    let parts = Parts { kv: MemoryDisk::new(), ..Parts::new() };
+    parts.damage_record(7);
+    assert_eq!(parts.found(), [(FindingKind::Record, "rev 7".to_owned(), Remedy::Restore)]);
+}
+
+#[test]
+fn records_that_do_not_belong_together_are_named() {
+    let mut parts = Parts::new();
+    parts.rewrite_journal(|records| {
+        let mut record = Record::decode(&records[9]).unwrap();
+        record.at_ms += 1;
+        records[9] = record.encode().unwrap();
+    });
+    assert_eq!(parts.found(), [(FindingKind::History, "rev 11".to_owned(), Remedy::Restore)]);
+    parts.rewrite_journal(|records| {
+        records.truncate(15);
+    });
+    let found = parts.found();
+    assert_eq!(found[0], (FindingKind::Pair, "store and journal".to_owned(), Remedy::Restore));
+    let other = Parts::new();
+    let mixed = Parts { kv: parts.kv, log: other.log };
+    let found = mixed.found();
+    assert_eq!(found[0], (FindingKind::Pair, "store and journal".to_owned(), Remedy::Restore));
+}
+
+#[test]
+fn findings_beyond_the_bound_are_counted() {
+    let parts = Parts::new();
+    for n in 0..30 {
+        parts.put(DATA, format!("x{n}").as_bytes(), &[99]);
+    }
+    let options = CheckOptions { findings_max: 10, ..CheckOptions::default() };
+    let report = check(Some(&parts.kv()), Some(&parts.log()), &options).unwrap();
+    assert_eq!((report.findings.len(), report.more_findings), (10, 20));
+    let (kv, log) = (parts.kv(), parts.log());
+    let repaired = repair(&kv, Some(&log), &Runtime::system(), &options, &mut |_| Ok(())).unwrap();
+    assert_eq!((repaired.repairs.len(), repaired.report.is_clean()), (30, true));
+}
