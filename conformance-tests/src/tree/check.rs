@@ -1,4 +1,5 @@
-//! Checks and repairs: what is damaged behind the tree's back is named, and made good where possible.
+//! Checks and repairs: what is damaged behind the tree's back is named, and made good where it
+//! can be.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

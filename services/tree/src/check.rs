@@ -1,16 +1,16 @@
 //! `check`: whether what is stored is what was written, offline or beside writers.
 //!
-//! Looked at: the engine's own check, every journal record (checksum, decoded fields, chained hash),
-//! every value in the store (seal, shape), the keys, what is derived (the orders of endings and of
-//! forgetting), and whether the store holds what the retained journal says.
+//! Looked at: the engine's own check, every journal record (checksum, decoded fields, chained
+//! hash), every value in the store (seal, shape), the keys, what is derived (the orders of endings
+//! and of forgetting), and whether the store holds what the retained journal says.
 //!
 //! Invariants:
 //! 1. Nothing is changed; what an engine changes in its own check is a finding.
 //! 2. The store is read in pages, each with a view of its own, so writers go on and no view is old.
 //! 3. A key that the journal changes after a page's view is no finding: an engine that is given
 //!    small batches may be in the middle of one, and the next open writes it anyway.
-//! 4. Memory is bounded: by the findings that are listed, by the journal that is compared, by a page
-//!    and, for idempotency keys, by eight bytes for each.
+//! 4. Memory is bounded: by the findings that are listed, by the journal that is compared, by a
+//!    page and, for idempotency keys, by eight bytes for each.
 
 use bytes::Bytes;
 use serde::Serialize;
