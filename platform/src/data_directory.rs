@@ -35,6 +35,25 @@ struct Marker {
     log: String,
 }
 
+/// The URLs of store and journal that a directory's data was made with; `None` without data.
+///
+/// # Errors
+/// `Corrupt` when the marker is none, `Denied` and `Unavailable` when it cannot be read.
+pub(crate) fn made_with(directory: &Path) -> Result<Option<(String, String)>> {
+    let path = directory.join(MARKER_FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("the marker cannot be read", &path, error)),
+    };
+    let marker: Marker = serde_json::from_slice(&bytes).map_err(|source| {
+        Error::new(ErrorKind::Corrupt, "the data directory's marker cannot be understood")
+            .context("file", path.display())
+            .source(source)
+    })?;
+    Ok(Some((marker.kv, marker.log)))
+}
+
 impl DataDirectory {
     /// Creates the directory if need be, and holds it until the value is dropped.
     ///
@@ -97,8 +116,8 @@ impl DataDirectory {
         }
         let message = format!(
             "the data was made with kv = \"{}\", log = \"{}\", and the configuration says kv = \
-             \"{kv}\", log = \"{log}\"; use the former, or export the data and import it into \
-             another directory",
+             \"{kv}\", log = \"{log}\"; use the former, or move the data with `trellis \
+             migrate`",
             marker.kv, marker.log
         );
         Err(Error::new(ErrorKind::InvalidInput, message)
@@ -147,7 +166,7 @@ fn write_pid(lock: &mut File) -> std::io::Result<()> {
 }
 
 /// Creates a directory and those above it, so that their names survive loss of power.
-fn create_durably(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_durably(path: &Path) -> std::io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
     std::fs::create_dir_all(path)?;
     for created in missing {
@@ -161,13 +180,13 @@ fn create_durably(path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Elsewhere a directory cannot be opened as a file, and renames are durable by themselves.
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

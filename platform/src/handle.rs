@@ -14,7 +14,7 @@ use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_runtime::Runtime;
 use trellis_tree::{
-    Children, Commit, CommitError, Committed, Input, Operation, Path, Tree, TreeStats,
+    Children, Commit, CommitError, Committed, Input, Operation, Path, Tree, TreeStats, WritePause,
 };
 
 use crate::asynchronous::AsyncTrellis;
@@ -58,6 +58,8 @@ struct Open {
     description: Description,
     /// Given free last; `None` when closed, or when everything is in memory.
     directory: Mutex<Option<DataDirectory>>,
+    /// Held between [`Trellis::pause_writes`] and [`Trellis::resume_writes`].
+    pause: Mutex<Option<WritePause>>,
 }
 
 impl Trellis {
@@ -123,7 +125,9 @@ impl Trellis {
         };
         let description = Description::new(&config, &choice, &engines);
         let directory = Mutex::new(directory);
-        Ok(Self(Arc::new(Open { tree, runtime, engines, config, description, directory })))
+        let pause = Mutex::default();
+        let open = Open { tree, runtime, engines, config, description, directory, pause };
+        Ok(Self(Arc::new(open)))
     }
 
     /// The same database for async code, under any executor.
@@ -326,6 +330,10 @@ impl Trellis {
     /// `Closed`; `Unavailable` when the engines cannot say how much space they take.
     pub fn stats(&self) -> Result<TreeStats> {
         self.0.tree.stats()
+    }
+
+    pub(crate) fn pause_slot(&self) -> &Mutex<Option<WritePause>> {
+        &self.0.pause
     }
 
     /// Waits for what was submitted, makes it durable and gives the files free. Idempotent; every

@@ -23,7 +23,10 @@
 //! 2. Only `registry` names a backend.
 //! 3. What cannot be opened leaves nothing behind that would keep it from being opened correctly.
 
+mod archive_files;
 mod asynchronous;
+mod backup;
+mod compare;
 mod config;
 mod data_directory;
 mod description;
@@ -34,24 +37,39 @@ mod engine_url;
 mod finite;
 mod handle;
 mod known_keys;
+mod migrate;
 mod options;
+mod place;
 mod profile;
 mod registry;
+mod restore;
 mod sources;
+mod target;
 mod transaction;
 
 pub use asynchronous::AsyncTrellis;
+pub use backup::{
+    ArchiveSource, BackupCheck, BackupKind, BackupReport, ContentDigest, Progress,
+    backup_to_directory, backup_to_file, verify_backup,
+};
+pub use compare::{Comparison, verify};
 pub use config::{Config, LimitsConfig, ServerConfig, TreeConfig};
 pub use description::{Description, EngineDescription};
 pub use durability::{Acknowledge, DurabilityConfig};
 pub use encode::IntoPath;
 pub use handle::Trellis;
+pub use migrate::{MigrateReport, migrate, migrate_from};
 pub use profile::Profile;
+pub use restore::{RestoreReport, restore, restore_from};
 pub use sources::ConfigBuilder;
 
+pub use trellis_archive::{
+    ArchiveKind, Backup, Header as ArchiveHeader, Summary as ArchiveSummary, Until,
+};
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
 pub use trellis_runtime::Runtime;
 pub use trellis_tree::{
-    Check, Child, Children, Commit, CommitError, Committed, Condition, Expiry, FailedCondition,
-    Input, Operation, OperationResult, Path, PendingCommit, Tree, TreeStats, View,
+    Check, Child, Children, Commit, CommitError, Committed, Condition, Difference, DifferenceKind,
+    Expiry, FailedCondition, Input, Operation, OperationResult, Path, PendingCommit, Tree,
+    TreeStats, View,
 };

@@ -12,6 +12,8 @@
 mod calls;
 #[path = "platform/config.rs"]
 mod config;
+#[path = "platform/copies.rs"]
+mod copies;
 #[path = "platform/opening.rs"]
 mod opening;
 

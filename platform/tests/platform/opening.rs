@@ -160,7 +160,7 @@ fn data_of_other_engines_or_a_newer_format_is_refused() {
     db.set("a", 1).expect("a write");
     db.close().expect("a close");
     let outcome = Trellis::open_config(config(data, "memory:", "segment:other"));
-    let words = ["\"segment:log\"", "\"segment:other\"", "export"];
+    let words = ["\"segment:log\"", "\"segment:other\"", "trellis migrate"];
     assert_refused(outcome, ErrorKind::InvalidInput, &words);
     let marker = data.join("trellis.json");
     let text = std::fs::read_to_string(&marker).expect("the marker");

@@ -3,7 +3,7 @@
 //! Invariant: no view of the tree outlives a page, and the journal is held from the rev at which
 //! the reading of the entries began.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -224,5 +224,37 @@ impl Backup {
         }
         self.stage = Stage::Records { until };
         self.encoder()?.records(&records)
+    }
+}
+
+/// The bytes of an archive in the making, as a source to read from.
+///
+/// A failure of the tree is an [`std::io::Error`] around the tree's own error.
+#[derive(Debug)]
+pub struct BackupReader {
+    backup: Backup,
+    chunk: std::io::Cursor<Vec<u8>>,
+}
+
+impl Backup {
+    /// The same archive as a source to read from.
+    #[must_use]
+    pub fn into_reader(self) -> BackupReader {
+        BackupReader { backup: self, chunk: std::io::Cursor::default() }
+    }
+}
+
+impl Read for BackupReader {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let read = self.chunk.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            match self.backup.next_chunk().map_err(std::io::Error::other)? {
+                Some(chunk) => self.chunk = std::io::Cursor::new(chunk),
+                None => return Ok(0),
+            }
+        }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const START_BYTES: usize = 12;
 /// Bytes of a chunk's kind and length.
 pub(crate) const CHUNK_HEAD_BYTES: usize = 5;
+/// Bytes of the last chunk of every archive.
+pub const TRAILER_CHUNK_BYTES: usize = CHUNK_HEAD_BYTES + 48 + size_of::<Tag>();
 /// The largest payload of a chunk: a journal record of the largest size fits.
 pub const CHUNK_BYTES_MAX: usize = 32 << 20;
 
@@ -113,6 +115,21 @@ pub struct Trailer {
 }
 
 impl Trailer {
+    /// Reads what the last [`TRAILER_CHUNK_BYTES`] bytes of an archive say, without proving it: for
+    /// looking around among archives, never instead of reading them.
+    ///
+    /// # Errors
+    /// `Corrupt` when they are no trailer, as in an archive that is cut short.
+    pub fn peek(end: &[u8; TRAILER_CHUNK_BYTES]) -> Result<Self> {
+        let mut fields = Fields(end);
+        let [kind] = fields.array()?;
+        let payload_bytes = TRAILER_CHUNK_BYTES - CHUNK_HEAD_BYTES - size_of::<Tag>();
+        if kind != TRAILER || fields.length()? != payload_bytes {
+            return Err(corrupt("the archive is cut short: it ends before its trailer"));
+        }
+        Self::decode(fields.bytes(payload_bytes)?)
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.entries.to_le_bytes());
         out.extend_from_slice(&self.records.to_le_bytes());

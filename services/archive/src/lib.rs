@@ -44,7 +44,7 @@ mod encode;
 mod format;
 mod restore;
 
-pub use backup::Backup;
+pub use backup::{Backup, BackupReader};
 pub use decode::{ArchiveReader, Chunk, Entries, parse};
-pub use format::{ArchiveKind, CHUNK_BYTES_MAX, Header, Summary, Trailer};
+pub use format::{ArchiveKind, CHUNK_BYTES_MAX, Header, Summary, TRAILER_CHUNK_BYTES, Trailer};
 pub use restore::{Restore, Until};

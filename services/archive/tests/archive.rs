@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use trellis_archive::{ArchiveKind, ArchiveReader, Backup, Restore, Until, parse};
+use trellis_archive::{ArchiveKind, ArchiveReader, Backup, Restore, Trailer, Until, parse};
 use trellis_engine_traits::{ErrorKind, KvBackend, Result, StreamLog};
 use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
@@ -217,6 +217,8 @@ fn sample() -> Vec<u8> {
         bytes.extend(chunk);
     }
     let summary = parse(&bytes).unwrap();
+    let end = bytes.last_chunk().unwrap();
+    assert_eq!(Trailer::peek(end).unwrap(), summary.trailer);
     assert_eq!((summary.header.kind, summary.trailer.records), (ArchiveKind::Full, 1));
     bytes
 }
