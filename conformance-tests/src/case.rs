@@ -29,6 +29,12 @@ pub enum Need {
     FileFaults,
     /// The engine offers `Ability::ReclaimDisk`.
     ReclaimDisk,
+    /// Every operation on its files is recorded.
+    Recorded,
+    /// The combination is a log with nothing above it.
+    LogAlone,
+    /// The combination is a store and a journal under a tree.
+    TreeAbove,
 }
 
 impl Need {
@@ -47,6 +53,9 @@ impl Need {
             Self::FileFaults => "the log has no files of its own behind a seam",
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
+            Self::Recorded => "the engine writes past the recorder; the crash cases kill a process",
+            Self::LogAlone => "shown on the log alone",
+            Self::TreeAbove => "there is no tree above it",
         }
     }
 

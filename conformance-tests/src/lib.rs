@@ -34,6 +34,8 @@ pub mod log;
 #[cfg(feature = "matrix")]
 pub mod matrix;
 mod plan;
+#[cfg(feature = "matrix")]
+mod power;
 mod report;
 mod seed;
 #[cfg(feature = "matrix")]

@@ -1,5 +1,5 @@
-//! `conform` and `crash`: the conformance suite, with its selection handed over in environment
-//! variables.
+//! `conform`, `crash` and `power`: the conformance suite, with its selection handed over in
+//! environment variables.
 //!
 //! | variable | value | absent |
 //! |---|---|---|
@@ -7,6 +7,7 @@
 //! | `TRELLIS_COST` | `quick` or `full` | the suite's default |
 //! | `TRELLIS_SEED` | a number | drawn, and printed with each failure |
 //! | `TRELLIS_CRASH_ROUNDS` | rounds of each crash case | the suite's default |
+//! | `TRELLIS_IMAGES` | images that each case of power loss draws | the suite's default |
 //!
 //! Deliberately not here: which cases a combination runs. The suite's planner decides that.
 
@@ -128,6 +129,33 @@ impl Crash {
 /// How the ids of the crash family's cases begin.
 const CRASH_CASES: &str = "crash.tree";
 
+/// The arguments of `cargo xtask power`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Power {
+    /// How many images each combination of engines is shown.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    images: u32,
+    #[command(flatten)]
+    engines: Engines,
+    /// The seed of calls and images, as a failure printed it.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Power {
+    /// The one command that this selection stands for.
+    pub(crate) fn step(&self) -> Step {
+        let conform = Conform {
+            engines: self.engines.clone(),
+            full: true,
+            case: Some("every_image_holds".to_owned()),
+            seed: self.seed,
+            ..Conform::default()
+        };
+        conform.step().environment("TRELLIS_IMAGES", self.images.to_string())
+    }
+}
+
 fn matrix_binary() -> Step {
     Step::cargo("test -p trellis-conformance --test matrix --")
 }
@@ -189,5 +217,15 @@ mod tests {
              cargo test --release -p trellis-conformance --test matrix -- crash.tree"
         );
         assert!(Line::<Crash>::try_parse_from(["crash", "--rounds", "0"]).is_err());
+    }
+
+    #[test]
+    fn power_draws_as_many_images() {
+        let line = Line::<Power>::parse_from(["power", "--images", "500", "--seed", "3"]);
+        assert_eq!(
+            line.arguments.step().to_string(),
+            "TRELLIS_COST=full TRELLIS_SEED=3 TRELLIS_IMAGES=500 \
+             cargo test -p trellis-conformance --test matrix -- every_image_holds"
+        );
     }
 }

@@ -71,6 +71,14 @@ enum Verb {
     ///   cargo xtask crash --rounds 300
     #[command(verbatim_doc_comment)]
     Crash(conform::Crash),
+    /// The power family: images of what loss of power may leave, each opened and checked.
+    ///
+    /// On every log and store whose files can be recorded, so many images each: what was not
+    /// synced is lost, kept, reordered or torn; what was acknowledged has to be there. Example:
+    ///
+    ///   cargo xtask power --images 20000
+    #[command(verbatim_doc_comment)]
+    Power(conform::Power),
     /// Each feature of the library and the server alone, none, all; and what must stay out.
     ///
     /// Checks that `trellis-db` and `trellis-server` compile with every feature alone, with
@@ -99,6 +107,7 @@ fn main() -> ExitCode {
         Verb::Test => check::test(),
         Verb::Conform(selection) => selection.step().run(),
         Verb::Crash(selection) => selection.step().run(),
+        Verb::Power(selection) => selection.step().run(),
         Verb::Features => features::features(),
         Verb::Bless => Step::cargo("run -p trellis-conformance --bin bless").run(),
         Verb::Bench { arguments } => bench(&arguments),

@@ -272,6 +272,10 @@ impl KvBackend for RedbKv {
 
     fn usage(&self) -> Result<SpaceUsage> {
         drop(self.database("usage")?);
+        if self.path.as_os_str().is_empty() {
+            let live_bytes = self.live_bytes.load(Ordering::Relaxed);
+            return Ok(SpaceUsage { live_bytes, disk_bytes: 0 });
+        }
         let file = fs::metadata(&self.path);
         let disk_bytes = file.map_err(|error| error::io(error).operation("usage"))?.len();
         Ok(SpaceUsage { live_bytes: self.live_bytes.load(Ordering::Relaxed), disk_bytes })

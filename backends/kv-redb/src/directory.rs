@@ -12,12 +12,10 @@ pub(crate) struct NewEntries(Vec<PathBuf>);
 /// Creates the directories above `path` that are missing.
 pub(crate) fn create_parents(path: &Path) -> io::Result<NewEntries> {
     let mut changed = Vec::new();
-    if path.exists() {
-        return Ok(NewEntries(changed));
-    }
     for ancestor in path.ancestors().skip(1) {
         // A relative path ends in the empty one, which stands for the current directory.
         let named = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        // The nearest one in any case: who made the file may have been killed before it was synced.
         changed.push(named.to_path_buf());
         if named.exists() {
             break;

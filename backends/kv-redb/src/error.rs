@@ -25,6 +25,10 @@ pub(crate) fn poisoned() -> Error {
     new(ErrorKind::Poisoned, "an earlier write or sync failed; close the store and open it anew")
 }
 
+pub(crate) fn locked() -> Error {
+    new(ErrorKind::Locked, "another process or handle has the file open; close it first")
+}
+
 pub(crate) fn corrupt(message: &str) -> Error {
     new(ErrorKind::Corrupt, message)
 }
@@ -107,8 +111,7 @@ pub(crate) fn storage(error: StorageError) -> Error {
 pub(crate) fn database(error: DatabaseError) -> Error {
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            new(ErrorKind::Locked, "another process or handle has the file open; close it first")
-                .source(error)
+            locked().source(error)
         }
         DatabaseError::UpgradeRequired(_) => {
             unsupported("the file has a format that this redb no longer reads").source(error)

@@ -19,3 +19,5 @@ mod write;
 
 pub use backend::RedbKv;
 pub use open::RedbOptions;
+#[doc(hidden)]
+pub use redb::StorageBackend;

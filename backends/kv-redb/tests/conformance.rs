@@ -58,6 +58,33 @@ fn foreign_files_are_refused() {
     assert_eq!(kind(place.open()), ErrorKind::InvalidInput);
 }
 
+/// A file that was being made when the process was killed is made anew; it never has the name of
+/// the store before it is whole.
+#[test]
+fn a_creation_that_was_cut_short_is_done_again() {
+    let place = Place::new();
+    drop(place.open().unwrap());
+    let whole = std::fs::read(place.path()).unwrap();
+    let unfinished = place.path().with_extension("redb.new");
+    for kept in [0, 9, 4096, whole.len()] {
+        std::fs::remove_file(place.path()).unwrap();
+        let mut part = whole[..kept].to_vec();
+        part.iter_mut().take(9).for_each(|byte| *byte = 0);
+        std::fs::write(&unfinished, part).unwrap();
+        let store = place.open().unwrap();
+        put(&*store, A, b"key", b"value");
+        assert!(!unfinished.exists());
+        drop(store);
+        let store = place.open().unwrap();
+        assert_eq!(store.snapshot().unwrap().get(A, b"key").unwrap().unwrap(), &b"value"[..]);
+    }
+    // While one process makes it, another one waits for nothing and destroys nothing.
+    std::fs::remove_file(place.path()).unwrap();
+    let making = std::fs::File::create(&unfinished).unwrap();
+    making.lock().unwrap();
+    assert_eq!(kind(place.open()), ErrorKind::Locked);
+}
+
 /// Damage anywhere in the file never ends the process: every answer is the truth or an error.
 #[test]
 fn damage_is_answered() {

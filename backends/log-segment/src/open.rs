@@ -187,6 +187,11 @@ fn check_format(layer: &dyn FileLayer, directory: &Path) -> Result<()> {
         layer.rename(&unfinished, &path).map_err(medium)?;
         return layer.sync_dir(directory).map_err(medium);
     }
+    if !names.iter().any(|name| name == "streams") {
+        // Whoever renamed it may have been killed before the name was durable; the directory of
+        // the streams must not outlive it.
+        layer.sync_dir(directory).map_err(medium)?;
+    }
     let file = layer.open(&path, false).map_err(medium)?;
     let mut bytes = [0; 64];
     let filled = crate::reader::read_full(&*file, &mut bytes, 0).map_err(medium)?;

@@ -38,25 +38,28 @@ pub(crate) struct Window {
     file: Arc<dyn LayerFile>,
     start: u64,
     buffer: Vec<u8>,
+    /// Bytes of the buffer that were read.
+    filled: usize,
 }
 
 impl Window {
     pub(crate) fn new(file: Arc<dyn LayerFile>) -> Self {
-        Self { file, start: 0, buffer: Vec::new() }
+        Self { file, start: 0, buffer: Vec::new(), filled: 0 }
     }
 
     /// The `bytes` bytes at `position`; fewer at the end of the file.
     pub(crate) fn at(&mut self, position: u64, bytes: usize) -> io::Result<&[u8]> {
-        let end = self.start + self.buffer.len() as u64;
+        let end = self.start + self.filled as u64;
         if position < self.start || position + bytes as u64 > end {
-            self.buffer.resize(bytes.max(WINDOW_BYTES), 0);
-            self.start = position;
-            let filled = read_full(&*self.file, &mut self.buffer, position);
-            self.buffer.truncate(*filled.as_ref().unwrap_or(&0));
-            filled?;
+            let wanted = bytes.max(WINDOW_BYTES);
+            if self.buffer.len() != wanted {
+                self.buffer = vec![0; wanted];
+            }
+            (self.start, self.filled) = (position, 0);
+            self.filled = read_full(&*self.file, &mut self.buffer, position)?;
         }
         let from = usize::try_from(position - self.start).unwrap_or(usize::MAX);
-        let rest = self.buffer.get(from..).unwrap_or_default();
+        let rest = self.buffer.get(from..self.filled).unwrap_or_default();
         Ok(rest.get(..bytes).unwrap_or(rest))
     }
 }

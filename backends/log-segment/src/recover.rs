@@ -21,7 +21,7 @@ use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, find_magic};
 use crate::layer::LayerFile;
 use crate::mark::{Durable, Mark};
 use crate::reader::Window;
-use crate::segment::{FRAMES_BEGIN, Segment, write_zeros};
+use crate::segment::{FRAMES_BEGIN, Segment, all_zero, write_zeros};
 use crate::stream::{Shared, Stream, View};
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -136,7 +136,7 @@ impl Scan<'_> {
         let mut position = from;
         while position < to {
             let bytes = window.at(position, PIECE_BYTES)?;
-            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+            if bytes.is_empty() || !all_zero(bytes) {
                 return Ok(bytes.is_empty());
             }
             position += bytes.len() as u64;

@@ -43,6 +43,12 @@ const FILL_BYTES_MAX: u64 = 4 << 20;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
+/// Whether all bytes are zero.
+pub(crate) fn all_zero(bytes: &[u8]) -> bool {
+    // Compared as a block: an open looks at megabytes of them.
+    bytes.chunks(ZEROS.len()).all(|chunk| ZEROS.starts_with(chunk))
+}
+
 /// One segment; the file itself is opened by whoever needs it.
 #[derive(Debug)]
 pub(crate) struct Segment {

@@ -12,6 +12,7 @@ mod faults;
 mod ledger;
 mod mutants;
 mod select;
+mod stands;
 mod trees;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub use ledger::bless;
 
 use crate::report::run_case;
 use crate::tree::Ground;
-use crate::{Case, Cost, Engine, Need, Outcome, Seed, World, crash, kv, log, plan, tree};
+use crate::{Case, Cost, Engine, Need, Outcome, Seed, World, crash, kv, log, plan, power, tree};
 use combinations::Combination;
 use select::Selection;
 
@@ -77,6 +78,7 @@ pub(crate) fn families() -> Vec<Family> {
             &crash::cases(),
             &crash_combinations(),
         ),
+        family("power", "Loss of power", &power::cases(), &stands::combinations()),
     ]
 }
 

@@ -6,7 +6,8 @@ use libtest_mimic::Trial;
 use trellis_engine_traits::{KvBackend, StreamLog};
 
 use super::combinations::{kv_in_memory, log_in_memory};
-use super::trial;
+use super::{stands, trial};
+use crate::power::planted::{PLANTED, must_be_noticed};
 use crate::report::run_family;
 use crate::{Case, Cost, Engine, Factory, Seed, World, crash, kv, log};
 
@@ -32,6 +33,17 @@ pub(super) fn trials() -> Vec<Trial> {
         }));
     }
     trials.extend(planted());
+    for fault in PLANTED {
+        trials.push(trial(format!("mutant.power.{} is killed", fault.name), move || {
+            let mut all = stands::combinations().into_iter();
+            let stand = all.find(|one| one.factory.name() == fault.combination);
+            let stand = stand.expect("a known combination");
+            if stand.compiled {
+                let world = World::new(&stand.factory, Seed::of_run());
+                must_be_noticed(&world, *fault);
+            }
+        }));
+    }
     trials
 }
 

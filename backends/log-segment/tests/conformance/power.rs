@@ -178,3 +178,19 @@ fn after_the_end_of_a_process_at_any_operation_an_open_can_be_relied_on() {
         }
     }
 }
+
+#[test]
+fn an_open_that_was_killed_twice_and_lost_power_leaves_nothing_that_cannot_be_opened() {
+    for (first, second) in (0..16).flat_map(|first| (0..16).map(move |second| (first, second))) {
+        for seed in 0..40 {
+            let files = PowerFiles::default();
+            for operations in [first, second] {
+                files.light_fuse(Some(operations));
+                drop(open(&files));
+            }
+            files.lose_power(&mut Random::new(seed));
+            let opened = open(&files);
+            assert!(opened.is_ok(), "killed after {first} and {second}, seed {seed}: {opened:?}");
+        }
+    }
+}
