@@ -4,15 +4,18 @@
 
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use store::Store;
+use trellis_conformance::{Need, log};
 use trellis_engine_traits::{
     Durability, ErrorKind, Expect, KvBackend, Offset, ReadBudget, ReadStop, StreamId, StreamLog,
 };
+use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_kv::{KvLog, RECORDS_SPACE, STREAMS_SPACE};
 
 fn id(name: &str) -> StreamId {
@@ -275,4 +278,16 @@ fn random_calls_agree_with_a_model() {
             (1..).zip(records.iter().cloned()).skip(from as usize - 1).collect();
         assert_eq!(read(&log, stream.as_str(), from), expected);
     }
+}
+
+/// Every promise of `StreamLog`, by the suite that holds all logs to them.
+#[test]
+fn conforms() {
+    let disks = Mutex::new(HashMap::<PathBuf, MemoryDisk>::new());
+    let factory = log::Factory::new("log-kv", move |dir| {
+        let disk = disks.lock().unwrap().entry(dir.to_path_buf()).or_default().clone();
+        Ok(Arc::new(KvLog::new(Arc::new(MemoryKv::on(&disk)?), true)?))
+    })
+    .offers(&[Need::Volatile]);
+    let _shown = log::suite(&factory);
 }

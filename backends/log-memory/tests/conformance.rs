@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use trellis_conformance::{Need, log};
 use trellis_engine_traits::{
     Durability, ErrorKind, Expect, Offset, ReadBudget, ReadStop, StreamId, StreamLog,
 };
@@ -234,4 +238,16 @@ fn every_mutant_behaves_unlike_the_honest_log() {
         let told = story(&|disk| Ok(Box::new(MemoryLog::with_mutant(disk, *mutant)?)));
         assert!(honest != told, "{mutant:?}, breaking {}, goes unseen", mutant.breaks());
     }
+}
+
+/// Every promise of `StreamLog`, by the suite that holds all logs to them.
+#[test]
+fn conforms() {
+    let disks = Mutex::new(HashMap::<PathBuf, Arc<MemoryDisk>>::new());
+    let factory = log::Factory::new("log-memory", move |dir| {
+        let disk = Arc::clone(disks.lock().unwrap().entry(dir.to_path_buf()).or_default());
+        Ok(Arc::new(MemoryLog::on(&disk)?))
+    })
+    .offers(&[Need::Volatile]);
+    let _shown = log::suite(&factory);
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use files::TestFiles;
+use trellis_conformance::{Need, log};
 use trellis_engine_traits::{
     Durability, Error, Expect, Offset, ReadBudget, Result, StreamId, StreamLog,
 };
@@ -105,4 +106,14 @@ fn read(log: &dyn StreamLog, name: &str, from: Offset) -> Vec<(Offset, Vec<u8>)>
     let (seen, failure) = try_read(log, name, from);
     assert!(failure.is_none(), "{failure:?}");
     seen
+}
+
+/// Every promise of `StreamLog`, by the suite that holds all logs to them.
+#[test]
+fn conforms() {
+    let factory = log::Factory::new("log-segment", |dir| {
+        Ok(Arc::new(SegmentLog::open(dir.join("log"), SegmentOptions::default())?))
+    })
+    .offers(&[Need::Disk]);
+    let _shown = log::suite(&factory);
 }
