@@ -1,9 +1,9 @@
 //! Seals: a checksum on every value in the store, so that no damaged value is ever served.
 //!
 //! Some engines check what they read and some do not; the tree does not rely on it. A stored value
-//! ends with four bytes of the XXH3 of its space, key and value, so that a value under the wrong key is
-//! found too. XXH3 costs a third of a CRC on values as short as most leaves are. Values in the overlay and in the journal carry none: the
-//! journal has checksums of its own.
+//! ends with four bytes of the XXH3 of its space, key and value, so that a value under the wrong
+//! key is found too. XXH3 costs a third of a CRC on values as short as most leaves are. Values in
+//! the overlay and in the journal carry none: the journal has checksums of its own.
 //!
 //! Deliberately absent: proof that nothing is missing. A key that an engine loses is found by
 //! comparing the store with the journal, not by reading.
