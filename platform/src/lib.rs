@@ -41,11 +41,13 @@ mod migrate;
 mod options;
 mod place;
 mod profile;
+mod rebuild;
 mod registry;
 mod restore;
 mod sources;
 mod target;
 mod transaction;
+mod upkeep;
 
 pub use asynchronous::AsyncTrellis;
 pub use backup::{
@@ -60,8 +62,10 @@ pub use encode::IntoPath;
 pub use handle::Trellis;
 pub use migrate::{MigrateReport, migrate, migrate_from};
 pub use profile::Profile;
+pub use rebuild::{RebuildReport, rebuild};
 pub use restore::{RestoreReport, restore, restore_from};
 pub use sources::ConfigBuilder;
+pub use upkeep::{CompactReport, RepairReport, check, compact, repair};
 
 pub use trellis_archive::{
     ArchiveKind, Backup, Header as ArchiveHeader, Summary as ArchiveSummary, Until,
@@ -69,7 +73,7 @@ pub use trellis_archive::{
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
 pub use trellis_runtime::Runtime;
 pub use trellis_tree::{
-    Check, Child, Children, Commit, CommitError, Committed, Condition, Difference, DifferenceKind,
-    Expiry, FailedCondition, Input, Operation, OperationResult, Path, PendingCommit, Tree,
-    TreeStats, View,
+    Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed, Compaction,
+    Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding, FindingKind, Input,
+    Operation, OperationResult, Path, PendingCommit, Remedy, Repair, Tree, TreeStats, View,
 };

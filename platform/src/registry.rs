@@ -136,6 +136,30 @@ impl Choice {
         }
     }
 
+    /// Opens store and journal each by itself, so that damage to one leaves the other.
+    pub(crate) fn open_apart(
+        &self,
+        data: &Path,
+        cache_bytes: Option<usize>,
+    ) -> (Result<Arc<dyn KvBackend>>, Option<Result<Arc<dyn StreamLog>>>) {
+        let kv = open_kv(&self.kv, data, cache_bytes);
+        let log = match &kv {
+            Ok(kv) => Some(self.open_log(kv, data)),
+            // A journal in a store that does not open.
+            Err(_) if self.journal_is_in_store() => None,
+            Err(_) => {
+                let nothing: Arc<dyn KvBackend> = Arc::new(MemoryKv::new());
+                Some(self.open_log(&nothing, data))
+            }
+        };
+        (kv, log)
+    }
+
+    /// Whether the journal is in the tree's own store.
+    pub(crate) fn journal_is_in_store(&self) -> bool {
+        self.log.scheme() == "kv" && self.log_store.is_none()
+    }
+
     /// Opens store and journal; relative paths begin in `data`.
     pub(crate) fn open(&self, data: &Path, cache_bytes: Option<usize>) -> Result<Engines> {
         let kv = open_kv(&self.kv, data, cache_bytes)?;

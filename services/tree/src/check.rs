@@ -314,6 +314,12 @@ impl Check<'_> {
 }
 
 impl Finding {
+    /// A store or a journal that its engine cannot open: `place` says which.
+    #[must_use]
+    pub fn unreadable(place: &str, error: &trellis_engine_traits::Error) -> Self {
+        Self::new(FindingKind::Engine, place, error.to_string(), Remedy::Restore)
+    }
+
     pub(crate) fn new(
         kind: FindingKind,
         place: impl Into<String>,

@@ -50,6 +50,7 @@ mod check_store;
 #[cfg(test)]
 mod check_tests;
 mod commit;
+mod compact;
 mod condition;
 mod core;
 mod digest;
@@ -84,6 +85,7 @@ mod view;
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult};
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Remedy, check};
 pub use commit::{Check, Commit, Condition, Expiry, Operation};
+pub use compact::Compaction;
 pub use digest::{Difference, DifferenceKind, differences};
 pub use entries::EntrySpace;
 pub use hold::{JournalHold, WritePause};
