@@ -69,7 +69,7 @@ pub fn rebuild(config: &Config) -> Result<RebuildReport> {
     let store = parts.choice.kv.path_in(&config.data);
     let in_memory = parts.choice.kv.scheme() == "memory";
     // Held until the files have their new names.
-    let directory = parts.close()?;
+    let directory = parts.close();
     checked.map_err(|error| error.operation("rebuild"))?;
     let put_aside = if in_memory { Vec::new() } else { put_aside(&store)? };
     drop(directory);
@@ -128,10 +128,9 @@ fn put_aside(store: &Path) -> Result<Vec<PathBuf>> {
             Err(error) => return Err(io_error("the old store cannot be renamed", &old, error)),
         }
     }
-    match store.parent() {
-        Some(parent) => sync_directory(parent)
-            .map_err(|error| io_error("the directory cannot be synced", parent, error))?,
-        None => {}
+    if let Some(parent) = store.parent() {
+        sync_directory(parent)
+            .map_err(|error| io_error("the directory cannot be synced", parent, error))?;
     }
     Ok(renamed)
 }

@@ -95,6 +95,9 @@ impl Engines {
     }
 }
 
+/// A store and a journal, each open or not; no journal where it is in a store that is not.
+pub(crate) type OpenedApart = (Result<Arc<dyn KvBackend>>, Option<Result<Arc<dyn StreamLog>>>);
+
 impl Choice {
     /// Checks the URLs of a configuration.
     ///
@@ -137,11 +140,7 @@ impl Choice {
     }
 
     /// Opens store and journal each by itself, so that damage to one leaves the other.
-    pub(crate) fn open_apart(
-        &self,
-        data: &Path,
-        cache_bytes: Option<usize>,
-    ) -> (Result<Arc<dyn KvBackend>>, Option<Result<Arc<dyn StreamLog>>>) {
+    pub(crate) fn open_apart(&self, data: &Path, cache_bytes: Option<usize>) -> OpenedApart {
         let kv = open_kv(&self.kv, data, cache_bytes);
         let log = match &kv {
             Ok(kv) => Some(self.open_log(kv, data)),

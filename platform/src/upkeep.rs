@@ -88,9 +88,14 @@ impl Parts {
     }
 
     /// Gives the files free, the directory last.
-    pub(crate) fn close(self) -> Result<DataDirectory> {
-        close(self.kv.as_ref(), self.log.as_ref())?;
-        Ok(self.directory)
+    ///
+    /// A failure is only logged: what was written was durable before, and a damaged store may not
+    /// close cleanly.
+    pub(crate) fn close(self) -> DataDirectory {
+        if let Err(error) = close(self.kv.as_ref(), self.log.as_ref()) {
+            tracing::warn!(%error, "closing the engines");
+        }
+        self.directory
     }
 }
 
@@ -138,7 +143,7 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<CheckReport> {
     let mut parts = Parts::open(config)?;
     let report = trellis_tree::check(parts.kv.as_deref(), parts.log.as_deref(), options);
     let unreadable = std::mem::take(&mut parts.unreadable);
-    parts.close()?;
+    parts.close();
     let mut report = report?;
     report.findings.splice(0..0, unreadable);
     Ok(report)
@@ -170,7 +175,7 @@ pub fn repair(config: &Config, options: &CheckOptions) -> Result<RepairReport> {
             .map(|report| (Vec::new(), report)),
     };
     let unreadable = std::mem::take(&mut parts.unreadable);
-    parts.close()?;
+    parts.close();
     let (repairs, mut report) = repaired?;
     report.findings.splice(0..0, unreadable);
     Ok(RepairReport { repairs, kept: file.map(|_| path), report })
@@ -214,7 +219,7 @@ fn hex(bytes: &[u8]) -> String {
 /// # Cost
 /// Up to a rewrite of the store's files.
 pub fn compact(config: &Config) -> Result<CompactReport> {
-    Parts::open(config)?.close()?;
+    Parts::open(config)?.close();
     let db = Trellis::open_config(config.clone())?;
     let compacted = db.tree().compact();
     db.close()?;
@@ -226,6 +231,6 @@ pub fn compact(config: &Config) -> Result<CompactReport> {
         while kv.maintain(MaintenanceBudget::UNBOUNDED)?.more {}
         store_bytes.1 = kv.usage()?.disk_bytes;
     }
-    parts.close()?;
+    parts.close();
     Ok(CompactReport { store_bytes, journal_first_rev: compacted.journal_first_rev })
 }

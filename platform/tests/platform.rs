@@ -16,6 +16,8 @@ mod config;
 mod copies;
 #[path = "platform/opening.rs"]
 mod opening;
+#[path = "platform/upkeep.rs"]
+mod upkeep;
 
 use trellis::{Error, ErrorKind};
 

@@ -196,3 +196,85 @@ fn findings_beyond_the_bound_are_counted() {
     let repaired = repair(&kv, Some(&log), &Runtime::system(), &options, &mut |_| Ok(())).unwrap();
     assert_eq!((repaired.repairs.len(), repaired.report.is_clean()), (30, true));
 }
+
+#[test]
+fn compaction_removes_the_journal_that_is_beyond_what_is_retained() {
+    // A store on disk would; one in memory needs its whole journal.
+    let open = |persistence_matters: bool| {
+        let log = trellis_log_memory::MemoryDisk::new();
+        let log = Arc::new(MemoryLog::on(&log).unwrap());
+        let kv: Arc<dyn KvBackend> = match persistence_matters {
+            true => Arc::new(OnDisk(MemoryKv::new())),
+            false => Arc::new(MemoryKv::new()),
+        };
+        let options = TreeOptions { journal_retain_bytes: 3 << 20, ..TreeOptions::default() };
+        Tree::open(kv, log, Runtime::system(), options).unwrap()
+    };
+    for (on_disk, trimmed) in [(true, true), (false, false)] {
+        let tree = open(on_disk);
+        let value = format!("\"{}\"", "x".repeat(512 << 10));
+        for n in 0..20 {
+            let path = Path::parse(&format!("a/{n:02}")).unwrap();
+            tree.commit(Commit::set(path, Input::parse(value.as_bytes()).unwrap())).unwrap();
+        }
+        let compacted = tree.compact().unwrap();
+        let (before, after) = compacted.journal_first_rev;
+        assert_eq!((before, after > 10 && after < 16), (1, trimmed), "{compacted:?}");
+        assert!(tree.check(&CheckOptions::default()).unwrap().is_clean());
+    }
+}
+
+/// A store that says that it is on disk.
+#[derive(Debug)]
+struct OnDisk(MemoryKv);
+
+const ON_DISK: trellis_engine_traits::KvProfile = trellis_engine_traits::KvProfile {
+    name: "disk",
+    limits: trellis_engine_traits::KvLimits::DEFAULT,
+    persistence: trellis_engine_traits::Persistence::Disk,
+    emulated: &[],
+    optional: &[],
+};
+
+impl KvBackend for OnDisk {
+    fn profile(&self) -> &trellis_engine_traits::KvProfile {
+        &ON_DISK
+    }
+
+    fn snapshot(
+        &self,
+    ) -> trellis_engine_traits::Result<Box<dyn trellis_engine_traits::KvSnapshot>> {
+        self.0.snapshot()
+    }
+
+    fn commit(
+        &self,
+        batch: &WriteBatch,
+        durability: Durability,
+    ) -> trellis_engine_traits::Result<trellis_engine_traits::CommitSeq> {
+        self.0.commit(batch, durability)
+    }
+
+    fn flush(&self, seq: trellis_engine_traits::CommitSeq) -> trellis_engine_traits::Result<()> {
+        self.0.flush(seq)
+    }
+
+    fn maintain(
+        &self,
+        budget: trellis_engine_traits::MaintenanceBudget,
+    ) -> trellis_engine_traits::Result<trellis_engine_traits::MaintenanceReport> {
+        self.0.maintain(budget)
+    }
+
+    fn check(&self) -> trellis_engine_traits::Result<trellis_engine_traits::EngineCheck> {
+        self.0.check()
+    }
+
+    fn usage(&self) -> trellis_engine_traits::Result<trellis_engine_traits::SpaceUsage> {
+        self.0.usage()
+    }
+
+    fn close(&self) -> trellis_engine_traits::Result<()> {
+        self.0.close()
+    }
+}
