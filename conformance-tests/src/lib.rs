@@ -28,6 +28,8 @@ pub mod crash;
 mod factory;
 #[cfg(feature = "matrix")]
 mod faults;
+#[cfg(all(feature = "wire", feature = "log-segment"))]
+pub mod fuzzing;
 pub mod kv;
 mod leak;
 pub mod log;

@@ -35,6 +35,8 @@ mod duration;
 mod encode;
 mod engine_url;
 mod finite;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod known_keys;
 mod migrate;

@@ -42,6 +42,8 @@ const PREFIX: &str = "TRELLIS_";
 #[derive(Debug, Clone, Default)]
 pub struct ConfigBuilder {
     file: Option<PathBuf>,
+    /// A text in place of a file, and whether it is JSON.
+    text: Option<(String, bool)>,
     variables: Vec<(String, String)>,
     overrides: Vec<(String, Value)>,
 }
@@ -57,6 +59,12 @@ impl ConfigBuilder {
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
+        self
+    }
+
+    /// Takes a text as if a file held it.
+    pub(crate) fn text(mut self, text: &str, is_json: bool) -> Self {
+        self.text = Some((text.to_owned(), is_json));
         self
     }
 
@@ -122,6 +130,12 @@ impl ConfigBuilder {
         if let Some(path) = &self.file {
             layers.push(Layer { origin: path.display().to_string(), value: read_file(path)? });
         }
+        if let Some((text, is_json)) = &self.text {
+            let value = keys_of(text, *is_json).map_err(|message| {
+                Error::new(ErrorKind::InvalidInput, message).operation("read configuration")
+            })?;
+            layers.push(Layer { origin: "the text".to_owned(), value });
+        }
         let mut variables = self.variables;
         variables.sort();
         for (name, text) in variables {
@@ -152,18 +166,23 @@ fn read_file(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|source| {
         crate::data_directory::io_error("the configuration file cannot be read", path, source)
     })?;
+    keys_of(&text, is_json).map_err(invalid)
+}
+
+/// The keys that a TOML or JSON text holds, or what is wrong with it.
+fn keys_of(text: &str, is_json: bool) -> Result<Value, String> {
     let value = if is_json {
-        serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?
+        serde_json::from_str(text).map_err(|error| error.to_string())?
     } else {
-        toml::from_str(&text).map_err(|error| {
+        toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-            invalid(format!("line {line}: {}", error.message()))
+            format!("line {line}: {}", error.message())
         })?
     };
     match value {
         Value::Object(_) => Ok(value),
-        _ => Err(invalid("the file has to hold one object of keys".to_owned())),
+        _ => Err("the file has to hold one object of keys".to_owned()),
     }
 }
 

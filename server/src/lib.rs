@@ -23,6 +23,8 @@ mod body;
 #[doc(hidden)]
 pub mod cli;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod listen;
 mod location;

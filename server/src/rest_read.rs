@@ -71,14 +71,7 @@ async fn try_get(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, WireError> {
     let path = path_after(uri.path(), "/db")?;
-    let Query(query) = Query::<ReadQuery>::try_from_uri(uri)
-        .map_err(|error| WireError::invalid(error.body_text()))?;
-    if query.shallow && query.children {
-        return Err(WireError::invalid("shallow and children exclude one another"));
-    }
-    if !query.children && (query.after.is_some() || query.limit.is_some() || query.values) {
-        return Err(WireError::invalid("after, limit and values go with children=1"));
-    }
+    let query = query_of(uri)?;
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let wants = |kind: &str| accept.is_some_and(|accept| accept.contains(kind));
     if wants("text/event-stream") {
@@ -94,6 +87,19 @@ async fn try_get(
         return ndjson(state, path).await;
     }
     value(state, path, headers).await
+}
+
+/// The query parameters of a read, those that go together.
+pub(crate) fn query_of(uri: &Uri) -> Result<ReadQuery, WireError> {
+    let Query(query) = Query::<ReadQuery>::try_from_uri(uri)
+        .map_err(|error| WireError::invalid(error.body_text()))?;
+    if query.shallow && query.children {
+        return Err(WireError::invalid("shallow and children exclude one another"));
+    }
+    if !query.children && (query.after.is_some() || query.limit.is_some() || query.values) {
+        return Err(WireError::invalid("after, limit and values go with children=1"));
+    }
+    Ok(query)
 }
 
 async fn value(

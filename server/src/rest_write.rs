@@ -104,12 +104,7 @@ async fn try_commit(state: &Arc<State>, request: Request<Body>) -> Result<Commit
     let header_key = header_text(&parts.headers, &IDEMPOTENCY_KEY)?;
     let limit = state.body_bytes_max();
     let text = body::collect(&parts.headers, body, limit, state.options.body_idle_timeout).await?;
-    let mut commit = parse(state, text, |text| {
-        let body: CommitBody<'_> = serde_json::from_slice(text)
-            .map_err(|error| WireError::invalid(format!("the body is no commit: {error}")))?;
-        build_commit(body.conditions, body.ops, body.key)
-    })
-    .await?;
+    let mut commit = parse(state, text, commit_of).await?;
     match (&commit.key, header_key) {
         (Some(key), Some(header)) if *key != header => {
             return Err(WireError::invalid("the body and the header name different keys"));
@@ -118,6 +113,13 @@ async fn try_commit(state: &Arc<State>, request: Request<Body>) -> Result<Commit
         _ => {}
     }
     Ok(state.tree.submit(commit).await?)
+}
+
+/// The commit that a body of `POST /v1/commit` asks for.
+pub(crate) fn commit_of(text: &[u8]) -> Result<Commit, WireError> {
+    let body: CommitBody<'_> = serde_json::from_slice(text)
+        .map_err(|error| WireError::invalid(format!("the body is no commit: {error}")))?;
+    build_commit(body.conditions, body.ops, body.key)
 }
 
 /// Parses a body: at once when it is small, on the pool when it is large.
@@ -132,7 +134,8 @@ async fn parse<T: Send + 'static>(
     state.runtime.run(move || Ok::<_, Error>(parse(&text))).await?
 }
 
-fn operation_of(
+/// The operation that a method and a body ask for.
+pub(crate) fn operation_of(
     method: &Method,
     path: Path,
     text: &[u8],
@@ -156,7 +159,8 @@ fn operation_of(
     }
 }
 
-fn expiry_of(uri: &Uri) -> Result<Option<Expiry>, WireError> {
+/// The expiry that the query parameters of a write ask for.
+pub(crate) fn expiry_of(uri: &Uri) -> Result<Option<Expiry>, WireError> {
     let Query(query) = Query::<WriteQuery>::try_from_uri(uri)
         .map_err(|error| WireError::invalid(error.body_text()))?;
     expiry(query.ttl, query.expires_at)

@@ -164,11 +164,13 @@ pub fn trials() -> Vec<Trial> {
     trials.push(trial("matrix.rendered".to_owned(), ledger::must_be_rendered));
     trials.push(trial("contract.covered".to_owned(), contract::must_be_covered));
     trials.extend(mutants::trials());
+    #[cfg(all(feature = "wire", feature = "log-segment"))]
+    trials.extend(crate::fuzzing::trials());
     trials
 }
 
 /// A trial that names the seed when it fails.
-fn trial(name: String, run: impl FnOnce() + Send + 'static) -> Trial {
+pub(crate) fn trial(name: String, run: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
         crate::report::caught(false, run).map_err(|message| {
             Failed::from(format!("{message}\nreplay with TRELLIS_SEED={}", Seed::of_run().0))

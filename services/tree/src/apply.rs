@@ -41,7 +41,7 @@ impl Core {
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
-            let deadline = clock.monotonic() + self.options.apply_after;
+            let deadline = clock.monotonic().saturating_add(self.options.apply_after);
             let full = self.overlay_wants_room();
             if !full && !self.apply_now.load(Ordering::Acquire) {
                 self.apply_alarm.wait(clock.as_ref(), Some(deadline));

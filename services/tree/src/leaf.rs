@@ -79,7 +79,7 @@ impl Leaf {
             1 if body.is_empty() => Self::Bool(false),
             2 if body.is_empty() => Self::Bool(true),
             3 => Self::Int(i64::from_le_bytes(eight(body)?)),
-            4 => Self::Float(f64::from_bits(u64::from_le_bytes(eight(body)?))),
+            4 => Self::Float(finite(f64::from_bits(u64::from_le_bytes(eight(body)?)))?),
             5 => Self::String(text(body)?.to_owned()),
             6 => Self::Bytes(Bytes::copy_from_slice(body)),
             7 => Self::Array(text(body)?.to_owned()),
@@ -93,7 +93,8 @@ impl Leaf {
     pub fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => a.cmp(b),
-            (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
+            // Both zeros are the same number, as an integer zero is the same as either.
+            (Self::Float(a), Self::Float(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
             (Self::Int(a), Self::Float(b)) => compare_exactly(*a, *b),
             (Self::Float(a), Self::Int(b)) => compare_exactly(*b, *a).reverse(),
             (Self::String(a), Self::String(b)) | (Self::Array(a), Self::Array(b)) => a.cmp(b),
@@ -146,6 +147,11 @@ fn eight(body: &[u8]) -> Result<[u8; 8]> {
     body.try_into().map_err(|_| damaged())
 }
 
+/// Only finite numbers are ever stored: JSON has no others.
+fn finite(number: f64) -> Result<f64> {
+    if number.is_finite() { Ok(number) } else { Err(damaged()) }
+}
+
 fn text(body: &[u8]) -> Result<&str> {
     std::str::from_utf8(body).map_err(|_| damaged())
 }
@@ -160,7 +166,7 @@ pub(crate) fn write_json(stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
         1 => out.extend_from_slice(b"false"),
         2 => out.extend_from_slice(b"true"),
         3 => write_int(i64::from_le_bytes(eight(body)?), out),
-        4 => write_float(f64::from_bits(u64::from_le_bytes(eight(body)?)), out),
+        4 => write_float(finite(f64::from_bits(u64::from_le_bytes(eight(body)?)))?, out),
         5 => write_text(body, out)?,
         6 => {
             out.extend_from_slice(b"{\".bytes\":\"");

@@ -58,6 +58,8 @@ mod draft;
 mod entries;
 mod expiry;
 mod fingerprint;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hold;
 mod input;
 mod journal;

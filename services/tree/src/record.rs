@@ -129,9 +129,14 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 
 pub(crate) fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8], what: &'static str) -> Result<T> {
     match bytes.split_first() {
-        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|source| {
-            Error::new(ErrorKind::Corrupt, format!("a {what} cannot be read")).source(source)
-        }),
+        Some((&FORMAT, body)) => match postcard::take_from_bytes(body) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) => Err(Error::new(ErrorKind::Corrupt, format!("a {what} goes on too long"))),
+            Err(source) => {
+                let message = format!("a {what} cannot be read");
+                Err(Error::new(ErrorKind::Corrupt, message).source(source))
+            }
+        },
         Some((&format, _)) if format > FORMAT => Err(Error::new(
             ErrorKind::Unsupported,
             "the data was written by a newer Trellis; open it with that version",
