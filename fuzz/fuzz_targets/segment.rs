@@ -1,4 +1,6 @@
 //! The target `segment` of `trellis_conformance::fuzzing` under libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| trellis_conformance::fuzzing::run("segment", input));
+use trellis_conformance::fuzzing;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::run("segment", input));

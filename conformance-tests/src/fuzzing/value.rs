@@ -149,7 +149,7 @@ fn number(a: &Leaf, b: &Leaf) -> Ordering {
         Leaf::Int(int) => Some((f64::NAN, i128::from(*int), 0.0)),
         // 2^120 is far beyond every i64, and below the edge of an i128.
         Leaf::Float(float) if float.abs() < 2_f64.powi(120) => {
-            Some((f64::NAN, float.floor() as i128, float - float.floor()))
+            Some((f64::NAN, float.trunc() as i128, float - float.trunc() + 0.0))
         }
         Leaf::Float(float) => Some((*float, 0, 0.0)),
         _ => None,
