@@ -153,7 +153,7 @@ impl Default for LimitsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct TreeConfig {
     /// Bytes of changes that are in memory and in the journal but not in the store yet; beyond it
-    /// writers wait.
+    /// writers wait. At least 4 KiB.
     pub overlay_bytes_max: usize,
     /// How long a change may wait before it is applied to the store.
     #[serde(with = "crate::duration")]

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: coverage. The mutations here are blind; libFuzzer is the one that looks.
 
+mod archive;
 mod configuration;
 mod corpus;
 mod files;
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "segment", run: segment::files, words: &["TLF1", "TLS1", "TLD1"], inputs: 60 },
     Target { name: "value", run: value::json, words: value::WORDS, inputs: 20_000 },
     Target { name: "order", run: value::order, words: value::WORDS, inputs: 20_000 },
+    Target { name: "archive", run: archive::bytes, words: &["TRELLIS\0"], inputs: 2_000 },
     Target {
         name: "configuration",
         run: configuration::text,

@@ -36,12 +36,14 @@ impl Core {
     pub(crate) fn run_apply(self: &Arc<Self>) {
         let clock = Arc::clone(self.runtime.clock());
         let mut marks = VecDeque::new();
+        // Never none at all, which would keep a core busy with looking.
+        let apply_after = self.options.apply_after.max(Duration::from_millis(1));
         loop {
             // The ring of a close may have ended the wait for another attempt.
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
-            let deadline = clock.monotonic().saturating_add(self.options.apply_after);
+            let deadline = clock.monotonic().saturating_add(apply_after);
             let full = self.overlay_wants_room();
             if !full && !self.apply_now.load(Ordering::Acquire) {
                 self.apply_alarm.wait(clock.as_ref(), Some(deadline));

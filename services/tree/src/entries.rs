@@ -6,7 +6,8 @@
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, SpaceId, Visitor};
 
 use crate::View;
-use crate::path::{self, PATH_BYTES_MAX, Path};
+use crate::leaf::Leaf;
+use crate::path::Path;
 use crate::record::{self, DATA, EXPIRY, KEYS, KEYS_TIME, Remembered};
 
 /// A kind of pair.
@@ -56,7 +57,7 @@ impl EntrySpace {
     /// Refuses a pair that no tree would have written.
     pub(crate) fn check(self, key: &[u8], value: &[u8]) -> Result<()> {
         let fits = match self {
-            Self::Leaves => is_path(key) && !value.is_empty(),
+            Self::Leaves => is_path(key) && Leaf::decode(value).is_ok(),
             Self::Endings => is_path(key) && value.len() == 8,
             Self::Keys => record::decode::<Remembered>(value, "remembered answer").is_ok(),
             Self::KeyTimes => record::split_time_key(key).is_some() && value.is_empty(),
@@ -69,8 +70,11 @@ impl EntrySpace {
     }
 }
 
+/// Whether a writer could have named this path: a name that cannot be written could never be
+/// removed.
 fn is_path(key: &[u8]) -> bool {
-    key.len() <= PATH_BYTES_MAX && Path::from_key(key).is_ok() && path::depth(key) > 0
+    let Ok(text) = std::str::from_utf8(key) else { return false };
+    Path::from_segments(text.split('\0')).is_ok()
 }
 
 impl View {

@@ -3,7 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use trellis_engine_traits::{Error, ErrorKind, Result};
+
 use crate::Path;
+
+/// The smallest overlay.
+const OVERLAY_BYTES_LEAST: usize = 4 << 10;
 
 /// The largest inputs; one more is answered with `too_large`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +111,8 @@ pub struct TreeOptions {
     pub limits: Limits,
     /// When commits are acknowledged.
     pub durability: DurabilityPolicy,
-    /// Bytes of commits that are visible and not yet in the store; writers wait beyond it.
+    /// Bytes of commits that are visible and not yet in the store; writers wait beyond it. At
+    /// least 4 KiB: with no room at all nobody could ever write.
     pub overlay_bytes_max: usize,
     /// How long a commit may wait to be applied to the store.
     pub apply_after: Duration,
@@ -129,5 +135,18 @@ impl Default for TreeOptions {
             journal_retain_age: Duration::from_secs(24 * 3600),
             keys_retain_age: Duration::from_secs(24 * 3600),
         }
+    }
+}
+
+impl TreeOptions {
+    /// Refuses what no tree can work with.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.overlay_bytes_max >= OVERLAY_BYTES_LEAST {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "the overlay is too small to write anything")
+            .operation("open")
+            .context("overlay_bytes_max", self.overlay_bytes_max)
+            .context("least", OVERLAY_BYTES_LEAST))
     }
 }

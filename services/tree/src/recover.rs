@@ -38,6 +38,7 @@ pub(crate) fn open(
 ) -> Result<Core> {
     // Half of the overlay goes to the store in one batch.
     let batch_bytes_max = kv.profile().limits.batch_bytes_max;
+    options.check()?;
     options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max);
     let journal = StreamId::new("journal")?;
     let applied = read_applied(kv.as_ref())?;
