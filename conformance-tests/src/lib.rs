@@ -32,6 +32,8 @@ mod faults;
 pub mod fuzzing;
 pub mod kv;
 mod leak;
+#[cfg(feature = "matrix")]
+pub mod linear;
 pub mod log;
 #[cfg(feature = "matrix")]
 pub mod matrix;

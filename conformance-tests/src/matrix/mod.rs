@@ -6,6 +6,7 @@
 //!
 //! A new family is one more call in `families`.
 
+mod children;
 mod combinations;
 mod contract;
 mod faults;
@@ -23,8 +24,9 @@ pub use combinations::{memory_kv, memory_log};
 pub use ledger::bless;
 
 use crate::report::run_case;
-use crate::tree::Ground;
-use crate::{Case, Cost, Engine, Need, Outcome, Seed, World, crash, kv, log, plan, power, tree};
+use crate::{
+    Case, Cost, Engine, Need, Outcome, Seed, World, crash, kv, linear, log, plan, power, tree,
+};
 use combinations::Combination;
 use select::Selection;
 
@@ -76,17 +78,16 @@ pub(crate) fn families() -> Vec<Family> {
             "crash",
             "Killed processes: a tree on disk, its process killed again and again",
             &crash::cases(),
-            &crash_combinations(),
+            &children::crash(),
+        ),
+        family(
+            "linear",
+            "Linearizability: many clients at once, reopened and killed",
+            &linear::cases(),
+            &children::linear(),
         ),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
     ]
-}
-
-/// What a child of the crash family is started as.
-const CRASH_ROLE: &str = "crash";
-
-pub(super) fn crash_combinations() -> Vec<Combination<Ground>> {
-    trees::for_children(CRASH_ROLE)
 }
 
 fn family<B: Engine + ?Sized>(
@@ -127,15 +128,7 @@ fn family<B: Engine + ?Sized>(
 /// When an engine or the tree breaks its contract.
 #[must_use]
 pub fn child_main() -> bool {
-    let Some((role, name, dir)) = combinations::child_role() else { return false };
-    if role == CRASH_ROLE {
-        let all = crash_combinations();
-        let one = all.iter().find(|one| one.factory.name() == name).expect("a known combination");
-        crash::crash_child(&one.factory.open(&dir).expect("a ground is only a directory"));
-    } else {
-        combinations::engine_child(&name, &dir);
-    }
-    true
+    children::child_main()
 }
 
 /// Every trial that the environment asks for: the selected cells, and the trials about the suite

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 use trellis_engine_traits::{KvBackend, StreamLog};
 
-use super::combinations::{kv_in_memory, log_in_memory};
+use super::combinations::{Combination, kv_in_memory, log_in_memory};
 use super::{stands, trial};
 use crate::power::planted::{PLANTED, must_be_noticed};
 use crate::report::run_family;
-use crate::{Case, Cost, Engine, Factory, Seed, World, crash, kv, log};
-
-/// Where defects are planted in children that are killed.
-const PLANTED_ON: &str = "kv-redb+log-segment";
+use crate::tree::Ground;
+use crate::{Case, Cost, Engine, Factory, Seed, World, crash, kv, linear, log};
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("canary.fails".to_owned(), canary)];
@@ -47,20 +45,39 @@ pub(super) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The crash rounds bite: each defect planted in the child must be noticed by the parent.
-fn planted() -> impl Iterator<Item = Trial> {
-    let all = super::crash_combinations().into_iter();
-    let one = all.filter(|one| one.compiled).find(|one| one.factory.name() == PLANTED_ON);
-    one.into_iter().flat_map(|one| {
-        crash::Defect::ALL.iter().map(move |defect| {
-            let factory = one.factory.clone();
-            trial(format!("mutant.crash.{defect:?} is noticed"), move || {
-                let world = World::new(&factory, Seed::of_run().of("planted"));
-                let noticed = crash::notices(&world, *defect);
-                eprintln!("{defect:?}: {}", noticed.expect("no round noticed it"));
-                world.finish();
-            })
-        })
+/// The checks of whole trees bite: each defect that is planted must be noticed.
+fn planted() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let on = |name: &str, all: Vec<Combination<Ground>>| {
+        let one = all.into_iter().find(|one| one.factory.name() == name);
+        one.filter(|one| one.compiled).map(|one| one.factory)
+    };
+    if let Some(factory) = on("kv-redb+log-segment", super::children::crash()) {
+        for defect in crash::Defect::ALL {
+            let name = format!("mutant.crash.{defect:?} is noticed");
+            trials.push(planted_trial(name, &factory, |world| crash::notices(world, *defect)));
+        }
+    }
+    if let Some(factory) = on("kv-memory+log-memory", super::children::linear()) {
+        for planted in linear::Planted::ALL {
+            let name = format!("mutant.linear.{planted:?} is noticed");
+            trials.push(planted_trial(name, &factory, |world| linear::notices(world, *planted)));
+        }
+    }
+    trials
+}
+
+fn planted_trial(
+    name: String,
+    factory: &Factory<Ground>,
+    notices: impl FnOnce(&World<Ground>) -> Option<String> + Send + 'static,
+) -> Trial {
+    let factory = factory.clone();
+    trial(name, move || {
+        let world = World::new(&factory, Seed::of_run().of("planted"));
+        let noticed = notices(&world).expect("nobody noticed the planted defect");
+        eprintln!("{noticed}");
+        world.finish();
     })
 }
 

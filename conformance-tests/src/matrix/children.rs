@@ -1,0 +1,46 @@
+//! The families whose trees live in child processes that are killed, and how a child knows which
+//! it is.
+
+use std::path::Path;
+
+use super::combinations::{self, Combination};
+use super::trees;
+use crate::tree::Ground;
+use crate::{crash, linear};
+
+/// What a child of the family `crash` is started as.
+const CRASH: &str = "crash";
+/// What a child of the family `linear` is started as.
+const LINEAR: &str = "linear";
+
+/// Every store on disk with every log on disk.
+pub(super) fn crash() -> Vec<Combination<Ground>> {
+    trees::for_children(CRASH)
+}
+
+/// Every store with every log.
+pub(super) fn linear() -> Vec<Combination<Ground>> {
+    let on_disk = trees::for_children(LINEAR);
+    let name = |one: &Combination<Ground>| one.factory.name().to_owned();
+    let children: Vec<_> = on_disk.iter().map(name).collect();
+    let mut all = trees::combinations();
+    all.retain(|one| !children.contains(&name(one)));
+    all.extend(on_disk);
+    all
+}
+
+/// Plays the child of a case if the environment says so; answers whether it did.
+pub(super) fn child_main() -> bool {
+    let Some((role, name, dir)) = combinations::child_role() else { return false };
+    match role.as_str() {
+        CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
+        LINEAR => linear::linear_child(&ground(&linear(), &name, &dir), &dir),
+        _ => combinations::engine_child(&name, &dir),
+    }
+    true
+}
+
+fn ground(all: &[Combination<Ground>], name: &str, dir: &Path) -> std::sync::Arc<Ground> {
+    let one = all.iter().find(|one| one.factory.name() == name).expect("a known combination");
+    one.factory.open(dir).expect("a ground is only a directory")
+}
