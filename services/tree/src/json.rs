@@ -32,8 +32,9 @@ impl JsonWriter {
             Some(at) => (key.get(..at).unwrap_or_default(), key.get(at + 1..).unwrap_or_default()),
             None => (&[][..], key),
         };
-        if parent != self.open {
-            self.move_to(parent, out)?;
+        let same = common_prefix(&self.open, parent);
+        if same < parent.len() || same < self.open.len() {
+            self.move_to(parent, same, out)?;
         }
         self.name(name, out)?;
         leaf::write_json(stored, out)?;
@@ -47,7 +48,7 @@ impl JsonWriter {
     /// As for [`JsonWriter::leaf`].
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
         if self.object {
-            self.move_to(&[], out)?;
+            self.move_to(&[], 0, out)?;
             out.push(b'}');
         } else if !self.scalar {
             out.extend_from_slice(b"null");
@@ -64,8 +65,9 @@ impl JsonWriter {
         Ok(())
     }
 
-    fn move_to(&mut self, parent: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let shared = shared_segments(&self.open, parent);
+    /// Closes and opens objects; `same` bytes at the front are those that are open.
+    fn move_to(&mut self, parent: &[u8], same: usize, out: &mut Vec<u8>) -> Result<()> {
+        let shared = shared_segments(&self.open, parent, same);
         let closing = self.open.get(shared..).unwrap_or_default();
         for _ in segments(closing) {
             out.push(b'}');
@@ -82,9 +84,8 @@ impl JsonWriter {
     }
 }
 
-/// Bytes at the front that are the same whole segments in both.
-fn shared_segments(a: &[u8], b: &[u8]) -> usize {
-    let same = common_prefix(a, b);
+/// Bytes at the front that are the same whole segments in both; `same` bytes are the same.
+fn shared_segments(a: &[u8], b: &[u8], same: usize) -> usize {
     let ends = |key: &[u8]| key.get(same).is_none_or(|byte| *byte == 0);
     if ends(a) && ends(b) {
         return same;
