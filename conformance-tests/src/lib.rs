@@ -25,6 +25,8 @@ mod case;
 mod child;
 #[cfg(feature = "matrix")]
 pub mod crash;
+#[cfg(feature = "matrix")]
+mod damage;
 mod factory;
 #[cfg(feature = "matrix")]
 mod faults;

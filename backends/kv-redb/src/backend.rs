@@ -181,8 +181,10 @@ impl RedbKv {
         if writer.buffered_commits == 0 {
             return Ok(());
         }
-        let transaction = write::begin(database, Durability::Synced);
-        let synced = transaction.and_then(|it| self.finish(it, writer, Durability::Synced));
+        let synced = error::damage_caught(|| {
+            let transaction = write::begin(database, Durability::Synced)?;
+            self.finish(transaction, writer, Durability::Synced)
+        });
         synced.map_err(|failure| {
             writer.poisoned = true;
             match failure.kind() {
@@ -286,7 +288,7 @@ impl KvBackend for RedbKv {
         self.closed.store(true, Ordering::Release);
         let Some(database) = self.database.write().take() else { return Ok(()) };
         let synced = writer.check("close").and_then(|()| self.sync(&database, &mut writer));
-        let closed = database.close().map_err(error::database);
+        let closed = error::damage_caught(|| database.close().map_err(error::database));
         synced.and(closed).map_err(|failure| match failure.kind() {
             ErrorKind::OutcomeUnknown => failure,
             _ => error::outcome_unknown(failure).operation("close"),

@@ -115,9 +115,11 @@ fn visit_all<'a>(
     let visiting = Cell::new(false);
     let scanned = catch_unwind(AssertUnwindSafe(|| {
         for item in items {
-            let (key, value) = item.map_err(error::storage)?;
+            let item = item.map_err(error::storage)?;
+            // Looked up in the page only here: a damaged page makes redb panic.
+            let (key, value) = (item.0.value(), item.1.value());
             visiting.set(true);
-            let flow = visit(key.value(), value.value());
+            let flow = visit(key, value);
             visiting.set(false);
             if flow.is_break() {
                 return Ok(ScanEnd::Stopped);

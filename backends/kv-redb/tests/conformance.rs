@@ -96,10 +96,15 @@ fn damage_is_answered() {
     store.close().unwrap();
     let sound = std::fs::read(place.path()).unwrap();
     let mut random = Random(1);
-    for _ in 0..20 {
+    for round in 0..90 {
         let mut damaged = sound.clone();
         let page = random.below(damaged.len() / 4096) * 4096;
-        damaged[page..page + 4096].fill(0xA5);
+        if round < 20 {
+            damaged[page..page + 4096].fill(0xA5);
+        } else {
+            // The heads of pages, where redb looks up lengths and positions.
+            damaged[page + random.below(64)] ^= 1 << random.below(8);
+        }
         std::fs::write(place.path(), damaged).unwrap();
         let Ok(store) = place.open() else { continue };
         let Ok(snapshot) = store.snapshot() else { continue };
@@ -109,6 +114,7 @@ fn damage_is_answered() {
         let scan = Scan::forward(A, KeyRange::all());
         drop(snapshot.scan(&scan, &mut |_, _| ControlFlow::Continue(())));
         drop(store.commit(&WriteBatch::new().put(A, vec![3], "x"), Durability::Synced));
+        drop((snapshot, store.close()));
     }
 }
 

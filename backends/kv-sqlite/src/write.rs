@@ -82,7 +82,8 @@ impl Writer {
         synced.map_err(|failure| {
             self.poisoned = true;
             match failure.kind() {
-                ErrorKind::OutcomeUnknown => failure,
+                // Damage is met before anything is committed.
+                ErrorKind::OutcomeUnknown | ErrorKind::Corrupt => failure,
                 _ => error::outcome_unknown(failure),
             }
         })

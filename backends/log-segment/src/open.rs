@@ -199,7 +199,7 @@ fn check_format(layer: &dyn FileLayer, directory: &Path) -> Result<()> {
     match text {
         Some(FORMAT) => Ok(()),
         Some(text) => match text.strip_prefix(FORMAT_STEM).map(str::trim) {
-            Some(version) if version.parse::<u32>().is_ok() => {
+            Some(version) if version.parse::<u32>().is_ok_and(|version| version > 1) => {
                 Err(error::newer_format(&path, version))
             }
             _ => Err(error::not_a_log(&path)),

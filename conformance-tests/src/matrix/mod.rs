@@ -25,7 +25,8 @@ pub use ledger::bless;
 
 use crate::report::run_case;
 use crate::{
-    Case, Cost, Engine, Need, Outcome, Seed, World, crash, kv, linear, log, plan, power, tree,
+    Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, log, plan, power,
+    tree,
 };
 use combinations::Combination;
 use select::Selection;
@@ -87,6 +88,7 @@ pub(crate) fn families() -> Vec<Family> {
             &children::linear(),
         ),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
+        family("damage", "Damaged files", &damage::cases(), &stands::combinations()),
     ]
 }
 

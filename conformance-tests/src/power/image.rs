@@ -90,6 +90,20 @@ pub(crate) struct Image {
     pub(super) entries: BTreeMap<PathBuf, Node>,
 }
 
+impl Image {
+    /// The path and the length of each file.
+    pub(crate) fn listed(&self) -> Vec<(PathBuf, usize)> {
+        let files = self.entries.iter().filter_map(|(path, node)| Some((path, (*node)?)));
+        files.map(|(path, file)| (path.clone(), self.files[file].len())).collect()
+    }
+
+    /// Changes the bytes of a file.
+    pub(crate) fn edit(&mut self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let file = self.entries[path].expect("a file, no directory");
+        change(Arc::make_mut(&mut self.files[file]));
+    }
+}
+
 #[derive(Debug, Default)]
 struct Settled {
     durable: Arc<Vec<u8>>,

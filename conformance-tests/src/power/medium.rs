@@ -104,6 +104,17 @@ impl Medium {
         Recording { start: Arc::clone(&self.start), operations }
     }
 
+    /// What is on it now, synced or not.
+    pub(crate) fn contents(&self) -> Image {
+        let state = self.state();
+        Image { files: state.files.clone(), entries: state.entries.clone() }
+    }
+
+    /// A medium that begins with what an image holds, and is honest.
+    pub(crate) fn of(image: Image) -> Self {
+        Self::holding(image, Betrayal::None)
+    }
+
     /// Whether there is such a file.
     #[cfg(feature = "kv-redb")]
     pub(crate) fn has(&self, path: &Path) -> bool {

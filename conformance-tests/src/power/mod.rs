@@ -17,7 +17,9 @@ mod points;
 mod stand;
 mod tree_story;
 
+pub(crate) use image::Image;
 use medium::Betrayal;
+pub(crate) use medium::Medium;
 pub(crate) use stand::{Place, Stand};
 
 use crate::{Case, Need, World};

@@ -22,6 +22,12 @@ pub(crate) struct Place {
     pub(crate) segment_bytes: u64,
 }
 
+impl Place {
+    pub(crate) fn on(medium: Medium, dir: &Path, segment_bytes: u64) -> Self {
+        Self { medium, dir: dir.into(), segment_bytes }
+    }
+}
+
 type OpenLog = Arc<dyn Fn(&Place) -> Result<Arc<dyn StreamLog>> + Send + Sync>;
 type OpenTree = Arc<dyn Fn(&Place) -> Result<Engines> + Send + Sync>;
 
