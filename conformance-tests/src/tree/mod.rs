@@ -7,6 +7,7 @@ mod bad_input;
 mod check;
 mod commits;
 mod concurrency;
+mod copies;
 mod failure;
 mod gate;
 mod ground;
@@ -16,6 +17,7 @@ mod limits;
 mod model;
 mod reference;
 mod reopen;
+mod seeds;
 mod time;
 pub(crate) mod tools;
 mod transform;
@@ -51,6 +53,8 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         bad_input::CASES,
         concurrency::CASES,
         failure::CASES,
+        copies::CASES,
+        seeds::CASES,
         heartbeat::CASES,
         model::CASES,
         wire_cases::CASES,

@@ -66,9 +66,9 @@ impl Restore {
         SeedingSource { token: *blake3::hash(&bytes).as_bytes(), epoch: header.epoch }
     }
 
-    /// As [`Restore::source`] for archives that are made as they are read: another one from the same
-    /// position continues an earlier one. Not for stored archives, of which the later one could be
-    /// taken in first.
+    /// As [`Restore::source`] for archives that are made as they are read: another one from the
+    /// same position continues an earlier one. Not for stored archives, of which the later one
+    /// could be taken in first.
     #[must_use]
     pub fn live_source(header: &Header) -> SeedingSource {
         let unchanged = Header { created_ms: 0, epoch: 0, ..*header };

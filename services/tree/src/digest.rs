@@ -7,12 +7,11 @@
 //! what has ended and is not yet removed is included.
 
 use std::cmp::Ordering;
-use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use trellis_engine_traits::{KeyRange, Result};
+use trellis_engine_traits::Result;
 
-use crate::entries::EntrySpace;
+use crate::entries::{self, EntrySpace};
 use crate::record::DATA;
 use crate::state::State;
 use crate::{Path, View, path};
@@ -168,28 +167,10 @@ impl<'a> Pages<'a> {
                 return Ok(Some((key, value)));
             }
             let Some(start) = self.next.take() else { return Ok(None) };
-            self.read(start)?;
+            let (page, next) = entries::page(self.state, self.space, start, PAGE_BYTES)?;
+            self.page = page.into_iter();
+            self.next = next;
         }
-    }
-
-    fn read(&mut self, start: Bytes) -> Result<()> {
-        let mut page = Vec::new();
-        let mut bytes = 0;
-        let mut full = false;
-        let range = KeyRange::new(start, None);
-        self.state.scan(self.space.space(), &range, &mut |key, value| {
-            bytes += key.len() + value.len() + 64;
-            page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            full = bytes >= PAGE_BYTES;
-            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        if full && let Some((last, _)) = page.last() {
-            let mut after = last.to_vec();
-            after.push(0);
-            self.next = Some(after.into());
-        }
-        self.page = page.into_iter();
-        Ok(())
     }
 
     /// Whether anything is at or below a path.

@@ -3,12 +3,19 @@
 //! The pairs of [`EntrySpace::ALL`] are the whole state. What a store holds besides is derived from
 //! them: the order of endings follows from the endings.
 
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, SpaceId, Visitor};
 
 use crate::View;
 use crate::leaf::Leaf;
 use crate::path::Path;
 use crate::record::{self, DATA, EXPIRY, KEYS, KEYS_TIME, Remembered};
+use crate::state::State;
+
+/// What a pair takes in memory besides key and value.
+const ENTRY_BYTES: usize = 64;
 
 /// A kind of pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +75,33 @@ impl EntrySpace {
         Err(Error::new(ErrorKind::Corrupt, "an entry is none that a tree holds")
             .context("space", self.number()))
     }
+}
+
+/// Pairs of one kind from `start` on, about `bytes_max` bytes of them, and where to go on.
+pub(crate) fn page(
+    state: &State,
+    space: EntrySpace,
+    start: Bytes,
+    bytes_max: usize,
+) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>)> {
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    let mut full = false;
+    state.scan(space.space(), &KeyRange::new(start, None), &mut |key, value| {
+        bytes += key.len() + value.len() + ENTRY_BYTES;
+        page.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        full = bytes >= bytes_max;
+        if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let next = match page.last() {
+        Some((last, _)) if full => {
+            let mut after = last.to_vec();
+            after.push(0);
+            Some(after.into())
+        }
+        _ => None,
+    };
+    Ok((page, next))
 }
 
 /// Whether a writer could have named this path: a name that cannot be written could never be

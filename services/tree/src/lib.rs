@@ -40,6 +40,16 @@
 //! - `tree.check.repair`: a repair writes again what the journal or the data still says, removes
 //!   nothing that it did not hand over first, lists all it did, and leaves nothing to repair.
 //! - `tree.poison.reads`: after a failed flush writes are refused, and reads go on.
+//! - `tree.copy.exact`: entries read page by page, and the records from the rev at which the
+//!   reading began, give exactly the state at any rev from the last page's on.
+//! - `tree.copy.hold`: journal that is held stays; holding what was trimmed is refused.
+//! - `tree.copy.pause`: while writes are paused they are refused, rev and content stand still, and
+//!   reads go on.
+//! - `tree.copy.digest`: the digest is the same for the same content, on every store and whatever
+//!   the history; where contents differ, the paths are named.
+//! - `tree.seed.whole`: what is not seeded to the end is opened by nobody, and can be gone on with.
+//! - `tree.seed.history`: a seeded tree has a history of its own, which goes on from the source's
+//!   rev, and keeps endings and idempotency keys.
 
 mod answer;
 mod apply;
@@ -77,6 +87,7 @@ mod repair;
 mod resolve;
 mod seal;
 mod seed;
+mod seed_journal;
 mod state;
 mod stats;
 mod step;

@@ -41,6 +41,7 @@ pub(crate) fn open(
     options.check()?;
     options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max);
     let journal = StreamId::new("journal")?;
+    seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
     let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref())?;
     let mut replay = Replay {
@@ -103,7 +104,6 @@ pub(crate) fn open(
 }
 
 fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
-    seed::refuse_unfinished(kv)?;
     let stored = SealedSnapshot::new(kv.snapshot()?).get(META, APPLIED_KEY)?;
     stored.map(|stored| record::decode(&stored, "store's note of its rev")).transpose()
 }
@@ -128,6 +128,9 @@ fn next_opening(
     let opening = match last {
         Some(last) => {
             let last: Opening = record::decode(&last, "opening")?;
+            if last.epoch == seed::UNFINISHED {
+                return Err(seed::cut_off());
+            }
             check_pair(log, &last, applied)?;
             Opening { epoch: last.epoch + 1, at_ms, ..last }
         }

@@ -26,10 +26,13 @@ use crate::journal::{JournalRecord, Position};
 use crate::memtable::MemTable;
 use crate::record::{self, Applied, Chain, EXPIRY_TIME, META, Opening, Record, SPACES};
 use crate::seal::SealedSnapshot;
+use crate::seed_journal;
 use crate::state::{Layers, State};
 
 /// Where the store says that it is being seeded.
 pub(crate) const NOTE_KEY: &[u8] = b"seeding";
+/// The epoch of an opening whose journal is being written.
+pub(crate) const UNFINISHED: u64 = 0;
 /// Bytes of keys and values in one batch.
 const BATCH_BYTES: usize = 8 << 20;
 /// What an operation takes besides key and value.
@@ -126,23 +129,13 @@ impl Seeding {
     ///
     /// # Errors
     /// `AlreadyExists` when store or journal hold anything else: nothing was changed.
-    /// `Unsupported` for a store in memory under a journal that is not: the entries would be gone
-    /// after the next open. Those of the engines.
+    /// `InvalidInput` when a seeding was cut off whose store was in memory. Those of the engines.
     pub fn begin(
         kv: Arc<dyn KvBackend>,
         log: Arc<dyn StreamLog>,
         runtime: &Runtime,
         source: SeedingSource,
     ) -> Result<Self> {
-        let volatile = |persistence| persistence == Persistence::Volatile;
-        if volatile(kv.profile().persistence) && !volatile(log.profile().persistence) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a store in memory under a journal on disk cannot be filled from a copy: it would \
-                 be empty after the next open; choose a store on disk",
-            )
-            .operation("seed"));
-        }
         let found = read_note(kv.as_ref())?;
         let resumed = found.as_ref().is_some_and(|note| note.token == source.token);
         let note = match found {
@@ -153,7 +146,7 @@ impl Seeding {
                 let note = Note {
                     token: source.token,
                     log_id: u128::from_le_bytes(id),
-                    epoch: source.epoch,
+                    epoch: source.epoch.max(1),
                     phase: Phase::Entries(None),
                 };
                 let mut batch = WriteBatch::new();
@@ -278,16 +271,24 @@ impl Seeding {
     /// Reads everything.
     pub fn digest(&mut self) -> Result<String> {
         self.flush()?;
+        digest::digest(&self.state()?)
+    }
+
+    /// What is in the store.
+    fn state(&self) -> Result<State> {
         let layers = Layers {
             active: Arc::new(RwLock::new(MemTable::default())),
             frozen: None,
             store: SealedSnapshot::new(self.kv.snapshot()?),
             applied_rev: 0,
         };
-        digest::digest(&State { layers: Arc::new(layers), at: u64::MAX })
+        Ok(State { layers: Arc::new(layers), at: u64::MAX })
     }
 
     /// Makes store and journal a tree that can be opened. The engines stay open.
+    ///
+    /// Under a store in memory with a journal that is not, the content is written to the journal as
+    /// commits: the rev is higher by their number.
     ///
     /// # Errors
     /// `InvalidInput` before the entries ended; those of the engines, after which the seeding can
@@ -301,14 +302,28 @@ impl Seeding {
         };
         self.flush()?;
         let Note { log_id, epoch, .. } = self.note;
+        let volatile = |persistence| persistence == Persistence::Volatile;
+        let (kv, log) = (self.kv.profile().persistence, self.log.profile().persistence);
+        if volatile(kv) && !volatile(log) {
+            let opening = Opening { log_id, epoch: UNFINISHED, base: rev, at_ms: self.at_ms };
+            let start = Position { rev, hash: chain };
+            let end = seed_journal::write(self.log.as_ref(), &self.state()?, &opening, start)?;
+            return self.finish_at(Opening { epoch, ..opening }, end);
+        }
+        let opening = Opening { log_id, epoch, base: rev, at_ms: self.at_ms };
+        self.finish_at(opening, Position { rev, hash: chain })
+    }
+
+    fn finish_at(self, opening: Opening, end: Position) -> Result<Seeded> {
+        let log_id = opening.log_id;
         // The journal first: until the note is gone nobody opens the store, and a seeding that is
         // gone on with finds what is there.
         let last = last_opening(self.log.as_ref())?;
-        if last.is_none_or(|last| (last.log_id, last.base) != (log_id, rev)) {
-            let opening = Opening { log_id, epoch, base: rev, at_ms: self.at_ms };
-            let opening = record::encode(&opening)?;
-            self.log.append(&openings()?, &[opening], Expect::Any, Durability::Synced)?;
+        let mark = |opening: &Opening| (opening.log_id, opening.base, opening.epoch);
+        if last.is_none_or(|last| mark(&last) != mark(&opening)) {
+            append_opening(self.log.as_ref(), &opening)?;
         }
+        let Position { rev, hash: chain } = end;
         let applied = record::encode(&Applied { log_id, rev, chain })?;
         let batch = WriteBatch::new().put(META, APPLIED_KEY, applied).delete(META, NOTE_KEY);
         commit_sealed(self.kv.as_ref(), batch)?;
@@ -354,6 +369,11 @@ fn openings() -> Result<StreamId> {
     StreamId::new("openings")
 }
 
+pub(crate) fn append_opening(log: &dyn StreamLog, opening: &Opening) -> Result<()> {
+    let opening = record::encode(opening)?;
+    log.append(&openings()?, &[opening], Expect::Any, Durability::Synced).map(|_| ())
+}
+
 pub(crate) fn last_opening(log: &dyn StreamLog) -> Result<Option<Opening>> {
     let stream = openings()?;
     let bounds = log.bounds(&stream)?;
@@ -381,8 +401,12 @@ fn refuse_occupied(kv: &dyn KvBackend, log: &dyn StreamLog) -> Result<()> {
             ControlFlow::Break(())
         })?;
     }
-    for stream in [StreamId::new("journal")?, openings()?] {
-        occupied |= log.bounds(&stream)?.next > 1;
+    let begun = log.bounds(&StreamId::new("journal")?)?.next > 1;
+    match last_opening(log)? {
+        // Its store was in memory and is gone, so that there is nothing to go on with.
+        Some(last) if last.epoch == UNFINISHED && begun => return Err(cut_off()),
+        Some(last) if last.epoch == UNFINISHED => {}
+        last => occupied |= begun || last.is_some(),
     }
     if !occupied {
         return Ok(());
@@ -392,6 +416,15 @@ fn refuse_occupied(kv: &dyn KvBackend, log: &dyn StreamLog) -> Result<()> {
         "the target holds a database; name an empty place, nothing was changed",
     )
     .operation("seed"))
+}
+
+pub(crate) fn cut_off() -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "a restore or a migration into this place was cut off, and its store was in memory: remove \
+         the place and begin anew",
+    )
+    .operation("seed")
 }
 
 /// Refuses a store that is being seeded.
