@@ -94,14 +94,13 @@ fn goes_back(log: &dyn StreamLog) -> Result<()> {
         .context("place", &finding.place));
     }
     let bounds = log.bounds(&StreamId::new("journal")?)?;
-    let first_rev = if bounds.first == bounds.next { 1 } else { report.journal_revs.0 };
-    if bounds.first != 1 || first_rev != 1 {
+    if bounds.first != 1 || report.journal_base != 0 {
         return Err(Error::new(
             ErrorKind::NotFound,
             "the journal no longer goes back to the beginning: restore a backup with `trellis \
              restore`, or repair the store with `trellis check --repair`",
         )
-        .context("first_rev", first_rev));
+        .context("first_rev", report.journal_base + bounds.first));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! Not here: rules and identity (a server without rules serves loopback only), TLS (a proxy's
 //! work), subscriptions and queries (not offered yet; the operations answer `unsupported`).
 
+mod admin;
 mod answer;
 mod body;
 #[cfg(feature = "cli")]

@@ -20,7 +20,20 @@ mod tests {
     fn the_document_is_json_and_names_every_route() {
         let document: serde_json::Value = serde_json::from_str(DOCUMENT).expect("JSON");
         let paths = document["paths"].as_object().expect("paths");
-        for route in ["/db/{path}", "/db", "/v1/commit", "/health", "/metrics", "/openapi.json"] {
+        for route in [
+            "/db/{path}",
+            "/db",
+            "/v1/commit",
+            "/health",
+            "/metrics",
+            "/openapi.json",
+            "/admin/archive",
+            "/admin/check",
+            "/admin/compact",
+            "/admin/digest",
+            "/admin/pause",
+            "/admin/resume",
+        ] {
             assert!(paths.contains_key(route), "{route}");
         }
     }

@@ -17,7 +17,7 @@ use crate::guard::check_request;
 use crate::options::ServerOptions;
 use crate::rest::{json, refusal};
 use crate::state::{Server, State};
-use crate::{openapi, rest_read, rest_write, socket};
+use crate::{admin, openapi, rest_read, rest_write, socket};
 
 /// Bytes that are read from a socket at once: an idle connection holds this buffer.
 const SOCKET_READ_BYTES: usize = 4 << 10;
@@ -48,6 +48,12 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/v1/commit", post(commit))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+        .route("/admin/archive", get(admin::archive))
+        .route("/admin/check", get(admin::check))
+        .route("/admin/compact", post(admin::compact))
+        .route("/admin/digest", get(admin::digest))
+        .route("/admin/pause", post(admin::pause))
+        .route("/admin/resume", post(admin::resume))
         .route("/openapi.json", get(openapi::get))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(state), check_request))

@@ -49,6 +49,23 @@ pub(crate) async fn body(
     path: Path,
     format: Format,
 ) -> Result<Body, WireError> {
+    produced(state, "stream", move |sink| match format {
+        Format::Json => {
+            view.stream_json(&path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
+        }
+        Format::Ndjson => {
+            for_each_chunk(&view, &path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
+        }
+    })
+    .await
+}
+
+/// Streams what `produce` sends, from a thread of its own; an error of it breaks the body off.
+pub(crate) async fn produced(
+    state: &Arc<State>,
+    thread: &str,
+    produce: impl FnOnce(&Sink) -> Result<()> + Send + 'static,
+) -> Result<Body, WireError> {
     let place = timeout(PLACE_TIMEOUT, Arc::clone(&state.streams).acquire_owned()).await;
     let Ok(Ok(place)) = place else {
         return Err(WireError::new(
@@ -63,17 +80,9 @@ pub(crate) async fn body(
         stall_max: state.options.body_idle_timeout,
         is_broken: Cell::new(false),
     };
-    state.runtime.spawn_worker("stream", move || {
-        let outcome = match format {
-            Format::Json => {
-                view.stream_json(&path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
-            }
-            Format::Ndjson => {
-                for_each_chunk(&view, &path, &mut |chunk| sink.send(Bytes::copy_from_slice(chunk)))
-            }
-        };
-        // The view and the place go as soon as the scan is done; the channel drains on its own.
-        drop(view);
+    state.runtime.spawn_worker(thread, move || {
+        // What is read from goes as soon as everything is sent; the channel drains on its own.
+        let outcome = produce(&sink);
         drop(place);
         match outcome {
             Ok(()) => sink.finish(),
@@ -103,7 +112,7 @@ async fn next_chunk(
 }
 
 /// The scanning thread's end of the channel.
-struct Sink {
+pub(crate) struct Sink {
     sender: Sender<Piece>,
     executor: Handle,
     stall_max: Duration,
@@ -112,7 +121,7 @@ struct Sink {
 
 impl Sink {
     /// Waits for room; breaks when the reader is gone or stalls.
-    fn send(&self, chunk: Bytes) -> ControlFlow<()> {
+    pub(crate) fn send(&self, chunk: Bytes) -> ControlFlow<()> {
         if self.send_piece(Piece::Chunk(chunk)) {
             return ControlFlow::Continue(());
         }

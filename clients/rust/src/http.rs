@@ -43,7 +43,7 @@ pub struct Export {
 
 /// The task that drives an HTTP connection; it ends with its user.
 #[derive(Debug)]
-struct Connection(JoinHandle<()>);
+pub(crate) struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -129,7 +129,7 @@ pub(crate) async fn update(
     collect(response.into_body()).await
 }
 
-async fn send(
+pub(crate) async fn send(
     target: &Target,
     options: &ClientOptions,
     request: Result<Request<Full<Bytes>>, hyper::http::Error>,
@@ -174,7 +174,7 @@ async fn send(
     Err(parse_refusal(&body, status))
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
+pub(crate) async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
     let limited = http_body_util::Limited::new(body, REFUSAL_BYTES_MAX);
     let collected = limited.collect().await.map_err(|error| {
         ClientError::new(ClientErrorKind::Unreachable, format!("the answer broke off: {error}"))

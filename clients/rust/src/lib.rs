@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod admin;
 mod answer;
 mod client;
 mod connection;
@@ -34,6 +35,7 @@ mod options;
 mod pending;
 mod target;
 
+pub use admin::{Admin, Archive};
 pub use answer::{Child, Children, Hello, HelloLimits, Written};
 pub use client::Client;
 pub use error::{ClientError, ClientErrorKind, FailedCondition};

@@ -47,6 +47,12 @@ impl Target {
         Ok(Self { websocket: format!("ws://{authority}{tree}"), authority, tree })
     }
 
+    /// The URL path of something for operators; it lies beside the tree.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        let prefix = self.tree.strip_suffix("/db").unwrap_or(&self.tree);
+        format!("{prefix}/admin/{path}")
+    }
+
     /// The URL path of a path of the tree.
     pub(crate) fn location(&self, path: &str) -> String {
         let mut location = self.tree.clone();
@@ -69,6 +75,9 @@ mod tests {
         assert_eq!(target.location("a b/ä%"), "/db/a%20b/%C3%A4%25");
         assert_eq!(target.location(""), "/db");
         assert_eq!(Target::parse("ws://h").expect("defaults").websocket, "ws://h:4400/db");
+        assert_eq!(target.admin("check"), "/admin/check");
+        let nested = Target::parse("http://h:1/trellis/db").expect("an address");
+        assert_eq!(nested.admin("archive?since=7"), "/trellis/admin/archive?since=7");
         assert!(Target::parse("wss://h/db").is_err());
         assert!(Target::parse("h:1/db").is_err());
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use trellis::{
-    CheckOptions, Config, ErrorKind, FindingKind, Remedy, Trellis, check, compact, rebuild, repair,
+    CheckOptions, Config, ErrorKind, FindingKind, Remedy, Trellis, check, compact, migrate,
+    rebuild, repair,
 };
 
 use crate::assert_refused;
@@ -96,6 +97,12 @@ fn a_rebuild_needs_the_whole_journal_and_a_check_a_closed_database() {
     assert_refused(rebuild(&config), ErrorKind::Locked, &["close it"]);
     assert_eq!(db.tree().check(&CheckOptions::default()).expect("checked").findings, vec![]);
     db.close().expect("closes");
+    // What was restored or moved has a journal that begins where it was taken.
+    let moved = Config::in_directory(directory.path().join("moved"));
+    migrate(config, moved.clone(), &mut |_| {}).expect("moved");
+    assert_eq!(check(&moved, &CheckOptions::default()).expect("checked").findings, vec![]);
+    let words = ["trellis restore", "check --repair"];
+    assert_refused(rebuild(&moved), ErrorKind::NotFound, &words);
     let memory = check(&Config::memory(), &CheckOptions::default());
     assert_refused(memory, ErrorKind::InvalidInput, &["--url"]);
 }

@@ -106,13 +106,22 @@ pub(super) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    Backup(super::operators::Backup),
+    Restore(super::operators::Restore),
+    Migrate(super::operators::Migrate),
+    Verify(super::operators::Verify),
+    Check(super::operators::Check),
+    Compact(super::operators::Compact),
+    Rebuild(super::operators::Rebuild),
     /// Print the figures of a server or a database
     Stats {
         #[command(flatten)]
         place: Place,
     },
     /// Print the completion script of a shell
-    Completion { shell: Shell },
+    Completion {
+        shell: Shell,
+    },
 }
 
 /// The database that a command opens itself.
@@ -144,6 +153,14 @@ pub(super) struct Place {
     /// Work on the closed database in this directory instead of on a server
     #[command(flatten)]
     pub(super) database: Database,
+}
+
+impl Place {
+    /// Whether it is a directory, and no server.
+    pub(super) fn is_local(&self) -> bool {
+        let Database { data, config: _, profile, kv, log } = &self.database;
+        data.is_some() || profile.is_some() || kv.is_some() || log.is_some()
+    }
 }
 
 #[derive(Debug, Args)]

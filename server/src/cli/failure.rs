@@ -15,6 +15,10 @@ pub(super) enum Failure {
     Usage(String),
     /// The command was understood and failed.
     Failed(String),
+    /// What was looked for was found: damage, or a difference.
+    Damaged(String),
+    /// What was asked for could not be looked at.
+    Unchecked(String),
     /// Whoever read the output has enough (`trellis export | head`).
     BrokenPipe,
 }
@@ -26,8 +30,8 @@ impl Failure {
 
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) => ExitCode::FAILURE,
+            Self::Usage(_) | Self::Unchecked(_) => ExitCode::from(2),
+            Self::Failed(_) | Self::Damaged(_) => ExitCode::FAILURE,
             Self::BrokenPipe => ExitCode::SUCCESS,
         }
     }
@@ -44,7 +48,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(message) | Self::Failed(message) => f.write_str(message),
+            Self::Usage(message) | Self::Failed(message) | Self::Damaged(message) => {
+                f.write_str(message)
+            }
+            Self::Unchecked(message) => write!(f, "could not look: {message}"),
             Self::BrokenPipe => f.write_str("nobody reads the output"),
         }
     }
@@ -56,8 +63,10 @@ impl From<Error> for Failure {
             ErrorKind::Locked => {
                 "; another process has the data open: stop it, or talk to it with --url"
             }
+            // A server's answer, which says by itself what to do.
+            _ if error.fact("server").is_some() => "",
             ErrorKind::Unavailable => "; see whether the disk is full and the directory writable",
-            ErrorKind::Corrupt => "; restore from a copy, and keep the damaged files for a report",
+            ErrorKind::Corrupt => "; see `trellis check`, and restore a backup if it cannot repair",
             _ => "",
         };
         Self::Failed(format!("{error}{advice}"))

@@ -1,18 +1,23 @@
 //! The command line: `serve`, and verbs that work on a server or on a closed database.
 //!
-//! Invariants: exit code 0 for success, 1 for an error, 2 for a command line that makes no sense;
+//! Invariants: exit code 0 for success, 1 for an error, 2 for a command line that makes no sense
+//! (what checks or compares: 1 for what it found, 2 when it could not);
 //! results go to standard output, everything else to standard error; an error says what to do.
 //!
 //! A doorway for the binary of this package, not an interface of the library.
 
 mod arguments;
 mod batcher;
+mod copies;
 mod export;
 mod failure;
 mod import;
+mod operators;
 mod progress;
+mod remote;
 mod serve;
 mod target;
+mod upkeep;
 mod verbs;
 mod walk;
 

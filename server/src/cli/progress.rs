@@ -39,6 +39,11 @@ impl Progress {
         self.bar.set_message(format!("{leaves} leaves"));
     }
 
+    /// Removes the bar without a word.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     /// Removes the bar and says what was done, how long it took and how fast it was.
     pub(super) fn finish(self, count: u64, what: &str) {
         self.bar.finish_and_clear();

@@ -42,11 +42,7 @@ impl Target {
     /// Connects, or opens the database, whichever the options name.
     pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
         let database = &place.database;
-        let is_local = database.data.is_some()
-            || database.profile.is_some()
-            || database.kv.is_some()
-            || database.log.is_some();
-        if is_local {
+        if place.is_local() {
             return Ok(Self::Local(open(builder(database).load()?).await?));
         }
         Ok(Self::Server(Client::connect(&place.url, ClientOptions::default()).await?))

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::arguments::{Command, Format, Place};
 use super::failure::Failure;
 use super::target::{Entry, Target};
-use super::{export, import};
+use super::{copies, export, import, upkeep};
 
 /// Children that are asked for at once.
 const PAGE: usize = 1_000;
@@ -47,6 +47,13 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
             let format = Format::of(format, output.as_deref());
             export::run(&path, format, output.as_deref(), &place).await
         }
+        Command::Backup(backup) => copies::backup(backup).await,
+        Command::Restore(restore) => copies::restore(restore).await,
+        Command::Migrate(migrate) => copies::migrate(migrate).await,
+        Command::Verify(verify) => copies::verify(verify).await,
+        Command::Check(check) => upkeep::check(check.repair, check.json, &check.place).await,
+        Command::Compact(compact) => upkeep::compact(&compact.place).await,
+        Command::Rebuild(rebuild) => upkeep::rebuild(&rebuild.database).await,
         Command::Stats { place } => stats(&place).await,
         Command::Serve(_) | Command::Completion { .. } => Ok(()),
     }
@@ -131,7 +138,7 @@ fn json_of(argument: &str) -> Result<Box<RawValue>, Failure> {
     })
 }
 
-fn print_line(line: &str) -> Result<(), Failure> {
+pub(super) fn print_line(line: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").map_err(|error| Failure::io("standard output", &error))
 }

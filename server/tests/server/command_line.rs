@@ -6,13 +6,13 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-struct Served {
+pub(crate) struct Served {
     process: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Served {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut process = trellis(&["serve", "--port", "0"])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -31,12 +31,12 @@ impl Served {
         Self { process, url: url.expect("the listening line") }
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         trellis(arguments).args(["--url", &self.url]).output().expect("runs")
     }
 
     /// SIGTERM, then the exit code.
-    fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(mut self) -> Option<i32> {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").arg(&id).status().expect("kill").success());
         self.process.wait().expect("ends").code()
@@ -50,19 +50,19 @@ impl Drop for Served {
     }
 }
 
-fn trellis(arguments: &[&str]) -> Command {
+pub(crate) fn trellis(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trellis"));
     command.args(arguments).env_remove("TRELLIS_URL").env_remove("RUST_LOG");
     command
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-fn errors(output: &Output) -> String {
+pub(crate) fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 

@@ -8,6 +8,8 @@ mod bad_input;
 mod command_line;
 mod harness;
 mod limits;
+#[cfg(feature = "cli")]
+mod operators;
 mod rest;
 mod stopping;
 mod websocket;

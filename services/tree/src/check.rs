@@ -122,6 +122,8 @@ pub(crate) enum Fix {
 pub struct CheckReport {
     /// The rev up to which the store holds everything.
     pub applied_rev: u64,
+    /// The rev after which the history of the journal begins: 0, or that of a restore.
+    pub journal_base: u64,
     /// The first and the last rev in the journal; both 0 when it is empty.
     pub journal_revs: (u64, u64),
     /// Records read.
@@ -300,6 +302,7 @@ impl Check<'_> {
             }
         }
         self.report.applied_rev = self.applied_rev();
+        self.report.journal_base = self.base();
         if let (Some(_), Some(log), Some(opening)) = (self.kv, self.log, &self.opening)
             && let Err(error) = recover::check_pair(log, opening, self.applied.as_ref())
         {

@@ -1,0 +1,160 @@
+//! [`Admin`]: what operators ask of a server: archives, digests, checks, compaction, pauses.
+//!
+//! Every call is one HTTP request of its own; nothing is retried.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, header};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::error::{ClientError, ClientErrorKind};
+use crate::http::{self, Connection};
+use crate::options::ClientOptions;
+use crate::target::Target;
+
+/// How long a check or a compaction may take.
+const WORK_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The operators' side of a server.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), trellis_client::ClientError> {
+/// use trellis_client::{Admin, ClientOptions};
+///
+/// let admin = Admin::new("http://127.0.0.1:4400", ClientOptions::default())?;
+/// let mut archive = admin.archive(None).await?;
+/// while let Some(chunk) = archive.next_chunk().await? {
+///     println!("{} bytes", chunk.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Admin {
+    target: Target,
+    options: ClientOptions,
+}
+
+/// An archive on its way here. Memory is that of a few chunks. Dropping it ends the transfer.
+#[derive(Debug)]
+pub struct Archive {
+    body: Incoming,
+    idle_max: Duration,
+    /// Held so that the connection lives as long as the archive.
+    _connection: Connection,
+}
+
+impl Archive {
+    /// The next bytes, of any length; `None` at the end.
+    ///
+    /// # Errors
+    /// `Unreachable` when the transfer broke off; the archive's own trailer tells as well.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = match timeout(self.idle_max, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) | Err(_) => {
+                    let message = "the archive broke off; start it again";
+                    return Err(ClientError::new(ClientErrorKind::Unreachable, message));
+                }
+            };
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+impl Admin {
+    /// The server at `http://host:port` or `ws://host:port/db`; nothing is asked yet.
+    ///
+    /// # Errors
+    /// `Invalid` for a text that is no such address.
+    pub fn new(url: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        Ok(Self { target: Target::parse(url)?, options })
+    }
+
+    /// Begins an archive of everything, or of what was committed after `since`.
+    ///
+    /// # Errors
+    /// `Refused` with `not_found` when the journal no longer reaches back to `since`;
+    /// `Unreachable`, `Deadline`.
+    pub async fn archive(&self, since: Option<u64>) -> Result<Archive, ClientError> {
+        let path = match since {
+            Some(rev) => format!("archive?since={rev}"),
+            None => "archive".to_owned(),
+        };
+        let (body, connection) = self.ask(Method::GET, &path, self.options.deadline).await?;
+        Ok(Archive { body, idle_max: self.options.deadline, _connection: connection })
+    }
+
+    /// The content's digest: `{"digest","rev"}`.
+    ///
+    /// # Errors
+    /// `Refused`, `Unreachable`, `Deadline`, `Protocol`.
+    pub async fn digest(&self) -> Result<Value, ClientError> {
+        self.json(Method::GET, "digest").await
+    }
+
+    /// The report of a check.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`].
+    pub async fn check(&self) -> Result<Value, ClientError> {
+        self.json(Method::GET, "check").await
+    }
+
+    /// Has the server compact its files; answers what that came to.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`].
+    pub async fn compact(&self) -> Result<Value, ClientError> {
+        self.json(Method::POST, "compact").await
+    }
+
+    /// Has the server refuse writes until [`Admin::resume`]; answers the rev that stands still.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`].
+    pub async fn pause(&self) -> Result<Value, ClientError> {
+        self.json(Method::POST, "pause").await
+    }
+
+    /// Has the server take writes again.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`].
+    pub async fn resume(&self) -> Result<Value, ClientError> {
+        self.json(Method::POST, "resume").await
+    }
+
+    async fn json(&self, method: Method, path: &str) -> Result<Value, ClientError> {
+        let (body, _connection) = self.ask(method, path, WORK_MAX).await?;
+        let body = http::collect(body).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let message = format!("the server's answer is no JSON: {error}");
+            ClientError::new(ClientErrorKind::Protocol, message)
+        })
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        deadline: Duration,
+    ) -> Result<(Incoming, Connection), ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(self.target.admin(path))
+            .header(header::HOST, &self.target.authority)
+            .body(Full::new(Bytes::new()));
+        let options = ClientOptions { deadline, ..self.options.clone() };
+        let (response, connection) = http::send(&self.target, &options, request).await?;
+        Ok((response.into_body(), connection))
+    }
+}

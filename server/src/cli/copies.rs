@@ -1,0 +1,247 @@
+//! `backup`, `restore`, `migrate`, `verify`: a database as an archive, and at another place.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use trellis::{
+    ArchiveSummary, BackupKind, Config, Error, ErrorKind, Progress as Step, Until,
+    backup_to_directory, backup_to_file,
+};
+
+use super::failure::Failure;
+use super::operators::{Backup, Migrate, Restore, Verify};
+use super::progress::Progress;
+use super::remote::{Remote, Source, is_url};
+use super::upkeep::{blocking, config_of};
+use super::verbs::print_line;
+
+/// Differences that are named.
+const DIFFERENCES_MAX: usize = 10;
+
+/// Moves a progress bar along.
+fn follow(progress: &Progress) -> impl FnMut(&Step) + Send + 'static {
+    let bar = progress.bar().clone();
+    move |step| {
+        bar.set_position(step.bytes);
+        bar.set_message(format!(
+            "{}: {} entries, {} records",
+            step.step, step.entries, step.records
+        ));
+    }
+}
+
+/// Takes a backup, or reads backups back.
+pub(super) async fn backup(backup: Backup) -> Result<(), Failure> {
+    if backup.verify {
+        return verify_backup(PathBuf::from(backup.to)).await;
+    }
+    let progress = Progress::begin("backed up", None);
+    let mut told = follow(&progress);
+    let config = match backup.place.is_local() {
+        true => Some(config_of(&backup.place.database)?),
+        false => None,
+    };
+    let url = backup.place.url.clone();
+    let remote = if config.is_none() { Some(Remote::new(&url)?) } else { None };
+    let done = blocking(move || {
+        let source = match (config, remote) {
+            (Some(config), _) => Source::open(config)?,
+            (None, Some(remote)) => Source::Remote(remote),
+            (None, None) => return Err(Error::new(ErrorKind::InvalidInput, "no source")),
+        };
+        let archives = source.archives();
+        let to = PathBuf::from(&backup.to);
+        let done = if backup.to == "-" {
+            copy_to_output(archives, backup.since).map(|bytes| (None, bytes, None))
+        } else if is_file(&to) {
+            backup_to_file(archives, &to, backup.since, &mut told)
+                .map(|report| (report.file, report.summary.bytes, Some(report.summary)))
+        } else {
+            let kind = match backup.incremental {
+                true => BackupKind::Incremental,
+                false => BackupKind::Full,
+            };
+            backup_to_directory(archives, &to, kind, &mut told)
+                .map(|report| (report.file, report.summary.bytes, Some(report.summary)))
+        };
+        let closed = source.close();
+        let done = done?;
+        closed.map(|()| done)
+    });
+    let (file, bytes, summary) = done.await?;
+    progress.finish(bytes, "bytes");
+    match (&file, summary) {
+        (Some(file), Some(summary)) => print_line(&told_archive(file, &summary)),
+        (None, Some(_)) => print_line("nothing was committed since the newest archive"),
+        _ => Ok(()),
+    }
+}
+
+/// A name ending in `.trellis` is a file, every other a directory.
+fn is_file(path: &Path) -> bool {
+    !path.is_dir() && path.extension().is_some_and(|extension| extension == "trellis")
+}
+
+fn told_archive(file: &Path, summary: &ArchiveSummary) -> String {
+    format!(
+        "{}: {} entries, {} records, up to rev {}",
+        file.display(),
+        summary.trailer.entries,
+        summary.trailer.records,
+        summary.trailer.end.rev
+    )
+}
+
+fn copy_to_output(source: &dyn trellis::ArchiveSource, since: Option<u64>) -> trellis::Result<u64> {
+    let mut out = std::io::stdout().lock();
+    let mut bytes = source.archive(since)?;
+    std::io::copy(&mut bytes, &mut out).and_then(|copied| out.flush().map(|()| copied)).map_err(
+        |error| Error::new(ErrorKind::Unavailable, format!("the archive broke off: {error}")),
+    )
+}
+
+async fn verify_backup(place: PathBuf) -> Result<(), Failure> {
+    if !place.exists() {
+        let message = format!("there is no archive at {}", place.display());
+        return Err(Failure::Unchecked(message));
+    }
+    let progress = Progress::begin("verified", None);
+    let mut told = follow(&progress);
+    let checked = blocking(move || trellis::verify_backup(&place, &mut told)).await;
+    progress.clear();
+    let checked = checked.map_err(|error| Failure::Unchecked(Failure::from(error).to_string()))?;
+    for (file, summary) in &checked.archives {
+        print_line(&told_archive(file, summary))?;
+    }
+    for (file, error) in &checked.problems {
+        print_line(&format!("{}: {error}", file.display()))?;
+    }
+    match checked.problems.len() {
+        0 => Ok(()),
+        count => Err(Failure::Damaged(format!(
+            "{count} archives are damaged or lack what they continue; take a full backup"
+        ))),
+    }
+}
+
+/// Makes a database of a backup.
+pub(super) async fn restore(restore: Restore) -> Result<(), Failure> {
+    let until = match (restore.to_rev, &restore.to_time) {
+        (Some(rev), _) => Until::Rev(rev),
+        (None, Some(time)) => Until::Time(parse_time(time)?),
+        (None, None) => Until::Newest,
+    };
+    let into = Config::at(&restore.to, restore.log.as_deref())?;
+    let progress = Progress::begin("restored", None);
+    let mut told = follow(&progress);
+    let restored = blocking(move || {
+        if restore.from == "-" {
+            trellis::restore_from(&mut std::io::stdin().lock(), into, until, &mut told)
+        } else {
+            trellis::restore(Path::new(&restore.from), into, until, &mut told)
+        }
+    });
+    let restored = restored.await;
+    progress.clear();
+    let restored = restored?;
+    print_line(&format!(
+        "restored at rev {}, digest {}, as the new history {}",
+        restored.rev, restored.digest, restored.log_id
+    ))
+}
+
+/// Milliseconds since 1970, or a date and time such as `2026-03-01T12:00:00Z`.
+fn parse_time(text: &str) -> Result<u64, Failure> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    let time = humantime::parse_rfc3339_weak(text).map_err(|error| {
+        Failure::Usage(format!(
+            "{text:?} is no time: {error}; write 2026-03-01T12:00:00Z, or milliseconds since 1970"
+        ))
+    })?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Moves a database to other engines.
+pub(super) async fn migrate(migrate: Migrate) -> Result<(), Failure> {
+    let to = Config::at(&migrate.to, migrate.log.as_deref())?;
+    let progress = Progress::begin("moved", None);
+    let mut told = follow(&progress);
+    let moved = if is_url(&migrate.from) {
+        let source = Remote::new(&migrate.from)?;
+        let resume = migrate.resume;
+        blocking(move || {
+            let moved = trellis::migrate_from(&source, to, &mut told)?;
+            if resume {
+                trellis::ArchiveSource::resume(&source)?;
+            }
+            Ok(moved)
+        })
+        .await
+    } else {
+        let from = Config::at(&migrate.from, migrate.from_log.as_deref())?;
+        blocking(move || trellis::migrate(from, to, &mut told)).await
+    };
+    progress.clear();
+    let moved = moved?;
+    print_line(&format!("moved to {} at rev {}, digest {}", migrate.to, moved.rev, moved.digest))?;
+    if is_url(&migrate.from) && !migrate.resume {
+        eprintln!(
+            "{} refuses writes now, so that nothing is lost while clients are switched over; POST \
+             /admin/resume takes that back",
+            migrate.from
+        );
+    }
+    Ok(())
+}
+
+/// Compares two databases.
+pub(super) async fn verify(verify: Verify) -> Result<(), Failure> {
+    let unchecked = |failure: Failure| Failure::Unchecked(failure.to_string());
+    let progress = Progress::begin("compared", None);
+    let places = [verify.place, verify.against];
+    let open = |place: &String| -> Result<Result<Remote, Config>, Failure> {
+        Ok(match is_url(place) {
+            true => Ok(Remote::new(place)?),
+            false => Err(Config::at(place, None)?),
+        })
+    };
+    let [left, right] = &places;
+    let (left, right) = (open(left).map_err(unchecked)?, open(right).map_err(unchecked)?);
+    let compared = blocking(move || {
+        let source = |place: Result<Remote, Config>| match place {
+            Ok(remote) => Ok(Source::Remote(remote)),
+            Err(config) => Source::open(config),
+        };
+        let (left, right) = (source(left)?, source(right)?);
+        let compared = match (&left, &right) {
+            (Source::Local(left), Source::Local(right)) => {
+                let found = trellis::verify(left, right, DIFFERENCES_MAX)?;
+                (found.left, found.right, found.differences)
+            }
+            _ => (left.archives().digest()?, right.archives().digest()?, Vec::new()),
+        };
+        left.close()?;
+        right.close()?;
+        Ok(compared)
+    });
+    let compared = compared.await;
+    progress.clear();
+    let (left, right, differences) = compared.map_err(|error| unchecked(error.into()))?;
+    for (place, found) in places.iter().zip([&left, &right]) {
+        print_line(&format!("{} rev {} {place}", found.digest, found.rev))?;
+    }
+    for difference in &differences {
+        print_line(&format!("{:?}: {}", difference.kind, difference.path))?;
+    }
+    if left.digest == right.digest {
+        return print_line("the same content");
+    }
+    let hint = match differences.is_empty() {
+        true => "; paths are named when both are directories that no server has open",
+        false => "",
+    };
+    Err(Failure::Damaged(format!("the two differ{hint}")))
+}
