@@ -117,8 +117,8 @@ fn put_aside(store: &Path) -> Result<Vec<PathBuf>> {
         .find(|mark| !with(mark).exists())
         .unwrap_or_default();
     let mut renamed = Vec::new();
-    // SQLite's log belongs to its file and must not meet the new one, so it goes first; other engines
-    // have no such neighbours.
+    // SQLite's log belongs to its file and must not meet the new one, so it goes first; other
+    // engines have no such neighbours.
     for suffix in ["-wal", "-shm", ""] {
         let (old, new) = (with(suffix), with(&format!("{mark}{suffix}")));
         match std::fs::rename(&old, &new) {
