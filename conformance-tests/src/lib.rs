@@ -30,6 +30,8 @@ mod damage;
 mod factory;
 #[cfg(feature = "matrix")]
 mod faults;
+#[cfg(all(feature = "wire", feature = "every-engine"))]
+pub mod fixtures;
 #[cfg(all(feature = "wire", feature = "log-segment"))]
 pub mod fuzzing;
 pub mod kv;

@@ -161,6 +161,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(mutants::trials());
     #[cfg(all(feature = "wire", feature = "log-segment"))]
     trials.extend(crate::fuzzing::trials());
+    #[cfg(all(feature = "wire", feature = "every-engine"))]
+    trials.extend(crate::fixtures::trials());
     trials
 }
 

@@ -48,6 +48,17 @@ pub struct SeedingSource {
     pub epoch: u64,
 }
 
+/// Revs and epochs count up from 1: half of what a u64 holds is never reached by counting, and a
+/// tree that began there would have nowhere to go.
+fn check_number(number: u64, what: &'static str) -> Result<()> {
+    if number < u64::MAX / 2 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Corrupt, "a number of the source is none that counting reaches")
+        .operation("seed")
+        .context(what, number))
+}
+
 /// How far a seeding has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeedPoint {
@@ -136,6 +147,7 @@ impl Seeding {
         runtime: &Runtime,
         source: SeedingSource,
     ) -> Result<Self> {
+        check_number(source.epoch, "epoch")?;
         let found = read_note(kv.as_ref())?;
         let resumed = found.as_ref().is_some_and(|note| note.token == source.token);
         let note = match found {
@@ -227,6 +239,7 @@ impl Seeding {
         if matches!(self.note.phase, Phase::Records(..)) {
             return Ok(());
         }
+        check_number(start.rev, "rev")?;
         self.note.phase = Phase::Records(start.rev, start.hash);
         self.write_entries()
     }
