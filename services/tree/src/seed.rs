@@ -24,7 +24,7 @@ use crate::digest;
 use crate::entries::EntrySpace;
 use crate::journal::{JournalRecord, Position};
 use crate::memtable::MemTable;
-use crate::record::{self, Applied, Chain, EXPIRY_TIME, META, Opening, Record, SPACES};
+use crate::record::{self, Applied, Chain, EXPIRY_TIME, Effect, META, Opening, Record, SPACES};
 use crate::seal::SealedSnapshot;
 use crate::seed_journal;
 use crate::state::{Layers, State};
@@ -259,6 +259,11 @@ impl Seeding {
         let next = Position { rev, hash }.advance(given)?;
         let record = Record::decode(&given.bytes)?;
         let (key, effects) = (record.key.as_ref(), &record.effects);
+        for effect in effects {
+            if let Effect::Put(key, value) = effect {
+                EntrySpace::Leaves.check(key, value)?;
+            }
+        }
         self.table.enter(record.rev, record.at_ms, effects, key, record.rev);
         self.note.phase = Phase::Records(next.rev, next.hash);
         if self.table.bytes() >= BATCH_BYTES { self.write_records() } else { Ok(()) }
