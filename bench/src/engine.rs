@@ -75,12 +75,22 @@ pub(crate) fn open_tree(
 
 /// A tree that holds all keys, and the subtree that is read whole.
 pub(crate) fn loaded_tree(settings: &Settings, kv: Kv, options: TreeOptions) -> Result<Tree> {
-    let name = format!("tree-{}-{}", kv.name(), settings.keys);
+    loaded_tree_of(settings, kv, settings.keys, options)
+}
+
+/// The same with so many keys.
+pub(crate) fn loaded_tree_of(
+    settings: &Settings,
+    kv: Kv,
+    keys: usize,
+    options: TreeOptions,
+) -> Result<Tree> {
+    let name = format!("tree-{}-{keys}", kv.name());
     let dir = settings.dir.join(&name);
     once(&dir, || {
         let begin = Instant::now();
         let tree = open_tree(settings, kv, &dir, TreeOptions::default())?;
-        load(&tree, settings.keys)?;
+        load(&tree, keys)?;
         tree.close()?;
         eprintln!("{name}: loaded in {:.1} s", begin.elapsed().as_secs_f64());
         Ok(())

@@ -18,10 +18,7 @@ const TARGET_MIB: f64 = 40.0;
 const TARGET_SECONDS: f64 = 0.3;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
-    if !settings.trellis.is_file() {
-        let path = settings.trellis.display();
-        return Err(format!("{path} is missing: cargo build --release -p trellis-server").into());
-    }
+    settings.check_binary()?;
     let empty = settings.dir.join("footprint");
     let loaded = loaded_database(settings)?;
     for (name, dir) in [("new database", &empty), ("loaded database", &loaded)] {

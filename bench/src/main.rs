@@ -11,9 +11,12 @@
 )]
 
 mod concurrent;
+mod copying;
 mod echo;
 mod engine;
 mod footprint;
+mod growth;
+mod import;
 mod keys;
 mod load;
 mod measure;
@@ -24,6 +27,7 @@ mod raw_redb;
 mod raw_sled;
 mod raw_sqlite;
 mod redis;
+mod reopen;
 mod report;
 mod settings;
 mod single;
@@ -46,7 +50,10 @@ fn main() -> ExitCode {
     let done = match arguments.serve {
         Some(Serve::Echo) => echo::serve(),
         Some(Serve::Trellis) => process::serve_trellis(&arguments),
-        None => run(&arguments),
+        None => match arguments.write_tail {
+            Some(kv) => reopen::write_tail(&arguments, kv),
+            None => run(&arguments),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,6 +77,10 @@ fn run(arguments: &Arguments) -> Result<()> {
             Group::Subtree => subtree::run(&settings, &mut report),
             Group::Sockets => sockets::run(&settings, &mut report),
             Group::Footprint => footprint::run(&settings, &mut report),
+            Group::Import => import::run(&settings, &mut report),
+            Group::Reopen => reopen::run(&settings, &mut report),
+            Group::Growth => growth::run(&settings, &mut report),
+            Group::Copy => copying::run(&settings, &mut report),
         };
         done.map_err(|error| format!("{}: {error}", group.name()))?;
     }

@@ -29,7 +29,7 @@ pub(crate) struct Row {
     rival: Option<f64>,
     /// The median of the rounds' own ratios, and the smallest and the largest of them.
     ratio: Option<[f64; 3]>,
-    /// `at_least` is a ratio, `at_most` a value in the unit.
+    /// `at_least` is a ratio where there is a rival, else a value in the unit, as `at_most` is.
     at_least: Option<f64>,
     at_most: Option<f64>,
     rounds_trellis: Vec<f64>,
@@ -88,6 +88,18 @@ impl Row {
         }
     }
 
+    /// A rate that must be reached.
+    pub(crate) fn at_least(
+        group: &'static str,
+        name: impl Into<String>,
+        unit: &'static str,
+        values: &[f64],
+        at_least: f64,
+    ) -> Self {
+        let row = Self::bound(group, name, unit, values, None);
+        Self { at_least: Some(at_least), ..row }
+    }
+
     /// The same with words at its end.
     pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
@@ -97,6 +109,7 @@ impl Row {
     fn verdict(&self) -> &'static str {
         let met = match (self.at_least, self.at_most, self.ratio) {
             (Some(least), _, Some([ratio, ..])) => ratio >= least,
+            (Some(least), _, None) => self.trellis >= least,
             (_, Some(most), _) => self.trellis <= most,
             _ => return "",
         };
@@ -105,6 +118,7 @@ impl Row {
 
     fn target(&self) -> String {
         match (self.at_least, self.at_most) {
+            (Some(least), _) if least < 1.0 => format!(">= {least:.2}"),
             (Some(least), _) => format!(">= {least}"),
             (_, Some(most)) => format!("<= {most}"),
             _ => String::new(),

@@ -57,6 +57,9 @@ pub(crate) struct Arguments {
     /// Becomes one of the two servers of the socket figures.
     #[arg(long, value_enum, hide = true)]
     pub(crate) serve: Option<Serve>,
+    /// Becomes the writer that is killed.
+    #[arg(long, value_enum, hide = true)]
+    pub(crate) write_tail: Option<Kv>,
 }
 
 /// What runs alone.
@@ -74,6 +77,14 @@ pub(crate) enum Group {
     Sockets,
     /// Memory and start of a server.
     Footprint,
+    /// A file of leaves into a new database.
+    Import,
+    /// Opening after the process was killed with much journal that the store does not have.
+    Reopen,
+    /// Commits, reads and files at growing sizes; --seconds is the time of random updates.
+    Growth,
+    /// Moves between stores, and backups beside writers.
+    Copy,
 }
 
 /// Servers that this program becomes.
@@ -94,6 +105,10 @@ impl Group {
             Self::Subtree => "subtree",
             Self::Sockets => "sockets",
             Self::Footprint => "footprint",
+            Self::Import => "import",
+            Self::Reopen => "reopen",
+            Self::Growth => "growth",
+            Self::Copy => "copy",
         }
     }
 }
@@ -158,6 +173,15 @@ impl Settings {
             trellis: arguments.trellis.clone().unwrap_or(beside),
         };
         Ok((settings, temporary))
+    }
+
+    /// Some figures run the release binary itself.
+    pub(crate) fn check_binary(&self) -> Result<()> {
+        if self.trellis.is_file() {
+            return Ok(());
+        }
+        let path = self.trellis.display();
+        Err(format!("{path} is missing: cargo build --release -p trellis-server").into())
     }
 
     /// The stores with an engine of their own to be compared with.

@@ -47,6 +47,14 @@ impl Window {
         Self { file, start: 0, buffer: Vec::new(), filled: 0 }
     }
 
+    /// Whatever is in memory from `position` on, `least` bytes at least; fewer at the end of the
+    /// file. Whoever walks on in small steps reads each byte of the file about once.
+    pub(crate) fn ahead(&mut self, position: u64, least: usize) -> io::Result<&[u8]> {
+        self.at(position, least)?;
+        let from = usize::try_from(position - self.start).unwrap_or(usize::MAX);
+        Ok(self.buffer.get(from..).unwrap_or_default())
+    }
+
     /// The `bytes` bytes at `position`; fewer at the end of the file.
     pub(crate) fn at(&mut self, position: u64, bytes: usize) -> io::Result<&[u8]> {
         let end = self.start + self.filled as u64;
@@ -155,5 +163,52 @@ impl Walk<'_, '_> {
 
     fn damaged(&self, segment: &Segment, offset: Offset) -> Error {
         error::damaged(self.stream, offset.max(self.offset), &segment.path).operation("read")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A file of zeros that counts the bytes that are read.
+    #[derive(Debug)]
+    struct Counted(usize, AtomicUsize);
+
+    impl LayerFile for Counted {
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+            let left = self.0.saturating_sub(position as usize).min(into.len());
+            self.1.fetch_add(left, Ordering::Relaxed);
+            Ok(left)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0 as u64)
+        }
+    }
+
+    #[test]
+    fn small_steps_through_a_file_read_it_about_once() {
+        const FILE_BYTES: usize = 1 << 20;
+        let file = Arc::new(Counted(FILE_BYTES, AtomicUsize::new(0)));
+        let mut window = Window::new(Arc::<Counted>::clone(&file));
+        for position in (0..FILE_BYTES as u64).step_by(4) {
+            let ahead = window.ahead(position, FRAME_HEADER_BYTES).unwrap().len();
+            assert!(ahead >= FRAME_HEADER_BYTES.min(FILE_BYTES - position as usize));
+        }
+        assert!(file.1.load(Ordering::Relaxed) < 2 * FILE_BYTES);
     }
 }

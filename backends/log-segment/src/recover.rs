@@ -149,7 +149,7 @@ impl Scan<'_> {
         let mut window = Window::new(Arc::clone(self.file));
         let mut position = from;
         while position < to {
-            let bytes = window.at(position, PIECE_BYTES)?;
+            let bytes = window.ahead(position, FRAME_HEADER_BYTES)?;
             let Some(at) = find_magic(bytes) else {
                 // A magic may begin in the last three bytes.
                 position += bytes.len().saturating_sub(3).max(1) as u64;
