@@ -250,3 +250,29 @@ fn a_database_moves_from_redb_to_sqlite_and_back() {
     let db = Trellis::open_existing(at("redb:c")).expect("it opens");
     assert_eq!(db.digest().expect("it is read"), before);
 }
+
+#[test]
+fn a_store_in_memory_under_a_journal_on_disk_is_restored_and_survives_a_reopen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let db = open(&directory.path().join("data"));
+    db.set("a", json!({"b": [1, 2], "c": {}})).expect("it is set");
+    db.set("big", "x".repeat(3 << 20)).expect("it is set");
+    let file = directory.path().join("one.trellis");
+    backup_to_file(&db, &file, None, &mut |_| {}).expect("it is backed up");
+    let into = Config {
+        kv: Some("memory:".to_owned()),
+        ..Config::in_directory(directory.path().join("copy"))
+    };
+    let report = restore(&file, into.clone(), Until::Newest, &mut |_| {}).expect("it is restored");
+    assert_eq!(report.digest, digest(&db));
+    for round in 0..3 {
+        let copy = Trellis::open_config(into.clone()).expect("it opens");
+        assert_eq!(copy.get("a").expect("it is read"), json!({"b": [1, 2], "c": {}}));
+        assert_eq!(digest(&copy) == report.digest, round == 0, "round {round}");
+        assert_eq!(copy.tree().identity().log_id, report.log_id);
+        assert_eq!(copy.set("more", round).expect("it goes on"), report.rev + round + 1);
+        copy.close().expect("it closes");
+    }
+    let again = restore(&file, into, Until::Newest, &mut |_| {});
+    assert_refused(again, ErrorKind::AlreadyExists, &["holds a database"]);
+}
