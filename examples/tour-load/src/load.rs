@@ -1,8 +1,9 @@
 //! Writes from many connections at once until the server dies in the middle of it.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -15,7 +16,7 @@ use crate::Failure;
 use crate::record::{Acknowledged, COUNT_PATH, record, record_path};
 
 /// A server that neither answers nor dies is a failure, not a reason to wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to write, and when to kill.
 pub(crate) struct Load {
@@ -23,20 +24,24 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) server_pid: u32,
     pub(crate) kill_after: u64,
+    /// The server lives until this file is there.
+    pub(crate) wait_for: Option<PathBuf>,
 }
 
 /// Writes numbered records until the server is gone, which this kills with SIGKILL as soon as
-/// `kill_after` records are acknowledged, while every connection has a write under way.
+/// `kill_after` records are acknowledged and `wait_for` is there, while every connection has a write under way.
 pub(crate) async fn run(load: Load) -> Result<Acknowledged, Failure> {
     let load = Arc::new(load);
     let total = Arc::new(AtomicU64::new(0));
+    let killed = Arc::new(AtomicBool::new(false));
     // Nobody writes before everybody is connected.
     let start = Arc::new(Barrier::new(load.connections));
     let mut tasks = JoinSet::new();
     for connection in 0..load.connections {
         let (load, total, start) = (Arc::clone(&load), Arc::clone(&total), Arc::clone(&start));
+        let killed = Arc::clone(&killed);
         tasks.spawn(async move {
-            let written = write_records(&load, connection, &total, &start);
+            let written = write_records(&load, connection, (&total, &killed), &start);
             let written = tokio::time::timeout(PATIENCE, written).await;
             let count = written.map_err(|_| "the server neither answered nor died")??;
             Ok::<_, Failure>((connection, count))
@@ -60,7 +65,7 @@ pub(crate) async fn run(load: Load) -> Result<Acknowledged, Failure> {
 async fn write_records(
     load: &Load,
     connection: usize,
-    total: &AtomicU64,
+    (total, killed): (&AtomicU64, &AtomicBool),
     start: &Barrier,
 ) -> Result<u64, Failure> {
     let (mut socket, _) = tokio_tungstenite::connect_async(load.url.as_str()).await?;
@@ -84,7 +89,9 @@ async fn write_records(
             return Err(format!("record {number} of connection {connection}: {answer}").into());
         }
         number += 1;
-        if total.fetch_add(1, Ordering::SeqCst) + 1 == load.kill_after {
+        let enough = total.fetch_add(1, Ordering::SeqCst) + 1 >= load.kill_after;
+        let ready = || load.wait_for.as_ref().is_none_or(|file| file.exists());
+        if enough && ready() && !killed.swap(true, Ordering::SeqCst) {
             kill(load.server_pid)?;
         }
     }

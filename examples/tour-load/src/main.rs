@@ -1,15 +1,15 @@
 //! Load and verification for `examples/tour.sh`.
 //!
 //! ```text
-//! tour-load write URL SERVER-PID KILL-AFTER ACKNOWLEDGED-FILE
+//! tour-load write URL SERVER-PID KILL-AFTER ACKNOWLEDGED-FILE [WAIT-FOR-FILE]
 //! tour-load verify EXPORT.ndjson ACKNOWLEDGED-FILE PATH=SOURCE.json... PATH=SOURCE.ndjson...
 //! tour-load lines SOURCE.json TABLE KEY
 //! tour-load pointer SOURCE.json /JSON/POINTER
 //! ```
 //!
 //! `write` opens 64 connections, each writing numbered records one after the other, kills the
-//! server with SIGKILL once `KILL-AFTER` are acknowledged, and notes how many each connection saw
-//! acknowledged. `verify` compares an export with the imported files and those records. `lines`
+//! server with SIGKILL once `KILL-AFTER` are acknowledged and `WAIT-FOR-FILE`, if named, is there,
+//! and notes how many each connection saw acknowledged. `verify` compares an export with the imported files and those records. `lines`
 //! prints the rows of a table as NDJSON, each under the value of its key; `pointer` prints a part
 //! of a file as compact JSON.
 
@@ -18,6 +18,7 @@ mod record;
 mod verify;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -45,12 +46,13 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &[&str]) -> Result<(), Failure> {
     match arguments {
-        ["write", url, pid, kill_after, file] => {
+        ["write", url, pid, kill_after, file, wait_for @ ..] if wait_for.len() < 2 => {
             let acknowledged = load::run(Load {
                 url: (*url).to_owned(),
                 connections: CONNECTIONS,
                 server_pid: pid.parse()?,
                 kill_after: kill_after.parse()?,
+                wait_for: wait_for.first().map(PathBuf::from),
             })
             .await?;
             std::fs::write(file, serde_json::to_vec(&acknowledged)?)?;
