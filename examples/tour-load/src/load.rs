@@ -29,7 +29,8 @@ pub(crate) struct Load {
 }
 
 /// Writes numbered records until the server is gone, which this kills with SIGKILL as soon as
-/// `kill_after` records are acknowledged and `wait_for` is there, while every connection has a write under way.
+/// `kill_after` records are acknowledged and `wait_for` is there, while every connection has a
+/// write under way.
 pub(crate) async fn run(load: Load) -> Result<Acknowledged, Failure> {
     let load = Arc::new(load);
     let total = Arc::new(AtomicU64::new(0));

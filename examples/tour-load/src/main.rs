@@ -9,9 +9,9 @@
 //!
 //! `write` opens 64 connections, each writing numbered records one after the other, kills the
 //! server with SIGKILL once `KILL-AFTER` are acknowledged and `WAIT-FOR-FILE`, if named, is there,
-//! and notes how many each connection saw acknowledged. `verify` compares an export with the imported files and those records. `lines`
-//! prints the rows of a table as NDJSON, each under the value of its key; `pointer` prints a part
-//! of a file as compact JSON.
+//! and notes how many each connection saw acknowledged. `verify` compares an export with the
+//! imported files and those records. `lines` prints the rows of a table as NDJSON, each under the
+//! value of its key; `pointer` prints a part of a file as compact JSON.
 
 mod load;
 mod record;
