@@ -7,10 +7,10 @@ use trellis_engine_traits::{KvBackend, StreamLog};
 
 use super::combinations::{Combination, kv_in_memory, log_in_memory};
 use super::{stands, trial};
-use crate::power::planted::{PLANTED, must_be_noticed};
+use crate::power::planted::{PLANTED, damage_is_the_end, must_be_noticed};
 use crate::report::run_family;
 use crate::tree::Ground;
-use crate::{Case, Cost, Engine, Factory, Seed, World, crash, kv, linear, log};
+use crate::{Case, Cost, Engine, Factory, Seed, World, crash, damage, kv, linear, log};
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("canary.fails".to_owned(), canary)];
@@ -31,15 +31,29 @@ pub(super) fn trials() -> Vec<Trial> {
         }));
     }
     trials.extend(planted());
+    trials.extend(planted_in_media());
+    trials
+}
+
+/// The checks of power loss and damage bite, where the engines are compiled in.
+fn planted_in_media() -> Vec<Trial> {
+    let stand = |name: &str| {
+        let mut all = stands::combinations().into_iter();
+        let stand = all.find(|one| one.factory.name() == name).expect("a known combination");
+        stand.compiled.then_some(stand.factory)
+    };
+    let mut trials = Vec::new();
     for fault in PLANTED {
-        trials.push(trial(format!("mutant.power.{} is killed", fault.name), move || {
-            let mut all = stands::combinations().into_iter();
-            let stand = all.find(|one| one.factory.name() == fault.combination);
-            let stand = stand.expect("a known combination");
-            if stand.compiled {
-                let world = World::new(&stand.factory, Seed::of_run());
-                must_be_noticed(&world, *fault);
-            }
+        if let Some(factory) = stand(fault.combination) {
+            trials.push(trial(format!("mutant.power.{} is killed", fault.name), move || {
+                must_be_noticed(&World::new(&factory, Seed::of_run()), *fault);
+            }));
+        }
+    }
+    if let Some(factory) = stand("log-segment") {
+        trials.push(trial("mutant.damage.DamageIsTheEnd is killed".to_owned(), move || {
+            let bent = damage_is_the_end(&factory);
+            must_be_killed(&damage::cases(), &bent, "log.recover.damage");
         }));
     }
     trials

@@ -1,17 +1,18 @@
-//! Do the checks bite? Each of these faults must be noticed within a thousand images.
+//! Do the checks bite? Each of these faults must be noticed within a few thousand images or places.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use trellis_engine_traits::{
-    Appended, Bounds, Durability, Expect, LogProfile, Offset, ReadBudget, ReadEnd, RecordVisitor,
-    Result, StreamId, StreamLog,
+    Appended, Bounds, Durability, ErrorKind, Expect, LogProfile, Offset, ReadBudget, ReadEnd,
+    ReadStop, RecordVisitor, Result, StreamId, StreamLog,
 };
 
 use super::medium::Betrayal;
 use super::points::Budget;
 use super::{Stand, log_story, tree_story};
-use crate::{Seed, World};
+use crate::{Factory, Seed, World};
 
 /// Images within which a fault must be noticed.
 const IMAGES: usize = 4000;
@@ -56,7 +57,10 @@ pub(crate) fn must_be_noticed(world: &World<Stand>, fault: Planted) {
         (true, true) => {
             let honest = Stand::clone(&stand);
             let early = Stand::log(world.dir(), move |place| {
-                Ok(Arc::new(EarlyLog(honest.open_log(place)?)))
+                Ok(Arc::new(BentLog {
+                    honest: honest.open_log(place)?,
+                    fault: Fault::AnswersEarly,
+                }))
             });
             log_story::run(&early, &mut budget, fault.betrayal, rng)
         }
@@ -65,13 +69,37 @@ pub(crate) fn must_be_noticed(world: &World<Stand>, fault: Planted) {
     assert!(outcome.is_err(), "nobody noticed: {budget:?}");
 }
 
-/// A log that answers before it has synced, and believes itself.
-#[derive(Debug)]
-struct EarlyLog(Arc<dyn StreamLog>);
+/// A stand whose log takes damage for its end; it has the name of the one that is held to all.
+pub(crate) fn damage_is_the_end(honest: &Factory<Stand>) -> Factory<Stand> {
+    let open = honest.clone();
+    let factory = Factory::new(honest.name(), move |dir: &Path| {
+        let stand = open.open(dir)?;
+        Ok(Arc::new(Stand::log(dir, move |place| {
+            let honest = stand.open_log(place)?;
+            Ok(Arc::new(BentLog { honest, fault: Fault::EndsAtDamage }))
+        })))
+    });
+    factory.offers(honest.offered())
+}
 
-impl StreamLog for EarlyLog {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Answers before it has synced.
+    AnswersEarly,
+    /// Takes a damaged record for the end.
+    EndsAtDamage,
+}
+
+/// A log with one fault.
+#[derive(Debug)]
+struct BentLog {
+    honest: Arc<dyn StreamLog>,
+    fault: Fault,
+}
+
+impl StreamLog for BentLog {
     fn profile(&self) -> &LogProfile {
-        self.0.profile()
+        self.honest.profile()
     }
 
     fn append(
@@ -79,9 +107,11 @@ impl StreamLog for EarlyLog {
         stream: &StreamId,
         records: &[Bytes],
         expect: Expect,
-        _durability: Durability,
+        durability: Durability,
     ) -> Result<Appended> {
-        self.0.append(stream, records, expect, Durability::Buffered)
+        let early = self.fault == Fault::AnswersEarly;
+        let durability = if early { Durability::Buffered } else { durability };
+        self.honest.append(stream, records, expect, durability)
     }
 
     fn read(
@@ -91,26 +121,33 @@ impl StreamLog for EarlyLog {
         budget: ReadBudget,
         visit: &mut RecordVisitor<'_>,
     ) -> Result<ReadEnd> {
-        self.0.read(stream, from, budget, visit)
+        match self.honest.read(stream, from, budget, visit) {
+            Err(error)
+                if self.fault == Fault::EndsAtDamage && error.kind() == ErrorKind::Corrupt =>
+            {
+                Ok(ReadEnd { next: from, stop: ReadStop::End })
+            }
+            end => end,
+        }
     }
 
     fn bounds(&self, stream: &StreamId) -> Result<Bounds> {
-        self.0.bounds(stream)
+        self.honest.bounds(stream)
     }
 
     fn trim(&self, stream: &StreamId, before: Offset) -> Result<()> {
-        self.0.trim(stream, before)
+        self.honest.trim(stream, before)
     }
 
     fn flush(&self, stream: &StreamId, up_to: Offset) -> Result<()> {
-        self.0.flush(stream, up_to)
+        self.honest.flush(stream, up_to)
     }
 
     fn streams(&self, after: Option<&StreamId>, limit: usize) -> Result<Vec<StreamId>> {
-        self.0.streams(after, limit)
+        self.honest.streams(after, limit)
     }
 
     fn close(&self) -> Result<()> {
-        self.0.close()
+        self.honest.close()
     }
 }
