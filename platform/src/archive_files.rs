@@ -166,6 +166,24 @@ pub(crate) fn orphans(archives: &[(PathBuf, Summary)]) -> Vec<(PathBuf, Error)> 
         .collect()
 }
 
+/// Whether an open file is still the one of this name.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let own = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((own.dev(), own.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Elsewhere an open file keeps its name.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> std::io::Result<bool> {
+    Ok(true)
+}
+
 /// A file that is being written; removed unless it is finished.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
@@ -181,18 +199,24 @@ impl Unfinished {
         let unwritable = fail("the directory of the backup cannot be written", directory);
         create_durably(directory).map_err(&unwritable)?;
         let path = directory.join(UNFINISHED);
-        // What a process that ended left behind is overwritten, but only under its lock.
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(&unwritable)?;
-        if let Err(source) = file.try_lock() {
-            return Err(Error::new(
-                ErrorKind::Locked,
-                "another backup is being written into the directory; wait for it",
-            )
-            .operation("backup")
-            .context("directory", directory.display())
-            .source(source));
-        }
+        let file = loop {
+            // What a process that ended left behind is overwritten, but only under its lock.
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            let file = file.map_err(&unwritable)?;
+            if let Err(source) = file.try_lock() {
+                return Err(Error::new(
+                    ErrorKind::Locked,
+                    "another backup is being written into the directory; wait for it",
+                )
+                .operation("backup")
+                .context("directory", directory.display())
+                .source(source));
+            }
+            // It may have become somebody's finished archive between the opening and the lock.
+            if is_at(&file, &path).map_err(&unwritable)? {
+                break file;
+            }
+        };
         file.set_len(0).map_err(&unwritable)?;
         Ok(Self { directory: directory.to_owned(), path, file, finished: false })
     }

@@ -14,6 +14,9 @@ use crate::path::Path;
 use crate::record::{self, DATA, EXPIRY, KEYS, KEYS_TIME, Remembered};
 use crate::state::State;
 
+/// Pairs in the order of their keys.
+pub(crate) type Pairs = Vec<(Bytes, Bytes)>;
+
 /// What a pair takes in memory besides key and value.
 const ENTRY_BYTES: usize = 64;
 
@@ -83,7 +86,7 @@ pub(crate) fn page(
     space: EntrySpace,
     start: Bytes,
     bytes_max: usize,
-) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>)> {
+) -> Result<(Pairs, Option<Bytes>)> {
     let mut page = Vec::new();
     let mut bytes = 0;
     let mut full = false;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use trellis_engine_traits::{Durability, Expect, Result, StreamId, StreamLog};
 
-use crate::entries::{self, EntrySpace};
+use crate::entries::{self, EntrySpace, Pairs};
 use crate::journal::Position;
 use crate::record::{self, Cause, Effect, KEYS, Opening, Record, split_time_key};
 use crate::seed::append_opening;
@@ -59,7 +59,7 @@ struct Journal<'a> {
 
 impl Journal<'_> {
     /// A page of leaves or of endings as one commit.
-    fn effects(&mut self, space: EntrySpace, page: Vec<(Bytes, Bytes)>) -> Result<()> {
+    fn effects(&mut self, space: EntrySpace, page: Pairs) -> Result<()> {
         let effect = |(key, value): (Bytes, Bytes)| match space {
             EntrySpace::Endings => {
                 let at_ms = value.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
@@ -75,7 +75,7 @@ impl Journal<'_> {
     }
 
     /// A page of idempotency keys, of which each is remembered with a commit of its own.
-    fn keys(&mut self, state: &State, page: Vec<(Bytes, Bytes)>) -> Result<()> {
+    fn keys(&mut self, state: &State, page: Pairs) -> Result<()> {
         for (time_key, _) in page {
             let Some((at_ms, key)) = split_time_key(&time_key) else { continue };
             // A key that is gone or was not text was of no use.
