@@ -68,6 +68,9 @@ pub fn restore(
     .operation("restore")
     .context("place", from.display());
     let ways = archive_files::ways(archive_files::list(from)?, until);
+    if ways.is_empty() {
+        return Err(refusal);
+    }
     let target = Target::open(&into)?;
     for way in ways {
         match restore_way(&target, &way, until, progress) {

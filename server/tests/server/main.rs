@@ -3,6 +3,7 @@
 // Helpers of tests are no `#[test]` functions, which is all that clippy's own exception knows.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod admin;
 mod bad_input;
 #[cfg(feature = "cli")]
 mod command_line;

@@ -137,6 +137,9 @@ fn a_server_is_backed_up_checked_and_moved_beside_its_clients() {
     text(&run(&["restore", "--from", &backups, "--to", &path("now")]));
     let read = |data: &str| text(&run(&["get", "a/b", "--data", data]));
     assert_eq!((read(&path("then")), read(&path("now"))), ("1\n".to_owned(), "2\n".to_owned()));
+    let (code, out) =
+        ended(&["restore", "--from", &backups, "--to", &path("never"), "--to-time", "1"]);
+    assert_eq!((code, Path::new(&path("never")).exists()), (Some(1), false), "{out}");
     assert_eq!(ended(&["verify", &server.url, "--against", &path("now")]).0, Some(0));
     assert_eq!(ended(&["verify", &server.url, "--against", &path("then")]).0, Some(1));
 

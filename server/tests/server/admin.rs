@@ -1,0 +1,56 @@
+//! `/admin/...`: what it answers, what it refuses, and that a pause ends.
+
+use crate::harness::TestServer;
+
+#[tokio::test]
+async fn an_archive_is_streamed_whole_and_a_rev_out_of_reach_refused() {
+    let server = TestServer::start().await;
+    server.put("/db/a/b", "[1,2]").await;
+    server.put("/db/a/c", &format!("\"{}\"", "x".repeat(3 << 20))).await;
+    let archive = server.get("/admin/archive").await;
+    assert_eq!((archive.status, archive.header("trellis-rev")), (200, Some("2")));
+    assert!(archive.body.starts_with(b"TRELLIS\0") && archive.body.len() > 3 << 20);
+    let since = server.get("/admin/archive?since=1").await;
+    assert_eq!((since.status, since.header("trellis-rev")), (200, Some("1")));
+    assert_eq!(server.get("/admin/archive?since=9").await.status, 400);
+    assert_eq!(server.get("/admin/archive?until=9").await.code(), "invalid");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_pause_refuses_writes_until_it_is_taken_back() {
+    let server = TestServer::start().await;
+    server.put("/db/a", "1").await;
+    let digest = server.get("/admin/digest").await.json();
+    assert_eq!(
+        (digest["rev"].as_u64(), digest["digest"].as_str().map(str::len)),
+        (Some(1), Some(64))
+    );
+    let post = async |target: &str| server.http("POST", target, &[], b"").await;
+    for _ in 0..2 {
+        assert_eq!(post("/admin/pause").await.json()["rev"], 1);
+    }
+    let refused = server.put("/db/a", "2").await;
+    assert_eq!((refused.status, refused.code()), (503, "unavailable".to_owned()));
+    assert_eq!(server.get("/db/a").await.text(), "1");
+    assert_eq!(post("/admin/resume").await.json()["paused"], false);
+    assert_eq!(server.put("/db/a", "2").await.status, 200);
+    assert_eq!(server.get("/admin/pause").await.status, 405, "a link changes nothing");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn checks_and_compaction_answer_reports_and_web_pages_elsewhere_are_refused() {
+    let server = TestServer::start().await;
+    server.put("/db/a", "1").await;
+    let report = server.get("/admin/check").await.json();
+    assert_eq!((&report["records"], &report["findings"]), (&1.into(), &serde_json::json!([])));
+    let compacted = server.http("POST", "/admin/compact", &[], b"").await.json();
+    assert_eq!(compacted["postponed"], serde_json::Value::Null);
+    let foreign = ["Origin: https://evil.example"];
+    for target in ["/admin/pause", "/admin/resume", "/admin/compact"] {
+        assert_eq!(server.http("POST", target, &foreign, b"").await.status, 403, "{target}");
+    }
+    assert_eq!(server.http("GET", "/admin/archive", &foreign, b"").await.status, 403);
+    server.stop().await;
+}
