@@ -27,6 +27,8 @@ pub enum Need {
     Wire,
     /// The log's files are behind a seam at which calls can be made to fail.
     FileFaults,
+    /// A child can open the combination through the library that hosts use.
+    Platform,
     /// The engine offers `Ability::ReclaimDisk`.
     ReclaimDisk,
     /// Every operation on its files is recorded.
@@ -51,6 +53,7 @@ impl Need {
             Self::AllOnDisk => "a part of it keeps nothing on disk",
             Self::Wire => "over the wire every store is shown on one log",
             Self::FileFaults => "the log has no files of its own behind a seam",
+            Self::Platform => "not opened through the library here",
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
             Self::Recorded => "the engine writes past the recorder; the crash cases kill a process",

@@ -18,6 +18,8 @@ pub(crate) struct Target {
     runtime: Arc<Runtime>,
     /// Held as long as the engines are open.
     directory: DataDirectory,
+    /// What store and journal are bound to it as.
+    urls: (String, String),
 }
 
 impl Target {
@@ -36,9 +38,8 @@ impl Target {
         let directory = DataDirectory::hold(&config.data)?;
         directory.check(kv_url, log_url)?;
         let engines = choice.open(&config.data, config.cache_bytes())?;
-        let target = Self { engines, runtime: Runtime::system(), directory };
-        target.directory.mark(kv_url, log_url)?;
-        Ok(target)
+        let urls = (kv_url.to_owned(), log_url.to_owned());
+        Ok(Self { engines, runtime: Runtime::system(), directory, urls })
     }
 
     /// Begins to fill it, or goes on.
@@ -47,7 +48,11 @@ impl Target {
     /// `AlreadyExists` when it holds a database; those of the engines.
     pub(crate) fn restore(&self, source: SeedingSource, until: Until) -> Result<Restore> {
         let (kv, log) = (Arc::clone(&self.engines.kv), Arc::clone(&self.engines.log));
-        Ok(Restore::new(Seeding::begin(kv, log, &self.runtime, source)?, until))
+        let seeding = Seeding::begin(kv, log, &self.runtime, source)?;
+        // Not before the store says that it is being filled: a marked directory without that is an
+        // empty database, which opens.
+        self.directory.mark(&self.urls.0, &self.urls.1)?;
+        Ok(Restore::new(seeding, until))
     }
 
     /// Gives the files free.

@@ -10,6 +10,8 @@
 //!
 //! Deliberately not here: loss of power. A killed process loses nothing that the kernel has.
 
+#[cfg(feature = "wire")]
+mod archives;
 mod child;
 mod defects;
 mod model;
@@ -18,6 +20,8 @@ mod rounds;
 mod trail;
 mod work;
 
+#[cfg(feature = "wire")]
+pub(crate) use archives::{archive_child, is_archive_child};
 pub use child::crash_child;
 pub(crate) use defects::Defect;
 
@@ -45,7 +49,23 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
             rounds::killed_anywhere,
         )
         .needs(&[Need::AllOnDisk, Need::Child]),
+        Case::new(
+            "crash.archive.killed",
+            &["tree.commit.durable", "tree.commit.atomic"],
+            archives_killed,
+        )
+        .needs(&[Need::AllOnDisk, Need::Platform]),
     ]
+}
+
+#[cfg(feature = "wire")]
+fn archives_killed(world: &TreeWorld) {
+    archives::killed(world);
+}
+
+#[cfg(not(feature = "wire"))]
+fn archives_killed(_: &TreeWorld) {
+    unreachable!("not compiled in")
 }
 
 /// Opens the ground that a child is killed on.

@@ -10,8 +10,6 @@ use crate::Rng;
 
 /// Children killed one after the other before the parent looks.
 pub(super) const KILLS_MOST: usize = 3;
-/// A child that does not come to what is aimed at is killed after this time.
-const PATIENCE: Duration = Duration::from_millis(300);
 /// A child that has not opened the tree after this time is killed while it opens.
 const OPENING_MOST: Duration = Duration::from_secs(20);
 
@@ -22,6 +20,8 @@ pub(super) enum Aim {
     Opening,
     /// The `n`th time that the child says this.
     During(&'static str, usize),
+    /// The same for something long: within so many microseconds of it.
+    Within(&'static str, usize, usize),
     /// Whatever there is.
     Anything,
 }
@@ -42,8 +42,15 @@ impl Aim {
         match self {
             Self::Opening => true,
             Self::Anything => seen.opened,
-            Self::During(what, nth) => seen.opened && seen.begun.get(what) >= Some(&nth),
+            Self::During(what, nth) | Self::Within(what, nth, _) => {
+                seen.opened && seen.begun.get(what) >= Some(&nth)
+            }
         }
+    }
+
+    /// A child that does not come to what is aimed at is killed after this time.
+    fn patience(self) -> Duration {
+        Duration::from_millis(if matches!(self, Self::Within(..)) { 10_000 } else { 300 })
     }
 
     /// How long after that the child may go on.
@@ -54,6 +61,7 @@ impl Aim {
             Self::Opening => 12_000,
             Self::During(..) if at_once => 0,
             Self::During(..) => 300,
+            Self::Within(_, _, most) => most,
             Self::Anything => 60_000,
         }) as u64)
     }
@@ -126,7 +134,7 @@ pub(super) fn run_and_kill(
     let mut seen = Seen::default();
     let alive = wait_until(&lines, &mut seen, OPENING_MOST, |seen| {
         seen.opened || (aim == Aim::Opening && seen.opening)
-    }) && wait_until(&lines, &mut seen, PATIENCE, |seen| aim.reached(seen))
+    }) && wait_until(&lines, &mut seen, aim.patience(), |seen| aim.reached(seen))
         && wait_until(&lines, &mut seen, aim.moment(rng), |_| false);
     child.kill().expect("the child can be killed");
     let status = child.wait().expect("the child has ended");

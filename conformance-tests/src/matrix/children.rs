@@ -6,7 +6,7 @@ use std::path::Path;
 use super::combinations::{self, Combination};
 use super::trees;
 use crate::tree::Ground;
-use crate::{crash, linear};
+use crate::{Need, crash, linear};
 
 /// What a child of the family `crash` is started as.
 const CRASH: &str = "crash";
@@ -15,7 +15,11 @@ const LINEAR: &str = "linear";
 
 /// Every store on disk with every log on disk.
 pub(super) fn crash() -> Vec<Combination<Ground>> {
-    trees::for_children(CRASH)
+    let mut all = trees::for_children(CRASH);
+    for one in &mut all {
+        one.factory = one.factory.clone().offers(&[Need::Platform]);
+    }
+    all
 }
 
 /// Every store with every log.
@@ -33,6 +37,8 @@ pub(super) fn linear() -> Vec<Combination<Ground>> {
 pub(super) fn child_main() -> bool {
     let Some((role, name, dir)) = combinations::child_role() else { return false };
     match role.as_str() {
+        #[cfg(feature = "wire")]
+        CRASH if crash::is_archive_child() => crash::archive_child(&name, &dir),
         CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
         LINEAR => linear::linear_child(&ground(&linear(), &name, &dir), &dir),
         _ => combinations::engine_child(&name, &dir),

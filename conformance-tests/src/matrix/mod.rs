@@ -100,9 +100,10 @@ fn family<B: Engine + ?Sized>(
 ) -> Family {
     let cell = |case: &Case<World<B>>, combination: &Combination<B>| {
         let outcome = plan(case, combination.factory.offered());
+        let above = |need: &Need| matches!(need, Need::Wire | Need::Platform);
         let (case, factory) = (*case, combination.factory.clone());
         let compiled =
-            combination.compiled && (cfg!(feature = "wire") || !case.needs.contains(&Need::Wire));
+            combination.compiled && (cfg!(feature = "wire") || !case.needs.iter().any(above));
         let run = move |seed| run_case(&case, &factory, outcome, seed);
         Cell {
             combination: combination.factory.name().to_owned(),

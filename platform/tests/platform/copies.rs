@@ -276,3 +276,19 @@ fn a_store_in_memory_under_a_journal_on_disk_is_restored_and_survives_a_reopen()
     let again = restore(&file, into, Until::Newest, &mut |_| {});
     assert_refused(again, ErrorKind::AlreadyExists, &["holds a database"]);
 }
+
+#[test]
+fn a_restore_that_never_began_leaves_no_empty_database() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (data, backups) = (directory.path().join("data"), directory.path().join("backups"));
+    let db = open(&data);
+    db.set("a", 1).expect("it is set");
+    back_up(&db, &backups, BackupKind::Full);
+    let target = Config::in_directory(directory.path().join("target"));
+    let refused = restore(&backups, target.clone(), Until::Rev(0), &mut |_| {});
+    assert_refused(refused, ErrorKind::NotFound, &[]);
+    // Who starts a server there now must not be given an empty database for the lost one.
+    assert_refused(Trellis::open_existing(target.clone()), ErrorKind::NotFound, &[]);
+    restore(&backups, target.clone(), Until::Newest, &mut |_| {}).expect("it is restored");
+    assert_eq!(Trellis::open_existing(target).expect("it opens").get("a").expect("read"), 1);
+}
