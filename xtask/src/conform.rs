@@ -111,6 +111,9 @@ pub(crate) struct Crash {
     /// An optimised build: more commits in the same time.
     #[arg(long)]
     release: bool,
+    /// Kill in the midst of backups, restores and migrations instead; a round takes seconds.
+    #[arg(long)]
+    archives: bool,
 }
 
 impl Crash {
@@ -121,13 +124,20 @@ impl Crash {
         if let Some(seed) = self.seed {
             step = step.environment("TRELLIS_SEED", seed.to_string());
         }
-        step.environment("TRELLIS_CRASH_ROUNDS", self.rounds.to_string())
-            .arguments(&[CRASH_CASES.to_owned()])
+        step.environment("TRELLIS_CRASH_ROUNDS", self.rounds.to_string()).arguments(&[if self
+            .archives
+        {
+            ARCHIVE_CASES
+        } else {
+            TREE_CASES
+        }
+        .to_owned()])
     }
 }
 
 /// How the ids of the crash family's cases begin.
-const CRASH_CASES: &str = "crash.tree";
+const TREE_CASES: &str = "crash.tree";
+const ARCHIVE_CASES: &str = "crash.archive";
 
 /// The arguments of `cargo xtask power`.
 #[derive(Debug, Clone, Args)]
@@ -216,6 +226,8 @@ mod tests {
             "TRELLIS_COST=full TRELLIS_SEED=7 TRELLIS_CRASH_ROUNDS=2 \
              cargo test --release -p trellis-conformance --test matrix -- crash.tree"
         );
+        let line = Line::<Crash>::parse_from(["crash", "--rounds=2", "--archives"]);
+        assert!(line.arguments.step().to_string().ends_with("-- crash.archive"));
         assert!(Line::<Crash>::try_parse_from(["crash", "--rounds", "0"]).is_err());
     }
 
