@@ -25,6 +25,8 @@ const TARGET_BACKUP: f64 = 0.5;
 const TARGET_WRITERS: f64 = 0.8;
 const WRITERS: usize = 8;
 const COPY_BYTES: usize = 1 << 20;
+/// How long writers write alone, and beside backups that follow each other.
+const WRITING_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     for (from, to) in [(Kv::Redb, Kv::Sqlite), (Kv::Sqlite, Kv::Redb), (Kv::Redb, Kv::Sled)] {
@@ -84,6 +86,7 @@ fn moves(settings: &Settings, from: Kv, to: Kv, report: &mut Report) -> Result<(
 fn backups(settings: &Settings, kv: Kv, report: &mut Report) -> Result<()> {
     let db = Trellis::open_config(loaded(settings, kv)?)?;
     let file = settings.dir.join("copy.archive");
+    let time = if settings.quick { Duration::from_millis(500) } else { WRITING_TIME };
     let [mut rates, mut plain, mut alone, mut beside] = [const { Vec::new() }; 4];
     for round in 0..settings.rounds {
         settle_disk(&settings.dir)?;
@@ -95,12 +98,19 @@ fn backups(settings: &Settings, kv: Kv, report: &mut Report) -> Result<()> {
         plain.push(bytes / begin.elapsed().as_secs_f64());
         settle_disk(&settings.dir)?;
         let pause = || {
-            std::thread::sleep(Duration::from_secs_f64(seconds.max(1.0)));
+            std::thread::sleep(time);
             Ok(())
         };
         alone.push(writing(&db, settings, round, pause)?);
         settle_disk(&settings.dir)?;
-        beside.push(writing(&db, settings, round, || backup(&db, &file).map(drop))?);
+        let again = || {
+            let begin = Instant::now();
+            while begin.elapsed() < time {
+                backup(&db, &file)?;
+            }
+            Ok(())
+        };
+        beside.push(writing(&db, settings, round, again)?);
     }
     db.close()?;
     for name in ["copy.archive", "copy.plain"] {
