@@ -89,6 +89,10 @@ fn run(world: &TreeWorld, rounds: usize, defect: Option<Defect>) -> (Tally, Opti
     let mut campaign = None;
     for round in 0..rounds {
         if round % ROUNDS_OF_ONE == 0 {
+            if let Some(old) = campaign.take() {
+                let Campaign { dir, .. } = old;
+                std::fs::remove_dir_all(dir).expect("a database that is closed goes");
+            }
             campaign = Some(Campaign::fresh(world, round, &mut rng, defect));
         }
         let campaign = campaign.as_mut().expect("made in the first round");
