@@ -26,13 +26,13 @@ pub(crate) fn threads_of_a_lone_trial() -> Option<usize> {
     alone.then(|| tasks.count())
 }
 
-/// Waits until `leftover` answers none, for a few seconds: the end of a thread that was told to
-/// end is not the end of the call that told it.
+/// Waits until `leftover` answers none, as long as a busy machine may take: the end of a thread that
+/// was told to end is not the end of the call that told it.
 ///
 /// # Panics
 /// With what is left over after that.
 pub(crate) fn must_vanish(what: &str, mut leftover: impl FnMut() -> Vec<String>) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let left = leftover();
         if left.is_empty() {

@@ -15,7 +15,7 @@ use trellis_runtime::Runtime;
 use trellis_tree::{CheckOptions, CheckReport, Finding, Removed, Repair};
 
 use crate::config::Config;
-use crate::data_directory::{DataDirectory, io_error, made_with};
+use crate::data_directory::{DataDirectory, io_error, made_with, sync_directory};
 use crate::handle::Trellis;
 use crate::registry::Choice;
 
@@ -187,7 +187,11 @@ fn keep_copy(path: &Path, file: &mut Option<File>, removed: &Removed<'_>) -> Res
     let file = match file {
         Some(file) => file,
         none => {
-            none.insert(OpenOptions::new().create_new(true).append(true).open(path).map_err(fail)?)
+            let made = OpenOptions::new().create_new(true).append(true).open(path);
+            let made = made.map_err(fail)?;
+            // Its name has to be durable as well.
+            path.parent().map_or(Ok(()), sync_directory).map_err(fail)?;
+            none.insert(made)
         }
     };
     let mut line = serde_json::json!({

@@ -84,7 +84,7 @@ pub fn crash_child(ground: &Ground) {
 /// Opens the engines. A process that was started at the same time from the same program holds its
 /// files for a moment, until it becomes another program.
 fn engines(ground: &Ground) -> trellis_engine_traits::Result<Engines> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match ground.engines() {
             Err(error) if error.kind() == ErrorKind::Locked && Instant::now() < deadline => {

@@ -79,6 +79,8 @@ impl<T> Completion<T> {
     #[must_use]
     pub fn wait(self) -> Option<T> {
         let mut state = self.0.state.lock();
+        // Whoever was polled before would have its waker called, and not the bell.
+        state.waker = None;
         while !state.sender_gone {
             self.0.bell.wait(&mut state);
         }

@@ -95,9 +95,17 @@ fn completions_arrive_or_are_dropped() {
     for round in 0..2000_u32 {
         let (sender, receiver) = completion();
         let sending = std::thread::spawn(move || sender.send(round));
-        match round % 3 {
+        match round % 4 {
             0 => assert_eq!(receiver.wait(), Some(round)),
             1 => assert_eq!(block_on(receiver), Some(round)),
+            2 => {
+                let mut receiver = receiver;
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                match std::pin::Pin::new(&mut receiver).poll(&mut context) {
+                    std::task::Poll::Ready(value) => assert_eq!(value, Some(round)),
+                    std::task::Poll::Pending => assert_eq!(receiver.wait(), Some(round)),
+                }
+            }
             _ => {
                 let waker = std::task::Waker::noop();
                 let mut receiver = std::pin::pin!(receiver);

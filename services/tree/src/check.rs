@@ -219,15 +219,7 @@ impl Tree {
     /// Reads everything once, in pages; the journal is not trimmed meanwhile.
     pub fn check(&self, options: &CheckOptions) -> Result<CheckReport> {
         let core = self.core();
-        let _hold = loop {
-            let first = core.log.bounds(&core.journal)?.first;
-            match self.hold_journal_after(first + core.base - 1) {
-                Ok(hold) => break hold,
-                // It was trimmed in between.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        };
+        let _hold = self.hold_whole_journal()?;
         check(Some(core.kv.as_ref()), Some(core.log.as_ref()), options)
     }
 }

@@ -207,7 +207,10 @@ fn compaction_removes_the_journal_that_is_beyond_what_is_retained() {
             true => Arc::new(OnDisk(MemoryKv::new())),
             false => Arc::new(MemoryKv::new()),
         };
-        let options = TreeOptions { journal_retain_bytes: 3 << 20, ..TreeOptions::default() };
+        // Applied when it is asked for and not before: the journal is whole until then.
+        let apply_after = std::time::Duration::from_secs(3600);
+        let journal_retain_bytes = 3 << 20;
+        let options = TreeOptions { journal_retain_bytes, apply_after, ..TreeOptions::default() };
         Tree::open(kv, log, Runtime::system(), options).unwrap()
     };
     for (on_disk, trimmed) in [(true, true), (false, false)] {

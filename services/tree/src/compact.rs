@@ -54,7 +54,11 @@ impl Tree {
         let core = self.core();
         let first = || -> Result<u64> { Ok(core.log.bounds(&core.journal)?.first + core.base) };
         let (store_before, journal_before) = (core.kv.usage()?.disk_bytes, first()?);
-        if let Some(rev) = core.retained_from()? {
+        // The journal that is read is not trimmed meanwhile; what was applied is, after that.
+        let hold = self.hold_whole_journal()?;
+        let retained_from = core.retained_from()?;
+        drop(hold);
+        if let Some(rev) = retained_from {
             core.trim_journal(rev);
         }
         let mut postponed = None;

@@ -56,6 +56,15 @@ impl Tree {
         self.enter_hold(&mut self.core().holds.lock(), rev)
     }
 
+    /// Keeps every record that is there.
+    pub(crate) fn hold_whole_journal(&self) -> Result<JournalHold> {
+        let core = self.core();
+        let mut holds = core.holds.lock();
+        // Under the lock: it cannot be trimmed in between.
+        let first = core.log.bounds(&core.journal)?.first;
+        self.enter_hold(&mut holds, first + core.base - 1)
+    }
+
     fn enter_hold(&self, holds: &mut BTreeMap<u64, usize>, rev: u64) -> Result<JournalHold> {
         let core = self.core();
         core.check_reach(rev)?;

@@ -36,10 +36,11 @@ pub(crate) fn open(
     runtime: Arc<Runtime>,
     mut options: TreeOptions,
 ) -> Result<Core> {
-    // Half of the overlay goes to the store in one batch.
+    // Half of the overlay goes to the store in one batch, all of it and more where the store
+    // refused for a while.
     let batch_bytes_max = kv.profile().limits.batch_bytes_max;
     options.check()?;
-    options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max);
+    options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max / 2);
     let journal = StreamId::new("journal")?;
     seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
