@@ -25,6 +25,8 @@ pub enum Need {
     AllOnDisk,
     /// The combination is put behind a server too.
     Wire,
+    /// Store and log go on when others have filled the disk: the log keeps a reserve.
+    Reserve,
     /// The log's files are behind a seam at which calls can be made to fail.
     FileFaults,
     /// A child can open the combination through the library that hosts use.
@@ -54,6 +56,7 @@ impl Need {
             Self::Wire => "over the wire every store is shown on one log",
             Self::FileFaults => "the log has no files of its own behind a seam",
             Self::Platform => "not opened through the library here",
+            Self::Reserve => "keeps no reserve against a disk that others fill",
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
             Self::Recorded => "the engine writes past the recorder; the crash cases kill a process",

@@ -70,6 +70,7 @@ impl From<Error> for WireError {
         let mut wire = Self::new(kind, message);
         if error.fact("reason") == Some("storage_full") {
             wire.code = "storage_full";
+            wire.status = StatusCode::INSUFFICIENT_STORAGE;
         }
         if error.retry_advice() != Retry::SameRequest {
             wire.retry_after_s = None;

@@ -118,7 +118,7 @@ impl Metrics {
 type Figure = fn(&TreeStats) -> u64;
 type TreeFigure = (&'static str, &'static str, Figure);
 
-const TREE_FIGURES: [TreeFigure; 12] = [
+const TREE_FIGURES: [TreeFigure; 13] = [
     ("rev", "Number of the newest commit", |stats| stats.rev),
     ("durable_rev", "Newest durable commit", |stats| stats.durable_rev),
     ("applied_rev", "Newest commit in the store", |stats| stats.applied_rev),
@@ -132,5 +132,8 @@ const TREE_FIGURES: [TreeFigure; 12] = [
     ("store_disk_bytes", "Bytes of the store's files", |stats| stats.disk_bytes),
     ("poisoned", "1 when writes are refused until a restart", |stats| {
         u64::from(stats.poisoned.is_some())
+    }),
+    ("storage_full", "1 when there is no room, so that writes that grow are refused", |stats| {
+        u64::from(stats.storage_full)
     }),
 ];

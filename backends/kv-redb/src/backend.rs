@@ -15,6 +15,7 @@ use trellis_engine_traits::{
     KvSnapshot, MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
 };
 
+use crate::room::Room;
 use crate::snapshot::RedbSnapshot;
 use crate::state::State;
 use crate::{error, room, write};
@@ -48,6 +49,7 @@ struct Writer {
     buffered_commits: u32,
     /// What the `Buffered` commits may yet take on the disk.
     buffered_bytes: u64,
+    room: Room,
     poisoned: bool,
 }
 
@@ -82,6 +84,7 @@ impl RedbKv {
                 state,
                 buffered_commits: 0,
                 buffered_bytes: 0,
+                room: Room::default(),
                 poisoned: false,
             }),
             closed: Arc::default(),
@@ -144,15 +147,18 @@ impl RedbKv {
         writer: &mut Writer,
         batch: &WriteBatch,
     ) -> Result<()> {
-        let needed_bytes = room::needed_bytes(batch);
-        if needed_bytes == 0 {
+        let needed_bytes = room::needed_bytes(batch, 2 * writer.state.live_bytes);
+        if !writer.room.concerns(batch, needed_bytes) {
             return Ok(());
         }
-        if room::check(&self.path, needed_bytes.saturating_add(writer.buffered_bytes)).is_err() {
-            // What is buffered may take less than was feared: let it take its room, then ask again.
+        let wanted = needed_bytes.saturating_add(writer.buffered_bytes);
+        if writer.buffered_bytes > 0 && !room::is_plenty(&self.path, wanted) {
+            // What is buffered may take less than was feared: let it take its room before asking.
             self.sync(database, writer)?;
-            room::check(&self.path, needed_bytes)?;
         }
+        let wanted = needed_bytes.saturating_add(writer.buffered_bytes);
+        let free_bytes = self.free_bytes(writer);
+        writer.room.check(&self.path, wanted, free_bytes)?;
         writer.buffered_bytes = writer.buffered_bytes.saturating_add(needed_bytes);
         Ok(())
     }
@@ -174,6 +180,20 @@ impl RedbKv {
             writer.poisoned |= failure.kind() != ErrorKind::Busy;
             failure.operation(operation)
         })
+    }
+
+    /// Bytes that removals have left free within the file, by a cautious guess: pages are rarely
+    /// less than half full.
+    #[cfg(unix)]
+    fn free_bytes(&self, writer: &Writer) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let blocks = fs::metadata(&self.path).map_or(0, |file| file.blocks());
+        (blocks * 512 / 2).saturating_sub(writer.state.live_bytes)
+    }
+
+    #[cfg(not(unix))]
+    fn free_bytes(&self, _writer: &Writer) -> u64 {
+        0
     }
 
     /// Makes every commit so far durable with an empty transaction.

@@ -19,6 +19,7 @@ use trellis_engine_traits::{
 
 use crate::files::{self, Syncer};
 use crate::plan::{self, Plan};
+use crate::room::Room;
 use crate::snapshot::SledSnapshot;
 use crate::versions::Versions;
 use crate::{error, room};
@@ -47,6 +48,7 @@ struct Writer {
     seq: u64,
     live_bytes: u64,
     unsynced: bool,
+    room: Room,
     poisoned: bool,
     lock: File,
 }
@@ -97,8 +99,16 @@ impl SledKv {
         live_bytes: u64,
     ) -> Self {
         let versions = Versions::new(db.clone());
-        let writer =
-            Writer { db, syncer, seq: 0, live_bytes, unsynced: false, poisoned: false, lock };
+        let writer = Writer {
+            db,
+            syncer,
+            seq: 0,
+            live_bytes,
+            unsynced: false,
+            room: Room::default(),
+            poisoned: false,
+            lock,
+        };
         Self {
             writer: Mutex::new(Some(writer)),
             versions: Arc::new(RwLock::new(versions)),
@@ -127,9 +137,9 @@ impl SledKv {
     ) -> Result<CommitSeq> {
         writer.check()?;
         PROFILE.limits.check(batch).map_err(|error| error.backend(error::BACKEND))?;
-        let needed_bytes = room::needed_bytes(batch);
-        if needed_bytes > 0 {
-            room::check(&self.path, needed_bytes)?;
+        let needed_bytes = room::needed_bytes(batch, 2 * writer.live_bytes);
+        if writer.room.concerns(batch, needed_bytes) {
+            writer.room.check(&self.path, needed_bytes, 0)?;
         }
         let mut plan = error::damage_caught(|| {
             plan::test(&writer.db, &batch.guards)?;

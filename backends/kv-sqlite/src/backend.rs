@@ -19,7 +19,7 @@ use crate::lock::ExclusiveLock;
 use crate::open::open_reader;
 use crate::snapshot::{Pinned, Pool, SqliteSnapshot, pin};
 use crate::write::Writer;
-use crate::{SqliteOptions, error, read};
+use crate::{SqliteOptions, error, read, room};
 
 const PROFILE: KvProfile = KvProfile {
     name: error::BACKEND,
@@ -120,11 +120,27 @@ impl SqliteKv {
         if self.log_is_long(writer)? {
             self.shorten_log(writer)?;
         }
+        self.make_room(writer, batch)?;
         writer.apply(batch, durability)?;
         let mut visible = self.visible.lock();
         writer.commit(durability)?;
         *visible = CommitSeq(visible.0 + 1);
         Ok(*visible)
+    }
+
+    /// Answers `Unavailable` when the disk has no room for the batch.
+    fn make_room(&self, writer: &mut Writer, batch: &WriteBatch) -> Result<()> {
+        let most_bytes = room::needed_bytes(batch, u64::MAX);
+        if !writer.room.is_scarce() && room::is_plenty(&self.path, most_bytes) {
+            return Ok(());
+        }
+        let held_bytes = writer.number("PRAGMA page_count")? * PAGE_BYTES;
+        let needed_bytes = room::needed_bytes(batch, held_bytes);
+        if !writer.room.concerns(batch, needed_bytes) {
+            return Ok(());
+        }
+        let free_bytes = writer.number("PRAGMA freelist_count")? * PAGE_BYTES;
+        writer.room.check(&self.path, needed_bytes, free_bytes)
     }
 
     fn reclaim(&self, writer: &mut Writer, budget: MaintenanceBudget) -> Result<MaintenanceReport> {

@@ -57,7 +57,7 @@ pub(crate) fn outcome_unknown(cause: Error) -> Error {
     .source(cause)
 }
 
-fn storage_full() -> Error {
+pub(crate) fn storage_full() -> Error {
     new(ErrorKind::Unavailable, "the disk is full; make room and try again")
         .context("reason", "storage_full")
 }

@@ -15,6 +15,7 @@ mod error;
 mod lock;
 mod open;
 mod read;
+mod room;
 mod snapshot;
 mod write;
 

@@ -7,6 +7,7 @@
 use rusqlite::Connection;
 use trellis_engine_traits::{Durability, ErrorKind, KeyRange, Op, Result, SpaceId, WriteBatch};
 
+use crate::room::Room;
 use crate::{error, read};
 
 const PUT: &str = "REPLACE INTO entries (space, key, value) VALUES (?1, ?2, ?3)";
@@ -27,13 +28,20 @@ pub(crate) struct Writer {
     connection: Connection,
     synchronous: Option<Durability>,
     unsynced: bool,
+    pub(crate) room: Room,
     poisoned: bool,
 }
 
 impl Writer {
     pub(crate) fn new(connection: Connection) -> Self {
         // What an earlier process left in the log may not have been synced.
-        Self { connection, synchronous: None, unsynced: true, poisoned: false }
+        Self {
+            connection,
+            synchronous: None,
+            unsynced: true,
+            room: Room::default(),
+            poisoned: false,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

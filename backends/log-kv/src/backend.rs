@@ -52,6 +52,7 @@ impl KvLog {
             }
             Err(error) => {
                 state.poisoned |= error::poisons(&error);
+                state.full |= error.fact("reason") == Some("storage_full");
                 Err(error)
             }
         }
@@ -79,6 +80,16 @@ impl KvLog {
             following -= 1;
         }
         batch
+    }
+
+    /// After a refusal for lack of room: whether the store has some again. A batch of nothing asks.
+    fn ask_for_room(&self) -> Result<()> {
+        if !self.open_state()?.full {
+            return Ok(());
+        }
+        self.store.commit(&WriteBatch::new(), Durability::Buffered)?;
+        self.state.lock().full = false;
+        Ok(())
     }
 
     fn flush_store(&self, seq: CommitSeq) -> Result<()> {
@@ -173,8 +184,11 @@ impl StreamLog for KvLog {
             }
             let extent = Extent { first, next: after };
             self.commit(stream, extent, batch, durability).map_err(named)?;
-        } else if durability == Durability::Synced {
-            self.flush(stream, next)?;
+        } else {
+            self.ask_for_room().map_err(named)?;
+            if durability == Durability::Synced {
+                self.flush(stream, next)?;
+            }
         }
         Ok(Appended { first: next, next: after })
     }

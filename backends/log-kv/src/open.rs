@@ -61,8 +61,14 @@ impl KvLog {
         let (opens, seq) = take(&*store)?;
         let streams = load(&*store.snapshot()?)?;
         let owner = Guard::Equals(At::new(STREAMS_SPACE, codec::OPEN_KEY), opens);
-        let state =
-            State { streams, last_seq: seq, durable_seq: seq, poisoned: false, closed: false };
+        let state = State {
+            streams,
+            last_seq: seq,
+            durable_seq: seq,
+            poisoned: false,
+            full: false,
+            closed: false,
+        };
         Ok(Self {
             store,
             owns_store,

@@ -17,6 +17,8 @@ pub(crate) struct State {
     /// Commits up to this one are durable.
     pub(crate) durable_seq: CommitSeq,
     pub(crate) poisoned: bool,
+    /// The store refused a batch for lack of room, and was not asked since whether it has some.
+    pub(crate) full: bool,
     pub(crate) closed: bool,
 }
 

@@ -51,6 +51,13 @@ pub trait FileLayer: fmt::Debug + Send + Sync + 'static {
     /// What the medium answers.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// Bytes that can still be written to the medium of a directory; `None` where it cannot be
+    /// told.
+    fn available_bytes(&self, path: &Path) -> Option<u64> {
+        let _anywhere = path;
+        None
+    }
+
     /// Takes the lock file; `None` if another open holds it.
     ///
     /// # Errors
@@ -123,6 +130,11 @@ impl FileLayer for OsFiles {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn available_bytes(&self, path: &Path) -> Option<u64> {
+        let system = rustix::fs::statvfs(path).ok()?;
+        Some(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {

@@ -29,6 +29,7 @@ mod mark;
 mod open;
 mod reader;
 mod recover;
+mod reserve;
 mod segment;
 mod stream;
 

@@ -12,6 +12,7 @@ use trellis_engine_traits::{LogLimits, LogProfile, Persistence, Result, StreamId
 use crate::error;
 use crate::layer::{FileLayer, LockGuard, OsFiles};
 use crate::recover::recover;
+use crate::reserve::Reserve;
 use crate::stream::{Shared, Stream};
 
 const FORMAT: &str = "trellis-log-segment 1\n";
@@ -24,6 +25,13 @@ const SEGMENT_BYTES_MIN: u64 = 8192;
 pub struct SegmentOptions {
     /// Bytes from which on a new segment is begun; also how much a trim may keep. 8 KiB at least.
     pub segment_bytes: u64,
+    /// Bytes that are written ahead to a file `RESERVE`, and used when an append was refused because
+    /// the medium is full: what is appended then should be what makes room. At most a segment; 0
+    /// for none.
+    pub reserve_bytes: u64,
+    /// Bytes that are to stay free on the medium: an append that needs more is refused like on a
+    /// full one. Others, the store above all, need some to make room.
+    pub headroom_bytes: u64,
 }
 
 impl SegmentOptions {
@@ -33,12 +41,26 @@ impl SegmentOptions {
         self.segment_bytes = segment_bytes;
         self
     }
+
+    /// The same with this reserve.
+    #[must_use]
+    pub const fn reserve_bytes(mut self, reserve_bytes: u64) -> Self {
+        self.reserve_bytes = reserve_bytes;
+        self
+    }
+
+    /// The same with this headroom.
+    #[must_use]
+    pub const fn headroom_bytes(mut self, headroom_bytes: u64) -> Self {
+        self.headroom_bytes = headroom_bytes;
+        self
+    }
 }
 
 impl Default for SegmentOptions {
-    /// Segments of 64 MiB.
+    /// Segments of 64 MiB, 4 MiB of reserve, 16 MiB of headroom.
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20 }
+        Self { segment_bytes: 64 << 20, reserve_bytes: 4 << 20, headroom_bytes: 16 << 20 }
     }
 }
 
@@ -120,7 +142,11 @@ impl SegmentLog {
             let path = path.filter(|path| !path.as_os_str().is_empty());
             path.map_or(Ok(()), |path| layer.sync_dir(path)).map_err(medium)?;
         }
+        let reserve_bytes = options.reserve_bytes.min(options.segment_bytes);
+        let headroom_bytes = options.headroom_bytes;
+        let reserve = Reserve::find(&*layer, directory, reserve_bytes, headroom_bytes);
         let shared = Arc::new(Shared {
+            reserve: reserve.map_err(medium)?,
             layer,
             segment_bytes: options.segment_bytes,
             poisoned: AtomicBool::new(false),

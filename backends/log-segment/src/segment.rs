@@ -84,7 +84,7 @@ impl Segment {
 
     /// Makes the file under its final name, header durable, first zeros there. The directory is
     /// not synced yet. After a failure the segment is not there.
-    pub(crate) fn create(&self, layer: &dyn FileLayer) -> Result<(Arc<dyn LayerFile>, u64)> {
+    pub(crate) fn create(&self, layer: &dyn FileLayer) -> io::Result<(Arc<dyn LayerFile>, u64)> {
         let mut unfinished = self.path.clone().into_os_string();
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
@@ -93,12 +93,34 @@ impl Segment {
             layer.rename(&unfinished, &self.path)?;
             Ok(file)
         });
-        outcome.map_err(|cause| {
+        outcome.inspect_err(|_| {
             if let Err(error) = layer.remove(&unfinished) {
                 tracing::debug!(%error, "an unfinished segment stays until the next open");
             }
-            error::medium(cause, &self.path)
         })
+    }
+
+    /// As [`Self::create`], out of a file of zeros whose blocks exist.
+    pub(crate) fn adopt(
+        &self,
+        layer: &dyn FileLayer,
+        zeros: &Path,
+    ) -> io::Result<Arc<dyn LayerFile>> {
+        let file = layer.open(zeros, false)?;
+        file.write_at(&self.header(), 0)?;
+        file.sync_data()?;
+        layer.rename(zeros, &self.path)?;
+        Ok(file)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&self.first.to_le_bytes());
+        header.extend_from_slice(&self.nonce.to_le_bytes());
+        header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+        header
     }
 
     fn write_unfinished(
@@ -108,14 +130,8 @@ impl Segment {
     ) -> io::Result<(Arc<dyn LayerFile>, u64)> {
         let file = layer.open(path, true)?;
         file.set_len(0)?;
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(&MAGIC);
-        header.extend_from_slice(&VERSION.to_le_bytes());
-        header.extend_from_slice(&self.first.to_le_bytes());
-        header.extend_from_slice(&self.nonce.to_le_bytes());
-        header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
         write_zeros(&*file, 0, FILL_BYTES_MIN)?;
-        file.write_at(&header, 0)?;
+        file.write_at(&self.header(), 0)?;
         file.sync_data()?;
         Ok((file, FILL_BYTES_MIN))
     }
@@ -160,8 +176,11 @@ impl Segment {
     }
 }
 
-/// How far to fill so that `end` is covered.
-pub(crate) fn fill_target(filled: u64, end: u64, segment_bytes: u64) -> u64 {
+/// How far to fill so that `end` is covered; no further than needed when room is `scarce`.
+pub(crate) fn fill_target(filled: u64, end: u64, segment_bytes: u64, scarce: bool) -> u64 {
+    if scarce {
+        return end.next_multiple_of(FILL_BYTES_MIN);
+    }
     let ahead = filled + filled.clamp(FILL_BYTES_MIN, FILL_BYTES_MAX);
     ahead.min(segment_bytes).max(end).next_multiple_of(4096)
 }

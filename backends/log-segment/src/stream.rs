@@ -23,6 +23,7 @@ use crate::frame;
 use crate::layer::{FileLayer, LayerFile};
 use crate::mark::{Durable, Mark};
 use crate::reader::Walk;
+use crate::reserve::{Reserve, is_full};
 use crate::segment::{FRAMES_BEGIN, Segment, fill_target, write_zeros};
 
 /// A frame from this size on extends the file itself: its flush is dominated by its bytes.
@@ -35,6 +36,7 @@ const KEPT_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) layer: Arc<dyn FileLayer>,
+    pub(crate) reserve: Reserve,
     pub(crate) segment_bytes: u64,
     pub(crate) poisoned: AtomicBool,
     pub(crate) closed: AtomicBool,
@@ -126,7 +128,8 @@ impl Stream {
         layer.create_dir(&directory).map_err(medium)?;
         let (mark, _) = Mark::open(layer, &directory).map_err(medium)?;
         let active = Arc::new(Segment::new(name, &directory, 1));
-        let (file, filled) = active.create(layer)?;
+        let (file, filled) =
+            active.create(layer).map_err(|cause| error::medium(cause, &active.path))?;
         for path in [Some(&*directory), directory.parent()].into_iter().flatten() {
             layer.sync_dir(path).map_err(|cause| shared.poison(cause))?;
         }
@@ -149,7 +152,10 @@ impl Stream {
         {
             return Err(error::conflict(expected, first));
         }
-        if !records.is_empty() {
+        if records.is_empty() {
+            let room = self.shared.reserve.check(&*self.shared.layer);
+            room.map_err(|cause| error::medium(cause, &self.directory))?;
+        } else {
             self.write(&mut writer, records)?;
         }
         drop(writer);
@@ -163,26 +169,28 @@ impl Stream {
     /// Writes one frame and publishes it.
     fn write(&self, writer: &mut Writer, records: &[Bytes]) -> Result<()> {
         let frame_bytes = frame::frame_bytes(records).ok_or_else(error::too_many_records)?;
-        let position = self.view.lock().position;
-        let beyond = position + u64::from(frame_bytes) > self.shared.segment_bytes;
-        if beyond && position > FRAMES_BEGIN {
-            self.roll(writer)?;
+        let bytes = u64::from(frame_bytes);
+        let beyond = self.view.lock().position + bytes > self.shared.segment_bytes;
+        if beyond && self.view.lock().position > FRAMES_BEGIN {
+            self.roll(writer, bytes)?;
+        }
+        if let Err(cause) = self.make_blocks(writer, bytes) {
+            if !is_full(&cause) || !self.shared.reserve.met_full() {
+                return Err(error::medium(cause, &self.directory));
+            }
+            self.roll_into_reserve(writer, bytes)?;
         }
         let (active, file, position, first) = {
             let view = self.view.lock();
             (Arc::clone(&view.active), Arc::clone(&view.file), view.position, view.next)
         };
-        let end = position + u64::from(frame_bytes);
-        if end > writer.filled && u64::from(frame_bytes) < UNFILLED_FRAME_BYTES {
-            let target = fill_target(writer.filled, end, self.shared.segment_bytes);
-            // What a failed fill leaves behind is zeros, as if it had not been tried.
-            write_zeros(&*file, writer.filled, target)
-                .map_err(|cause| error::medium(cause, &active.path))?;
-            writer.filled = target;
-        }
+        let end = position + bytes;
         let durable_next = self.durable_next.load(Ordering::Acquire);
         frame::encode(&mut writer.frame, records, frame_bytes, (first, durable_next, active.nonce));
         if let Err(cause) = file.write_at(&writer.frame, position) {
+            if is_full(&cause) {
+                self.shared.reserve.met_full();
+            }
             return Err(self.undo(&*file, writer.filled, (position, end), &active, cause));
         }
         writer.filled = writer.filled.max(end);
@@ -193,6 +201,26 @@ impl Stream {
         let mut view = self.view.lock();
         view.position = end;
         view.next = first + records.len() as u64;
+        Ok(())
+    }
+
+    /// Sees to it that the active segment has blocks for a frame of `bytes`, or may take them.
+    fn make_blocks(&self, writer: &mut Writer, bytes: u64) -> io::Result<()> {
+        let (file, position) = {
+            let view = self.view.lock();
+            (Arc::clone(&view.file), view.position)
+        };
+        let end = position + bytes;
+        if end <= writer.filled {
+            return Ok(());
+        }
+        let scarce = self.shared.reserve.ask(&*self.shared.layer, end - writer.filled)?;
+        if scarce || bytes < UNFILLED_FRAME_BYTES {
+            let target = fill_target(writer.filled, end, self.shared.segment_bytes, scarce);
+            // What a failed fill leaves behind is zeros, as if it had not been tried.
+            write_zeros(&*file, writer.filled, target)?;
+            writer.filled = target;
+        }
         Ok(())
     }
 
@@ -217,19 +245,67 @@ impl Stream {
         }
     }
 
-    /// Ends the active segment, durably, and begins the next one. The caller holds `writer`.
-    fn roll(&self, writer: &mut Writer) -> Result<()> {
+    /// Ends the active segment, durably, and begins the next one, for a frame of `bytes`. The
+    /// caller holds `writer`.
+    fn roll(&self, writer: &mut Writer, bytes: u64) -> Result<()> {
         let mut mark = self.mark.lock();
         self.sync_active(&mut mark)?;
-        let next = self.view.lock().next;
-        let active = Arc::new(Segment::new(&self.name, &self.directory, next));
-        let (file, filled) = active.create(&*self.shared.layer)?;
+        let active = Arc::new(self.segment_after());
+        match active.create(&*self.shared.layer) {
+            Ok((file, filled)) => self.begin(writer, &mut mark, active, file, filled),
+            Err(cause) if is_full(&cause) && self.shared.reserve.met_full() => {
+                self.begin_in_reserve(writer, &mut mark, active, bytes)
+            }
+            Err(cause) => Err(error::medium(cause, &active.path)),
+        }
+    }
+
+    /// The same where there is no room for another segment.
+    fn roll_into_reserve(&self, writer: &mut Writer, bytes: u64) -> Result<()> {
+        let mut mark = self.mark.lock();
+        self.sync_active(&mut mark)?;
+        let active = Arc::new(self.segment_after());
+        self.begin_in_reserve(writer, &mut mark, active, bytes)
+    }
+
+    fn segment_after(&self) -> Segment {
+        Segment::new(&self.name, &self.directory, self.view.lock().next)
+    }
+
+    fn begin_in_reserve(
+        &self,
+        writer: &mut Writer,
+        mark: &mut Mark,
+        active: Arc<Segment>,
+        bytes: u64,
+    ) -> Result<()> {
+        let (layer, reserve) = (&*self.shared.layer, &self.shared.reserve);
+        let taken = reserve.hand_over(FRAMES_BEGIN + bytes, |zeros| active.adopt(layer, zeros));
+        let (file, filled) = taken.map_err(|cause| error::medium(cause, &active.path))?;
+        layer.sync_dir(reserve.directory()).map_err(|cause| self.shared.poison(cause))?;
+        self.begin(writer, mark, active, file, filled)
+    }
+
+    /// Appends to a segment that was just made from here on.
+    fn begin(
+        &self,
+        writer: &mut Writer,
+        mark: &mut Mark,
+        active: Arc<Segment>,
+        file: Arc<dyn LayerFile>,
+        filled: u64,
+    ) -> Result<()> {
         // The segment is there under its name: from here on there is no way back to the old one.
         self.shared.layer.sync_dir(&self.directory).map_err(|cause| self.shared.poison(cause))?;
+        let next = active.first;
         mark.note(Durable { next, segment: next, position: FRAMES_BEGIN });
         mark.sync();
         writer.filled = filled;
         let mut view = self.view.lock();
+        if view.active.first == next {
+            // Nothing was written to the old one, and the new one has taken its name.
+            view.segments.pop_back();
+        }
         view.segments.push_back(Arc::clone(&active));
         view.active = active;
         view.file = file;
@@ -285,7 +361,7 @@ impl Stream {
             return Err(error::beyond(view.next));
         }
         if before == view.next && before > view.active.first {
-            self.roll(&mut writer)?;
+            self.roll(&mut writer, 0)?;
         }
         let mut trimmed = false;
         while let Some(oldest) = self.take_oldest(before) {

@@ -132,12 +132,15 @@ pub(super) fn log_in(_: &Arc<dyn KvBackend>) -> Result<Arc<dyn StreamLog>> {
     unreachable!("not compiled in")
 }
 
-/// The log under the server: over the wire the stores differ, not the logs.
-const WIRE_LOG: &str = "+log-segment";
+/// The log under the server, where the stores differ and not the logs; the one with a reserve.
+const SEGMENT_LOG: &str = "+log-segment";
 
 fn kind(factory: Factory<Ground>, name: &str, all_on_disk: bool) -> Factory<Ground> {
-    let wire: &[Need] = if name.ends_with(WIRE_LOG) { &[Need::Wire] } else { &[] };
-    let factory = factory.offers(wire);
+    let segments = name.ends_with(SEGMENT_LOG);
+    let factory = factory.offers(if segments { &[Need::Wire] } else { &[] });
+    // sled does not go on once it has met the end of the disk itself.
+    let reserve = segments && !name.starts_with("kv-sled");
+    let factory = factory.offers(if reserve { &[Need::Reserve] } else { &[] });
     if !all_on_disk {
         return factory.offers(&[Need::Volatile]);
     }

@@ -8,6 +8,7 @@ mod check;
 mod commits;
 mod concurrency;
 mod copies;
+mod disk_full;
 mod failure;
 mod gate;
 mod ground;
@@ -55,6 +56,7 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         failure::CASES,
         copies::CASES,
         seeds::CASES,
+        disk_full::CASES,
         heartbeat::CASES,
         model::CASES,
         wire_cases::CASES,

@@ -80,6 +80,10 @@ impl Core {
     fn apply_once(&self, marks: &mut VecDeque<Mark>) -> bool {
         let waiting = self.layers.read().frozen.is_some();
         if !waiting && !self.freeze() {
+            if self.log_is_full() {
+                let applied_rev = self.layers.read().applied_rev;
+                self.trim(marks, applied_rev);
+            }
             return true;
         }
         if !self.wait_visible() {
@@ -156,7 +160,8 @@ impl Core {
         chain
     }
 
-    /// Gives journal free that is applied, and that nobody was promised.
+    /// Gives journal free that is applied, and that nobody was promised; when the log is full, all
+    /// that is applied.
     fn trim(&self, marks: &mut VecDeque<Mark>, rev: u64) {
         if self.kv.profile().persistence == Persistence::Volatile {
             return;
@@ -168,7 +173,7 @@ impl Core {
         while let Some(oldest) = marks.front() {
             let old = now.saturating_sub(oldest.at) > self.options.journal_retain_age;
             let far = bytes.saturating_sub(oldest.bytes) > self.options.journal_retain_bytes;
-            if !old && !far {
+            if !old && !far && !self.log_is_full() {
                 break;
             }
             before = Some(oldest.rev);

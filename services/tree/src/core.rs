@@ -61,6 +61,8 @@ pub(crate) struct Core {
     /// Something became visible, failed, or was answered.
     pub(crate) progress: Condvar,
 
+    /// The log refused an append for lack of room.
+    pub(crate) log_full: AtomicBool,
     /// Why writes are refused until a reopen.
     pub(crate) poison: Mutex<Option<Error>>,
     /// Why the store does not take the overlay at the moment.

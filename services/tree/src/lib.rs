@@ -85,6 +85,7 @@ mod record;
 mod recover;
 mod repair;
 mod resolve;
+mod room;
 mod seal;
 mod seed;
 mod seed_journal;

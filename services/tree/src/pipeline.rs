@@ -19,6 +19,7 @@ use crate::core::{Core, closed};
 use crate::hold::paused;
 use crate::record::Chain;
 use crate::resolve::Work;
+use crate::room::is_storage_full;
 
 /// Requests resolved into one group.
 const GROUP_REQUESTS_MAX: usize = 1024;
@@ -169,7 +170,7 @@ impl Core {
         }
     }
 
-    fn overlay_is_full(&self) -> bool {
+    pub(crate) fn overlay_is_full(&self) -> bool {
         self.overlay_bytes() >= self.options.overlay_bytes_max
     }
 
@@ -192,6 +193,9 @@ impl Core {
                     self.apply_alarm.ring();
                     let failure = self.apply_failure.lock().as_ref().map(Error::duplicate);
                     if let Some(failure) = self.poisoned().or(failure) {
+                        if self.takes_removals(&failure) {
+                            break;
+                        }
                         refuse(&mut stages, &failure);
                         continue;
                     }
@@ -298,6 +302,9 @@ impl Core {
     fn flush_failed(&self, error: Error) -> Error {
         let clean =
             matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TooLarge | ErrorKind::Busy);
+        if clean && is_storage_full(&error) {
+            self.note_log_full(&error);
+        }
         if clean || error.kind() == ErrorKind::Poisoned {
             return error;
         }

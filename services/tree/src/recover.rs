@@ -18,6 +18,7 @@ use crate::core::{Core, Counters};
 use crate::memtable::MemTable;
 use crate::record::{self, Applied, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
+use crate::room::is_storage_full;
 use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};
 use crate::{TreeOptions, expiry, pushid, seed};
@@ -91,6 +92,7 @@ pub(crate) fn open(
         groups: Condvar::new(),
         answers: Condvar::new(),
         progress: Condvar::new(),
+        log_full: AtomicBool::new(false),
         poison: Mutex::new(None),
         apply_failure: Mutex::new(None),
         apply_alarm: Alarm::new(clock.as_ref()),
@@ -157,7 +159,13 @@ fn next_opening(
             Opening { log_id, epoch: 1, base, at_ms }
         }
     };
-    log.append(&openings, &[record::encode(&opening)?], Expect::Any, Durability::Synced)?;
+    let note = [record::encode(&opening)?];
+    let append = || log.append(&openings, &note, Expect::Any, Durability::Synced);
+    append().or_else(|error| {
+        // What comes after a refusal may use the log's reserve: one must be able to open, to read
+        // and to remove.
+        if is_storage_full(&error) { append() } else { Err(error) }
+    })?;
     let next = log.bounds(&openings)?.next;
     log.trim(&openings, next.saturating_sub(OPENINGS_KEPT))?;
     Ok(opening)
@@ -220,7 +228,11 @@ impl Replay<'_> {
                 return Ok(());
             }
             from = end.next;
-            self.apply()?;
+            match self.apply() {
+                // The overlay holds what the store has no room for, until it has.
+                Err(error) if is_storage_full(&error) => self.overlay_bytes_max = usize::MAX,
+                applied => applied?,
+            }
         }
     }
 

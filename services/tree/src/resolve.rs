@@ -91,6 +91,9 @@ impl Resolver {
         key: Option<(String, Chain)>,
         now_ms: u64,
     ) -> Result<Resolved> {
+        if cause == Cause::Request {
+            core.check_room(&effects)?;
+        }
         let rev = self.rev + 1;
         let key = key.map(|(key, fingerprint)| {
             let results = results.iter().map(remember).collect();

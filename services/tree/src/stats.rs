@@ -6,6 +6,7 @@ use serde::Serialize;
 use trellis_engine_traits::Result;
 
 use crate::core::Core;
+use crate::room;
 
 /// Where a tree stands. Counters count since open.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,6 +43,8 @@ pub struct TreeStats {
     pub live_bytes: u64,
     /// Bytes of the store's files.
     pub disk_bytes: u64,
+    /// Whether there is no room, so that only what removes is committed.
+    pub storage_full: bool,
     /// Why writes are refused, if they are.
     pub poisoned: Option<String>,
 }
@@ -54,6 +57,7 @@ pub(crate) fn read(core: &Core) -> Result<TreeStats> {
     let overlay_bytes = core.overlay_bytes();
     let views = core.views.lock().values().sum();
     let poisoned = core.poison.lock().as_ref().map(ToString::to_string);
+    let store_full = core.apply_failure.lock().as_ref().is_some_and(room::is_storage_full);
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Ok(TreeStats {
         rev: core.visible.load(Ordering::Acquire),
@@ -72,6 +76,7 @@ pub(crate) fn read(core: &Core) -> Result<TreeStats> {
         log: core.log.profile().name,
         live_bytes: usage.live_bytes,
         disk_bytes: usage.disk_bytes,
+        storage_full: core.log_is_full() || store_full,
         poisoned,
     })
 }
