@@ -3,7 +3,8 @@
 //!
 //! An estimate on the safe side, no promise: others write to the disk as well. A part of the margin
 //! is a reserve: it is given to the small batches that follow a refusal, which are taken to be what
-//! makes room, until the whole margin is free again. An empty batch asks for that and takes nothing.
+//! makes room, until the whole margin is free again. An empty batch asks for that, and takes
+//! nothing.
 
 use std::path::Path;
 

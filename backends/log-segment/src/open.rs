@@ -25,9 +25,9 @@ const SEGMENT_BYTES_MIN: u64 = 8192;
 pub struct SegmentOptions {
     /// Bytes from which on a new segment is begun; also how much a trim may keep. 8 KiB at least.
     pub segment_bytes: u64,
-    /// Bytes that are written ahead to a file `RESERVE`, and used when an append was refused because
-    /// the medium is full: what is appended then should be what makes room. At most a segment; 0
-    /// for none.
+    /// Bytes that are written ahead to a file `RESERVE`, and used after an append was refused
+    /// because the medium is full: what is appended then should be what makes room. At most a
+    /// segment; 0 for none.
     pub reserve_bytes: u64,
     /// Bytes that are to stay free on the medium: an append that needs more is refused like on a
     /// full one. Others, the store above all, need some to make room.
