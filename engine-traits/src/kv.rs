@@ -356,7 +356,9 @@ pub trait KvBackend: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Conflict`, `TooLarge`, `InvalidInput`, `Unavailable`, `Closed`, `Poisoned`: nothing was
-    /// changed. `OutcomeUnknown`: the batch may be there after a reopen, whole or not at all.
+    /// changed. `OutcomeUnknown`: the batch may be there after a reopen, whole or not at all. After
+    /// `Unavailable` with `reason=storage_full` a store may keep its last room for small batches;
+    /// an empty one then asks whether there is room again.
     ///
     /// # Durability
     /// Visible when it returns; durable then if `Synced`, else after the next flush.

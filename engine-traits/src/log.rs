@@ -212,7 +212,9 @@ pub trait StreamLog: fmt::Debug + Send + Sync + 'static {
     /// Appends records to a stream, all or none; creates the stream at its first record.
     ///
     /// # Errors
-    /// `Conflict`, `TooLarge`, `Unavailable`, `Closed`, `Poisoned`: nothing was appended.
+    /// `Conflict`, `TooLarge`, `Unavailable`, `Closed`, `Poisoned`: nothing was appended. After
+    /// `Unavailable` with `reason=storage_full` a log may keep its last room for what is appended
+    /// next; an append of no records then asks whether there is room again.
     /// `OutcomeUnknown`: the records may be there after a reopen, all or none; until then appends
     /// answer `Poisoned`.
     ///
