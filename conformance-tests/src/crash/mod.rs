@@ -3,10 +3,10 @@
 //!
 //! Invariants:
 //! 1. What a writer's `n`th commit does is a function of the seed and of what the trail says
-//!    ([`work`]), so that the parent knows every commit without being told.
-//! 2. The trail ([`trail`]) says *acknowledged* only after the acknowledgement, and *submitted*
+//!    (`work`), so that the parent knows every commit without being told.
+//! 2. The trail (`trail`) says *acknowledged* only after the acknowledgement, and *submitted*
 //!    before the submission: what was submitted and not answered may be there, whole, or not.
-//! 3. The same database is carried on from kill to kill; the model ([`model`]) holds all of it.
+//! 3. The same database is carried on from kill to kill; the model (`model`) holds all of it.
 //!
 //! Deliberately not here: loss of power. A killed process loses nothing that the kernel has.
 

@@ -3,7 +3,7 @@
 //!
 //! Histories of `get`, `set`, compare-and-set by value, hash and absence, and pushes to lists are
 //! taken under concurrency, while the tree is closed and opened anew, and from processes that are
-//! killed; then searched for a linearization ([`search`]).
+//! killed; then searched for a linearization (`search`).
 //!
 //! Deliberately not here: commits of several places. Linearizability is local, so that each place
 //! is searched alone; that a commit is whole is shown by the families `tree` and `crash`.
