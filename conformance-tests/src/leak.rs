@@ -26,8 +26,8 @@ pub(crate) fn threads_of_a_lone_trial() -> Option<usize> {
     alone.then(|| tasks.count())
 }
 
-/// Waits until `leftover` answers none, as long as a busy machine may take: the end of a thread that
-/// was told to end is not the end of the call that told it.
+/// Waits until `leftover` answers none, as long as a busy machine may take: the end of a thread
+/// that was told to end is not the end of the call that told it.
 ///
 /// # Panics
 /// With what is left over after that.
