@@ -45,13 +45,22 @@ impl Found {
     }
 }
 
-/// The name of an archive in a directory.
-pub(crate) fn name(summary: &Summary) -> String {
+/// A free name for an archive in a directory that is held by an [`Unfinished`]: of another history
+/// there may be one that ends at the same rev.
+pub(crate) fn free_name(directory: &Path, summary: &Summary) -> Result<PathBuf> {
     let (from, to) = (summary.header.from.rev, summary.trailer.end.rev);
-    match summary.header.kind {
-        ArchiveKind::Full => format!("full-{to}.{EXTENSION}"),
-        ArchiveKind::Incremental => format!("incremental-{from}-{to}.{EXTENSION}"),
+    let name = match summary.header.kind {
+        ArchiveKind::Full => format!("full-{to}"),
+        ArchiveKind::Incremental => format!("incremental-{from}-{to}"),
+    };
+    let mut path = directory.join(format!("{name}.{EXTENSION}"));
+    for number in 2_u64.. {
+        if !path.try_exists().map_err(fail("the directory cannot be read", directory))? {
+            break;
+        }
+        path = directory.join(format!("{name}-{number}.{EXTENSION}"));
     }
+    Ok(path)
 }
 
 /// The archives at a place: itself, or the files of a directory that are called like one.
@@ -223,6 +232,10 @@ impl Unfinished {
 
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes it durable under its name.

@@ -5,7 +5,6 @@
 //! 1. Every byte is read back through the archive's own reader while it is written.
 //! 2. A file has its name only once it is whole and durable.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -173,8 +172,8 @@ pub struct BackupReport {
     pub summary: Summary,
 }
 
-/// Writes an archive into a directory, as `full-REV.trellis` or `incremental-FROM-TO.trellis`;
-/// creates the directory if need be.
+/// Writes an archive into a directory, as `full-REV.trellis` or `incremental-FROM-TO.trellis`, with
+/// a number behind it where that name is taken; creates the directory if need be.
 ///
 /// # Errors
 /// `NotFound` for an incremental backup into a directory without a full one, or when the journal
@@ -198,7 +197,7 @@ pub fn backup_to_directory(
     };
     let since = newest.as_ref().map(|found| found.trailer.end.rev);
     let mut bytes = source.archive(since)?;
-    let mut reader = ArchiveReader::new(Tee { source: &mut bytes, target: unfinished.file() })?;
+    let mut reader = ArchiveReader::new(Tee { source: &mut bytes, target: &unfinished })?;
     if let Some(newest) = &newest {
         newest.check_next(reader.header())?;
     }
@@ -207,7 +206,7 @@ pub fn backup_to_directory(
     if kind == BackupKind::Incremental && summary.trailer.records == 0 {
         return Ok(BackupReport { file: None, summary });
     }
-    let file = unfinished.finish(&directory.join(archive_files::name(&summary)))?;
+    let file = unfinished.finish(&archive_files::free_name(directory, &summary)?)?;
     Ok(BackupReport { file: Some(file), summary })
 }
 
@@ -235,18 +234,19 @@ pub fn backup_to_file(
     since: Option<u64>,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<BackupReport> {
-    if file.exists() {
-        return Err(Error::new(ErrorKind::AlreadyExists, "the file exists; name another")
-            .operation("backup")
-            .context("file", file.display()));
-    }
     let directory = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let unfinished = Unfinished::begin(directory)?;
+    // Under the lock, or two backups could both find the name free.
+    if file.exists() {
+        return Err(Error::new(ErrorKind::AlreadyExists, "the file exists; name another")
+            .operation("backup")
+            .context("file", file.display()));
+    }
     let mut bytes = source.archive(since)?;
-    let mut reader = ArchiveReader::new(Tee { source: &mut bytes, target: unfinished.file() })?;
+    let mut reader = ArchiveReader::new(Tee { source: &mut bytes, target: &unfinished })?;
     let summary = read_through(&mut reader, "copy", progress)?;
     drop(reader);
     let file = unfinished.finish(file)?;
@@ -315,14 +315,18 @@ pub(crate) fn read_through<R: Read>(
 /// Writes what is read.
 struct Tee<'a> {
     source: &'a mut dyn Read,
-    target: &'a File,
+    target: &'a Unfinished,
 }
 
 impl Read for Tee<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let read = self.source.read(into)?;
         let bytes = into.get(..read).unwrap_or_default();
-        (&mut &*self.target).write_all(bytes)?;
+        // Told as what it is: to whoever reads, it would be a failure to read.
+        let unwritable = fail("the backup cannot be written", self.target.path());
+        (&mut &*self.target.file())
+            .write_all(bytes)
+            .map_err(|error| std::io::Error::other(unwritable(error)))?;
         Ok(read)
     }
 }

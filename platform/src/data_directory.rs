@@ -203,5 +203,9 @@ pub(crate) fn io_error(what: &str, path: &Path, source: std::io::Error) -> Error
         }
         _ => (ErrorKind::Unavailable, "check the medium"),
     };
-    Error::new(kind, format!("{what}; {remedy}")).context("path", path.display()).source(source)
+    let full = matches!(source.kind(), Io::StorageFull | Io::QuotaExceeded);
+    let remedy = if full { "make room on the disk" } else { remedy };
+    let error = Error::new(kind, format!("{what}; {remedy}")).context("path", path.display());
+    let error = if full { error.context("reason", "storage_full") } else { error };
+    error.source(source)
 }

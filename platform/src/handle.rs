@@ -98,6 +98,10 @@ impl Trellis {
     /// # Errors
     /// As for [`Trellis::open_config`].
     pub fn open_with(config: Config, runtime: Arc<Runtime>) -> Result<Self> {
+        Self::open_as(config, runtime, false)
+    }
+
+    pub(crate) fn open_as(config: Config, runtime: Arc<Runtime>, paused: bool) -> Result<Self> {
         let (kv_url, log_url) = (config.kv_url(), config.log_url());
         let choice = Choice::new(kv_url, log_url, &config.vfs)?;
         let options = crate::options::tree_options(&config)?;
@@ -112,10 +116,14 @@ impl Trellis {
         let marked = directory.as_ref().map_or(Ok(()), |held| held.mark(kv_url, log_url));
         let tree = marked.and_then(|()| {
             let (kv, log) = (Arc::clone(&engines.kv), Arc::clone(&engines.log));
-            Tree::open(kv, log, Arc::clone(&runtime), options)
+            if paused {
+                let (tree, pause) = Tree::open_paused(kv, log, Arc::clone(&runtime), options)?;
+                return Ok((tree, Some(pause)));
+            }
+            Ok((Tree::open(kv, log, Arc::clone(&runtime), options)?, None))
         });
-        let tree = match tree {
-            Ok(tree) => tree,
+        let (tree, pause) = match tree {
+            Ok(opened) => opened,
             Err(error) => {
                 if let Err(closing) = engines.close() {
                     tracing::warn!(%closing, "closing the engines after a failed open");
@@ -125,7 +133,7 @@ impl Trellis {
         };
         let description = Description::new(&config, &choice, &engines);
         let directory = Mutex::new(directory);
-        let pause = Mutex::default();
+        let pause = Mutex::new(pause);
         let open = Open { tree, runtime, engines, config, description, directory, pause };
         Ok(Self(Arc::new(open)))
     }

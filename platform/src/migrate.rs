@@ -64,9 +64,8 @@ pub fn migrate(
     to: Config,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<MigrateReport> {
-    let source = Trellis::open_existing(from)?;
-    // What is due and what is to be forgotten waits: the rev stands still from here on.
-    source.pause_writes()?;
+    // What is due and what is to be forgotten waits: the rev stands still from the beginning.
+    let source = Trellis::open_existing_paused(from)?;
     let moved = migrate_from(&source, to, progress);
     source.close()?;
     moved
@@ -91,8 +90,9 @@ pub fn migrate_from(
     to: Config,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<MigrateReport> {
-    let target = Target::open(&to)?;
+    // A source that answers nothing leaves no trace at the target.
     let mut reader = ArchiveReader::new(source.archive(None)?)?;
+    let target = Target::open(&to)?;
     let mut restore = target.restore(Restore::live_source(reader.header()), Until::Newest)?;
     take_in(&mut restore, &mut reader, "copy", progress)?;
     drop(reader);

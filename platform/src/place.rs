@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_runtime::Runtime;
 
 use crate::config::Config;
 use crate::data_directory;
@@ -81,11 +82,27 @@ impl Trellis {
     /// # Errors
     /// `NotFound` when there is none; as for [`Trellis::open_config`].
     pub fn open_existing(config: Config) -> Result<Self> {
-        if data_directory::made_with(&config.data)?.is_none() {
-            return Err(Error::new(ErrorKind::NotFound, "there is no database at this place")
-                .operation("open")
-                .context("directory", config.data.display()));
-        }
+        require(&config)?;
         Self::open_config(config)
     }
+
+    /// As [`Trellis::open_existing`], with writes paused from the beginning, as by
+    /// [`Trellis::pause_writes`]: not even what is due is removed, so that what is read is what
+    /// was there.
+    ///
+    /// # Errors
+    /// As for [`Trellis::open_existing`].
+    pub fn open_existing_paused(config: Config) -> Result<Self> {
+        require(&config)?;
+        Self::open_as(config, Runtime::system(), true)
+    }
+}
+
+fn require(config: &Config) -> Result<()> {
+    if data_directory::made_with(&config.data)?.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::NotFound, "there is no database at this place")
+        .operation("open")
+        .context("directory", config.data.display()))
 }

@@ -14,6 +14,8 @@ mod calls;
 mod config;
 #[path = "platform/copies.rs"]
 mod copies;
+#[path = "platform/copy_edges.rs"]
+mod copy_edges;
 #[path = "platform/opening.rs"]
 mod opening;
 #[path = "platform/upkeep.rs"]

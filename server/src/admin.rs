@@ -58,12 +58,12 @@ async fn try_archive(state: &Arc<State>, uri: &Uri) -> Result<Response<Body>, Wi
 
 /// `GET /admin/digest`: the content's digest at the newest rev.
 pub(crate) async fn digest(FromState(state): FromState<Arc<State>>) -> Response<Body> {
-    answer(&state, Trellis::digest).await
+    answer_long(&state, Trellis::digest).await
 }
 
 /// `GET /admin/check`: the report of a check.
 pub(crate) async fn check(FromState(state): FromState<Arc<State>>) -> Response<Body> {
-    answer(&state, |db| {
+    answer_long(&state, |db| {
         db.tree().check(&CheckOptions { findings_max: 500, ..CheckOptions::default() })
     })
     .await
@@ -71,7 +71,7 @@ pub(crate) async fn check(FromState(state): FromState<Arc<State>>) -> Response<B
 
 /// `POST /admin/compact`: what a compaction came to.
 pub(crate) async fn compact(FromState(state): FromState<Arc<State>>) -> Response<Body> {
-    answer(&state, |db| db.tree().compact()).await
+    answer_long(&state, |db| db.tree().compact()).await
 }
 
 /// `POST /admin/pause`: refuses writes; answers the rev that stands still.
@@ -96,6 +96,23 @@ pub(crate) async fn resume(FromState(state): FromState<Arc<State>>) -> Response<
 struct Paused {
     paused: bool,
     rev: u64,
+}
+
+/// As [`answer`], for work that may read everything: it takes a place among the streamed answers,
+/// which it keeps to its end even if whoever asked is gone, so that its threads are bounded.
+async fn answer_long<T: Serialize + Send + 'static>(
+    state: &Arc<State>,
+    work: impl FnOnce(&Trellis) -> trellis::Result<T> + Send + 'static,
+) -> Response<Body> {
+    let place = match stream::place(state).await {
+        Ok(place) => place,
+        Err(error) => return refusal(&error),
+    };
+    let work = move |db: &Trellis| {
+        let _place = place;
+        work(db)
+    };
+    answer(state, work).await
 }
 
 /// Does a piece of work on a thread of its own and answers what comes of it.

@@ -23,8 +23,9 @@ pub struct ServerOptions {
     pub in_flight_requests_max: usize,
     /// Bytes of the unanswered requests of one connection; beyond it the server reads no further.
     pub in_flight_bytes_max: usize,
-    /// Subtrees that may be streamed over HTTP at once, each on a thread of its own; one more
-    /// waits a moment and is then answered with `busy`.
+    /// Subtrees and archives that may be streamed over HTTP, and digests, checks and compactions
+    /// that may be under way, at once and together, each on a thread of its own; one more waits a
+    /// moment and is then answered with `busy`.
     pub streams_max: usize,
     /// How often the server pings a WebSocket.
     pub ping_interval: Duration,

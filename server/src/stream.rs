@@ -16,6 +16,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::timeout;
@@ -60,19 +61,25 @@ pub(crate) async fn body(
     .await
 }
 
+/// A place among the long pieces of work, of which there are `streams_max`.
+pub(crate) async fn place(state: &Arc<State>) -> Result<OwnedSemaphorePermit, WireError> {
+    let place = timeout(PLACE_TIMEOUT, Arc::clone(&state.streams).acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        return Err(WireError::new(
+            ErrorKind::Busy,
+            "too many large answers are being made; try again shortly",
+        ));
+    };
+    Ok(place)
+}
+
 /// Streams what `produce` sends, from a thread of its own; an error of it breaks the body off.
 pub(crate) async fn produced(
     state: &Arc<State>,
     thread: &str,
     produce: impl FnOnce(&Sink) -> Result<()> + Send + 'static,
 ) -> Result<Body, WireError> {
-    let place = timeout(PLACE_TIMEOUT, Arc::clone(&state.streams).acquire_owned()).await;
-    let Ok(Ok(place)) = place else {
-        return Err(WireError::new(
-            ErrorKind::Busy,
-            "too many large answers are being streamed; try again shortly",
-        ));
-    };
+    let place = place(state).await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let sink = Sink {
         sender,

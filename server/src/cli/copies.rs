@@ -35,6 +35,21 @@ pub(super) async fn backup(backup: Backup) -> Result<(), Failure> {
     if backup.verify {
         return verify_backup(PathBuf::from(backup.to)).await;
     }
+    let is_directory = backup.to != "-" && !is_file(Path::new(&backup.to));
+    if backup.incremental && !is_directory {
+        return Err(Failure::Usage(
+            "--incremental continues the archives of a directory; for a file or standard output \
+             say with --since after which rev"
+                .to_owned(),
+        ));
+    }
+    if backup.since.is_some() && is_directory {
+        return Err(Failure::Usage(
+            "--since writes a file called NAME.trellis or standard output; into a directory it is \
+             --incremental"
+                .to_owned(),
+        ));
+    }
     let progress = Progress::begin("backed up", None);
     let mut told = follow(&progress);
     let config = match backup.place.is_local() {

@@ -46,9 +46,10 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Opens the database of these settings, which has to be there.
+    /// Opens the database of these settings, which has to be there. Reading it changes nothing: what
+    /// is due stays.
     pub(super) fn open(config: Config) -> Result<Self> {
-        Trellis::open_existing(config).map(Self::Local)
+        Trellis::open_existing_paused(config).map(Self::Local)
     }
 
     pub(super) fn archives(&self) -> &dyn ArchiveSource {
@@ -71,7 +72,7 @@ impl ArchiveSource for Remote {
     fn archive(&self, since: Option<u64>) -> Result<Box<dyn Read + '_>> {
         let archive = self.executor.block_on(self.admin.archive(since));
         let archive = archive.map_err(|error| self.error(&error))?;
-        Ok(Box::new(RemoteReader { archive, executor: &self.executor, chunk: Bytes::new() }))
+        Ok(Box::new(RemoteReader { archive, remote: self, chunk: Bytes::new() }))
     }
 
     fn pause(&self) -> Result<()> {
@@ -98,17 +99,17 @@ impl ArchiveSource for Remote {
 
 struct RemoteReader<'a> {
     archive: Archive,
-    executor: &'a Handle,
+    remote: &'a Remote,
     chunk: Bytes,
 }
 
 impl Read for RemoteReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
-            match self.executor.block_on(self.archive.next_chunk()) {
+            match self.remote.executor.block_on(self.archive.next_chunk()) {
                 Ok(Some(chunk)) => self.chunk = chunk,
                 Ok(None) => return Ok(0),
-                Err(error) => return Err(io::Error::other(error.to_string())),
+                Err(error) => return Err(io::Error::other(self.remote.error(&error))),
             }
         }
         let length = self.chunk.len().min(into.len());

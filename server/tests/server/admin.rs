@@ -1,5 +1,7 @@
 //! `/admin/...`: what it answers, what it refuses, and that a pause ends.
 
+use trellis_server::ServerOptions;
+
 use crate::harness::TestServer;
 
 #[tokio::test]
@@ -36,6 +38,26 @@ async fn a_pause_refuses_writes_until_it_is_taken_back() {
     assert_eq!(post("/admin/resume").await.json()["paused"], false);
     assert_eq!(server.put("/db/a", "2").await.status, 200);
     assert_eq!(server.get("/admin/pause").await.status, 405, "a link changes nothing");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn long_work_is_bounded_and_a_pause_is_not_held_up_by_it() {
+    let options = ServerOptions { streams_max: 0, ..ServerOptions::default() };
+    let server = TestServer::with(options).await;
+    let get = async |target: &str| server.get(target).await;
+    let post = async |target: &str| server.http("POST", target, &[], b"").await;
+    let (digest, check, archive, compact) = tokio::join!(
+        get("/admin/digest"),
+        get("/admin/check"),
+        get("/admin/archive"),
+        post("/admin/compact")
+    );
+    for refused in [digest, check, archive, compact] {
+        assert_eq!((refused.status, refused.code().as_str()), (503, "busy"));
+    }
+    assert_eq!(post("/admin/pause").await.status, 200);
+    assert_eq!(post("/admin/resume").await.status, 200);
     server.stop().await;
 }
 

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
 
 use serde_json::Value;
+use trellis::{Commit, Config, Expiry, Input, Operation, Runtime, Trellis};
+use trellis_runtime::{RuntimeOptions, SimulatedClock};
 
 use crate::command_line::{Served, errors, text, trellis};
 
@@ -153,6 +156,46 @@ fn a_server_is_backed_up_checked_and_moved_beside_its_clients() {
     text(&copied);
     at(&["set", "late", "1"]);
     assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_backup_that_was_not_asked_for_is_never_taken_instead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = made(folder.path(), "db", "redb:tree.redb");
+    let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    for (to, option, word) in [
+        (path("one.trellis"), "--incremental", "--since"),
+        ("-".to_owned(), "--incremental", "--since"),
+        (path("backups"), "--since=0", "--incremental"),
+    ] {
+        let (code, out) = ended(&["backup", "--data", &data, "--to", &to, option]);
+        assert_eq!(code, Some(2), "{to}: {out}");
+        assert!(out.contains(word) && !out.contains("TRELLIS"), "{to}: {out}");
+        assert!(!Path::new(&to).exists(), "{to}");
+    }
+}
+
+#[test]
+fn a_copy_holds_what_is_due_and_compares_equal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("db").to_str().expect("text").to_owned();
+    // Written long ago, so that it is due for every process.
+    let clock = Arc::new(SimulatedClock::at(1_000));
+    let runtime = Runtime::new(RuntimeOptions { clock, ..RuntimeOptions::default() });
+    let db = Trellis::open_with(Config::in_directory(&data), runtime).expect("it opens");
+    let set = Operation::Set {
+        path: "passing".parse().expect("a path"),
+        value: Input::parse(b"1").expect("a value"),
+        expiry: Some(Expiry::AtMs(2_000)),
+    };
+    db.commit(Commit::new(vec![set])).expect("it is set");
+    db.close().expect("it closes");
+    let to = format!("sqlite:{}", folder.path().join("moved").display());
+    text(&run(&["migrate", "--from", &data, "--to", &to]));
+    for _ in 0..2 {
+        let (code, out) = ended(&["verify", &data, "--against", &to]);
+        assert_eq!(code, Some(0), "{out}");
+    }
 }
 
 #[test]

@@ -306,10 +306,13 @@ impl<R: Read> ArchiveReader<R> {
         match read {
             Ok(_) => Ok(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(bytes),
-            Err(source) => Err(Error::new(ErrorKind::Unavailable, "the archive cannot be read")
-                .operation("read archive")
-                .context("position", self.at)
-                .source(source)),
+            // What the source says in the library's own terms, such as damage, stays what it is.
+            Err(error) => Err(error.downcast::<Error>().unwrap_or_else(|source| {
+                Error::new(ErrorKind::Unavailable, "the archive cannot be read")
+                    .operation("read archive")
+                    .context("position", self.at)
+                    .source(source)
+            })),
         }
     }
 

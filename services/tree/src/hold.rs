@@ -108,8 +108,7 @@ impl Tree {
         if core.stopping.load(Ordering::Acquire) {
             return Err(closed());
         }
-        core.pauses.fetch_add(1, Ordering::AcqRel);
-        let pause = WritePause { core: Arc::clone(core) };
+        let pause = WritePause::begin(core);
         let mut stages = core.stages.lock();
         while !stages.is_idle() {
             core.requests.notify_all();
@@ -145,6 +144,14 @@ impl Drop for JournalHold {
                 holds.remove(&self.after);
             }
         }
+    }
+}
+
+impl WritePause {
+    /// Refuses what comes from now on; what is under way goes on.
+    pub(crate) fn begin(core: &Arc<Core>) -> Self {
+        core.pauses.fetch_add(1, Ordering::AcqRel);
+        Self { core: Arc::clone(core) }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::core::{Core, closed};
 use crate::input::{Input, Node};
 use crate::pipeline::Outcome;
 use crate::resolve::Work;
-use crate::{TreeOptions, TreeStats, View, recover, stats};
+use crate::{TreeOptions, TreeStats, View, WritePause, recover, stats};
 
 /// A JSON tree on a store and a journal. Cheap to clone; the last clone to go closes it.
 ///
@@ -93,6 +93,26 @@ impl Tree {
         options: TreeOptions,
     ) -> Result<Self> {
         let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
+        Self::start(core, &runtime)
+    }
+
+    /// As [`Tree::open`], with writes paused from the beginning, so that not even what is due is
+    /// removed before the guard is dropped.
+    ///
+    /// # Errors
+    /// As for [`Tree::open`].
+    pub fn open_paused(
+        kv: Arc<dyn KvBackend>,
+        log: Arc<dyn StreamLog>,
+        runtime: Arc<Runtime>,
+        options: TreeOptions,
+    ) -> Result<(Self, WritePause)> {
+        let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
+        let pause = WritePause::begin(&core);
+        Ok((Self::start(core, &runtime)?, pause))
+    }
+
+    fn start(core: Arc<Core>, runtime: &Runtime) -> Result<Self> {
         let handle = Handle { core, workers: Mutex::default(), closed: Mutex::default() };
         type Stage = (&'static str, fn(&Arc<Core>));
         let threads: [Stage; 5] = [
