@@ -324,9 +324,8 @@ impl Read for Tee<'_> {
         let bytes = into.get(..read).unwrap_or_default();
         // Told as what it is: to whoever reads, it would be a failure to read.
         let unwritable = fail("the backup cannot be written", self.target.path());
-        (&mut &*self.target.file())
-            .write_all(bytes)
-            .map_err(|error| std::io::Error::other(unwritable(error)))?;
+        let mut file = self.target.file();
+        file.write_all(bytes).map_err(|error| std::io::Error::other(unwritable(error)))?;
         Ok(read)
     }
 }
