@@ -127,7 +127,13 @@ fn take(store: &dyn KvBackend) -> Result<(Bytes, CommitSeq)> {
     };
     let batch =
         WriteBatch::new().guard(unchanged).put(STREAMS_SPACE, codec::OPEN_KEY, value.clone());
-    let seq = store.commit(&batch, Durability::Synced).map_err(|error| match error.kind() {
+    let commit = || store.commit(&batch, Durability::Synced);
+    let taken = commit().or_else(|error| {
+        // What comes after a refusal may use the store's last room: one must be able to open, to
+        // read and to remove.
+        if error.fact("reason") == Some("storage_full") { commit() } else { Err(error) }
+    });
+    let seq = taken.map_err(|error| match error.kind() {
         ErrorKind::Conflict => error::shut_out().operation("open"),
         _ => error,
     })?;

@@ -64,8 +64,8 @@ impl Reserve {
     /// Asks before the log takes `bytes` more of the medium; answers whether room is scarce.
     ///
     /// # Errors
-    /// `StorageFull` for the first who asks for too much; whoever asks after that is let through,
-    /// and the medium itself decides.
+    /// `StorageFull` for too much, until [`Self::met_full`] notes it; whoever asks after that is let
+    /// through, and the medium itself decides.
     pub(crate) fn ask(&self, layer: &dyn FileLayer, bytes: u64) -> io::Result<bool> {
         let mut state = self.state.lock();
         let available = layer.available_bytes(&self.directory);
@@ -77,7 +77,7 @@ impl Reserve {
         }
         let wanted = bytes.saturating_add(self.headroom_bytes);
         if available.is_some_and(|available| available < wanted) {
-            state.full = true;
+            // Noted by `met_full`, which has to tell this refusal from a later one.
             return Err(full());
         }
         if self.bytes > 0 && !state.there {
@@ -161,5 +161,91 @@ impl Reserve {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use trellis_engine_traits::{Durability, Error, ErrorKind, Expect, StreamId, StreamLog};
+
+    use super::*;
+    use crate::layer::{LayerFile, LockGuard, OsFiles};
+    use crate::{SegmentLog, SegmentOptions};
+
+    /// Real files on a medium that has as much room as it is told.
+    #[derive(Debug)]
+    struct Told(AtomicU64);
+
+    impl FileLayer for Told {
+        fn create_dir(&self, path: &Path) -> io::Result<()> {
+            OsFiles.create_dir(path)
+        }
+
+        fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+            OsFiles.list(path)
+        }
+
+        fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn LayerFile>> {
+            OsFiles.open(path, create)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            OsFiles.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            OsFiles.remove(path)
+        }
+
+        fn sync_dir(&self, path: &Path) -> io::Result<()> {
+            OsFiles.sync_dir(path)
+        }
+
+        fn available_bytes(&self, _path: &Path) -> Option<u64> {
+            Some(self.0.load(Ordering::Relaxed))
+        }
+
+        fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+            OsFiles.lock(path)
+        }
+    }
+
+    /// Promise: the append that meets the bound is refused and takes nothing of the reserve; those
+    /// after it are let through, until there is room again.
+    #[test]
+    fn the_reserve_is_for_what_comes_after_a_refusal() {
+        let directory = tempfile::tempdir().unwrap();
+        let medium = Arc::new(Told(AtomicU64::new(u64::MAX)));
+        let layer: Arc<dyn FileLayer> = medium.clone();
+        let log = SegmentLog::open_with(layer, directory.path(), SegmentOptions::default());
+        let log = log.unwrap();
+        let stream = StreamId::new("journal").unwrap();
+        let record = [Bytes::from(vec![7; 100 << 10])];
+        let append = |records| log.append(&stream, records, Expect::Any, Durability::Synced);
+        let refused = |error: Error| {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            assert_eq!(error.fact("reason"), Some("storage_full"), "{error:?}");
+        };
+        append(&record).unwrap();
+        let reserve = directory.path().join(NAME);
+        assert!(reserve.exists(), "it is made when the log grows");
+        medium.0.store(0, Ordering::Relaxed);
+        // What exists of the segment takes one more or two.
+        let written = (0..4).map(|_| append(&record)).take_while(Result::is_ok).count();
+        assert!(written < 4, "nothing was refused");
+        assert!(reserve.exists(), "the refused append took the reserve");
+        let next = log.bounds(&stream).unwrap().next;
+        refused(append(&[]).unwrap_err());
+        append(&record).expect("what comes after a refusal is let through");
+        refused(append(&[]).unwrap_err());
+        medium.0.store(u64::MAX, Ordering::Relaxed);
+        append(&[]).expect("there is room again");
+        append(&record).unwrap();
+        assert_eq!(log.bounds(&stream).unwrap().next, next + 2);
+        log.close().unwrap();
     }
 }

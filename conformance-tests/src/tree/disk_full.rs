@@ -175,6 +175,10 @@ fn filled_by_writes(world: &TreeWorld) {
     must_hold(&tree, &told);
     remove(world, &tree, &mut told, 3);
     must_hold(&tree, &told);
+    // What the store has no room for, the journal holds.
+    drop(tree.close());
+    let tree = open(&ground);
+    must_hold(&tree, &told);
     std::fs::remove_file(disk.ballast()).unwrap();
     must_resume(&tree);
     must_hold(&tree, &told);

@@ -50,6 +50,7 @@ pub(crate) fn open(
         kv: kv.as_ref(),
         opening: &opening,
         overlay_bytes_max: options.overlay_bytes_max,
+        store_full: false,
         table: MemTable::default(),
         applied_rev: applied.as_ref().map_or(opening.base, |applied| applied.rev),
         rev: applied.as_ref().map_or(opening.base, |applied| applied.rev),
@@ -198,6 +199,7 @@ struct Replay<'a> {
     kv: &'a dyn KvBackend,
     opening: &'a Opening,
     overlay_bytes_max: usize,
+    store_full: bool,
     table: MemTable,
     applied_rev: u64,
     rev: u64,
@@ -229,8 +231,12 @@ impl Replay<'_> {
             }
             from = end.next;
             match self.apply() {
-                // The overlay holds what the store has no room for, until it has.
-                Err(error) if is_storage_full(&error) => self.overlay_bytes_max = usize::MAX,
+                // The overlay holds what the store has no room for, until it has: what was
+                // acknowledged behind a full store, but not a whole journal.
+                Err(error) if is_storage_full(&error) && !self.store_full => {
+                    self.store_full = true;
+                    self.overlay_bytes_max = self.overlay_bytes_max.saturating_mul(4);
+                }
                 applied => applied?,
             }
         }
