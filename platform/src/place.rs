@@ -1,6 +1,6 @@
 //! Where a database is, in one word, as the commands that move databases take it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_runtime::Runtime;
@@ -30,8 +30,8 @@ impl Config {
     /// [`Config::log_url`] say, serves what was moved to `redb:a`.
     ///
     /// # Errors
-    /// `InvalidInput` for a place without a directory and for engines that a directory's data was
-    /// not made with; `Corrupt`, `Denied`, `Unavailable` when the directory cannot be understood.
+    /// `InvalidInput` for a place without a directory, for one that begins with another name than a
+    /// store's, and for engines that a directory's data was not made with; `Corrupt`, `Denied`, `Unavailable` when the directory cannot be understood.
     ///
     /// ```
     /// use trellis::Config;
@@ -48,6 +48,12 @@ impl Config {
             let (known, kv) = USUAL_KV.into_iter().find(|(known, _)| *known == scheme)?;
             Some((known, kv, directory))
         });
+        if schemed.is_none() && looks_schemed(place) && !Path::new(place).exists() {
+            return invalid(format!(
+                "`{place}`: no place begins like this; write redb:, sqlite: or sled: and a \
+                 directory, or ./{place} if the directory is called that"
+            ));
+        }
         let directory = schemed.map_or(place, |(_, _, directory)| directory);
         if directory.is_empty() {
             return invalid(format!("`{place}` names no directory; write SCHEME:DIRECTORY"));
@@ -96,6 +102,13 @@ impl Trellis {
         require(&config)?;
         Self::open_as(config, Runtime::system(), true)
     }
+}
+
+/// Whether a place begins with what is meant as a store's name; one letter is a drive.
+fn looks_schemed(place: &str) -> bool {
+    place.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 fn require(config: &Config) -> Result<()> {

@@ -229,6 +229,10 @@ fn a_place_says_which_engines_and_keeps_to_those_it_was_made_with() {
     let other = Config::at(&format!("sled:{text}"), None);
     assert_refused(other, ErrorKind::InvalidInput, &["holds a database on redb"]);
     assert_refused(Config::at("redb:", None), ErrorKind::InvalidInput, &["names no directory"]);
+    for typo in ["sqlit:new", "memory:new"] {
+        assert_refused(Config::at(typo, None), ErrorKind::InvalidInput, &["sqlite:", "./"]);
+    }
+    assert_eq!(Config::at("./a:b", None).expect("a place").data, Path::new("./a:b"));
 }
 
 #[cfg(feature = "kv-sqlite")]
