@@ -276,7 +276,8 @@ pub fn verify_backup(place: &Path, progress: &mut dyn FnMut(&Progress)) -> Resul
         match read {
             Ok(summary) => check.archives.push((path, summary)),
             Err(error) => {
-                let error = error.context("file", path.display());
+                let named = error.fact("file").is_some();
+                let error = if named { error } else { error.context("file", path.display()) };
                 check.problems.push((path, error));
             }
         }

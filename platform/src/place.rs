@@ -31,7 +31,8 @@ impl Config {
     ///
     /// # Errors
     /// `InvalidInput` for a place without a directory, for one that begins with another name than a
-    /// store's, and for engines that a directory's data was not made with; `Corrupt`, `Denied`, `Unavailable` when the directory cannot be understood.
+    /// store's, and for engines that a directory's data was not made with; `Corrupt`, `Denied`,
+    /// `Unavailable` when the directory cannot be understood.
     ///
     /// ```
     /// use trellis::Config;

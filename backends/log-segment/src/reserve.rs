@@ -64,8 +64,8 @@ impl Reserve {
     /// Asks before the log takes `bytes` more of the medium; answers whether room is scarce.
     ///
     /// # Errors
-    /// `StorageFull` for too much, until [`Self::met_full`] notes it; whoever asks after that is let
-    /// through, and the medium itself decides.
+    /// `StorageFull` for too much, until [`Self::met_full`] notes it; whoever asks after that is
+    /// let through, and the medium itself decides.
     pub(crate) fn ask(&self, layer: &dyn FileLayer, bytes: u64) -> io::Result<bool> {
         let mut state = self.state.lock();
         let available = layer.available_bytes(&self.directory);

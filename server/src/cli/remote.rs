@@ -46,8 +46,8 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Opens the database of these settings, which has to be there. Reading it changes nothing: what
-    /// is due stays.
+    /// Opens the database of these settings, which has to be there. Reading it changes nothing:
+    /// what is due stays.
     pub(super) fn open(config: Config) -> Result<Self> {
         Trellis::open_existing_paused(config).map(Self::Local)
     }
