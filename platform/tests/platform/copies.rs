@@ -190,19 +190,23 @@ fn a_database_moves_while_it_is_written_and_stays_paused_after() {
     let db = open(&directory.path().join("old"));
     let moved = AtomicBool::new(false);
     let report = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
+        let (first, begun) = std::sync::mpsc::channel();
+        let (db, moved) = (&db, &moved);
+        let writer = scope.spawn(move || {
             let mut acknowledged = 0;
             while !moved.load(Ordering::Acquire) {
                 match db.set(format!("data/{}", acknowledged % 100), acknowledged) {
                     Ok(_) => acknowledged += 1,
                     Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
                 }
+                first.send(()).expect("it is waited for");
             }
-            acknowledged
         });
-        let report = migrate_from(&db, at("new"), &mut |_| {});
+        // A migration that is faster than the first write would meet no writer.
+        begun.recv().expect("it writes");
+        let report = migrate_from(db, at("new"), &mut |_| {});
         moved.store(true, Ordering::Release);
-        assert!(writer.join().expect("it ends") > 0);
+        writer.join().expect("it ends");
         report.expect("it moves")
     });
     assert_refused(db.set("more", 1), ErrorKind::Unavailable, &["paused for a migration"]);
