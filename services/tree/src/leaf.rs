@@ -197,37 +197,18 @@ pub(crate) fn write_float(number: f64, out: &mut Vec<u8>) {
 /// # Errors
 /// `Corrupt` when it is not UTF-8.
 pub(crate) fn write_text(stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    // Most text needs neither an escape nor a check of its encoding.
-    if is_plain(stored) {
+    // Without an early end the compiler checks many bytes at a time; most text is plain ASCII and
+    // needs neither an escape nor a check of its encoding.
+    let odd = |byte: u8| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
+    if stored.iter().fold(false, |any, byte| any | odd(*byte)) {
+        write_string(text(stored)?, out);
+    } else {
         out.reserve(stored.len() + 2);
         out.push(b'"');
         out.extend_from_slice(stored);
         out.push(b'"');
-    } else {
-        write_string(text(stored)?, out);
     }
     Ok(())
-}
-
-/// Whether text is ASCII that JSON takes as it is; eight bytes at a time, as names are short.
-fn is_plain(text: &[u8]) -> bool {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    // Sets the high bit of a byte that is no plain ASCII, below 0x20, a quote or a backslash. A
-    // borrow reaches a neighbour only from such a byte.
-    let odd = |word: u64| {
-        let control = word.wrapping_sub(ONES * 0x20);
-        let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
-        let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
-        (word | control | quote | backslash) & HIGH
-    };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    for (to, byte) in last.iter_mut().zip(rest) {
-        *to = *byte;
-    }
-    let all = words.iter().fold(0, |all, word| all | odd(u64::from_le_bytes(*word)));
-    all | odd(u64::from_le_bytes(last)) == 0
 }
 
 /// Appends a JSON string.
