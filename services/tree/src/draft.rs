@@ -16,6 +16,8 @@ pub(crate) struct Draft<'a> {
     state: &'a State,
     /// Subtrees that are empty before the puts.
     cleared: BTreeSet<Bytes>,
+    /// Paths below which the state was seen to hold nothing: a new object's leaves ask it once.
+    vacant: BTreeSet<Bytes>,
     puts: BTreeMap<Bytes, Bytes>,
     deletes: BTreeSet<Bytes>,
     expiries: BTreeMap<Bytes, Option<u64>>,
@@ -29,6 +31,7 @@ impl<'a> Draft<'a> {
         Self {
             state,
             cleared: BTreeSet::new(),
+            vacant: BTreeSet::new(),
             puts: BTreeMap::new(),
             deletes: BTreeSet::new(),
             expiries: BTreeMap::new(),
@@ -52,11 +55,18 @@ impl<'a> Draft<'a> {
             && std::iter::once(key).chain(path::ancestors(key)).any(|at| self.cleared.contains(at))
     }
 
+    /// Whether the state is known to hold nothing at and below a key.
+    fn is_vacant(&self, key: &[u8]) -> bool {
+        !self.vacant.is_empty() && path::ancestors(key).any(|at| self.vacant.contains(at))
+    }
+
     /// The leaf at a key.
     pub(crate) fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self.puts.get(key) {
             Some(own) => Ok(Some(own.clone())),
-            None if self.deletes.contains(key) || self.is_cleared(key) => Ok(None),
+            None if self.deletes.contains(key) || self.is_cleared(key) || self.is_vacant(key) => {
+                Ok(None)
+            }
             None => self.state.get(DATA, key),
         }
     }
@@ -68,7 +78,7 @@ impl<'a> Draft<'a> {
         if own.next().is_some() {
             return Ok(true);
         }
-        if self.is_cleared(key) {
+        if self.is_cleared(key) || self.is_vacant(key) {
             return Ok(false);
         }
         let untouched = |key: &[u8]| !self.deletes.contains(key) && !self.is_cleared(key);
@@ -172,6 +182,7 @@ impl<'a> Draft<'a> {
             if self.has_below(&ancestor)? {
                 return Ok(());
             }
+            self.vacant.insert(ancestor.clone());
             let Some(stored) = self.leaf(&ancestor)? else {
                 // Nothing is here, so an ending here belongs to what was.
                 if self.expiry(&ancestor)?.is_some() {

@@ -263,7 +263,8 @@ impl Replay<'_> {
             record.key.as_ref(),
             record.rev,
         );
-        Ok(self.table.bytes() >= self.overlay_bytes_max / 2)
+        // Some room is left for the first writers; the rest is applied while readers are served.
+        Ok(self.table.bytes() >= self.overlay_bytes_max / 4 * 3)
     }
 
     fn apply(&mut self) -> Result<()> {
