@@ -175,8 +175,11 @@ impl Core {
         if up_to <= self.base {
             return;
         }
-        if let Err(error) = self.log.trim(&self.journal, up_to + 1 - self.base) {
-            tracing::warn!(%error, "the journal could not be trimmed; trying again later");
+        let Err(error) = self.log.trim(&self.journal, up_to + 1 - self.base) else { return };
+        tracing::warn!(%error, "the journal could not be trimmed; trying again later");
+        // A log may flush before it trims: if that failed, it takes nothing more.
+        if matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Poisoned) {
+            self.set_poison(error);
         }
     }
 }

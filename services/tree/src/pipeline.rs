@@ -305,7 +305,12 @@ impl Core {
         if clean && is_storage_full(&error) {
             self.note_log_full(&error);
         }
-        if clean || error.kind() == ErrorKind::Poisoned {
+        if clean {
+            return error;
+        }
+        if error.kind() == ErrorKind::Poisoned {
+            // The log may have failed under somebody else's call: status has to say it too.
+            self.set_poison(error.duplicate());
             return error;
         }
         let told = Error::new(
