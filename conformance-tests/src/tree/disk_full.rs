@@ -23,7 +23,7 @@ const PROVES: &[&str] = &["tree.commit.durable", "tree.commit.atomic"];
 
 pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("tree.disk_full.filled_by_writes", PROVES, filled_by_writes)
-        .needs(&[Need::AllOnDisk, Need::Reserve]),
+        .needs(&[Need::AllOnDisk]),
     Case::new("tree.disk_full.filled_by_others", PROVES, filled_by_others)
         .needs(&[Need::AllOnDisk, Need::Reserve]),
 ];
