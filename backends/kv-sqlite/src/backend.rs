@@ -130,7 +130,8 @@ impl SqliteKv {
 
     /// Answers `Unavailable` when the disk has no room for the batch.
     fn make_room(&self, writer: &mut Writer, batch: &WriteBatch) -> Result<()> {
-        let most_bytes = room::needed_bytes(batch, u64::MAX);
+        // What the log holds may have to be copied as well.
+        let most_bytes = room::needed_bytes(batch, u64::MAX) + self.options.wal_bytes_max;
         if !writer.room.is_scarce() && room::is_plenty(&self.path, most_bytes) {
             return Ok(());
         }
@@ -140,7 +141,10 @@ impl SqliteKv {
             return Ok(());
         }
         let free_bytes = writer.number("PRAGMA freelist_count")? * PAGE_BYTES;
-        writer.room.check(&self.path, needed_bytes, free_bytes)
+        // By so much the file grows when the log is copied into it.
+        let file_bytes = fs::metadata(&self.path).map_err(error::io)?.len();
+        let owed_bytes = held_bytes.saturating_sub(file_bytes);
+        writer.room.check(&self.path, needed_bytes, free_bytes, owed_bytes)
     }
 
     fn reclaim(&self, writer: &mut Writer, budget: MaintenanceBudget) -> Result<MaintenanceReport> {

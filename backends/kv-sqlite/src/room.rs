@@ -55,9 +55,16 @@ impl Room {
     }
 
     /// Answers `Unavailable` when the disk of `path` has too little room for `needed_bytes`;
-    /// `free_bytes` are free within the store's files.
-    pub(crate) fn check(&mut self, path: &Path, needed_bytes: u64, free_bytes: u64) -> Result<()> {
+    /// `free_bytes` are free within the store's files, `owed_bytes` will be taken in any case.
+    pub(crate) fn check(
+        &mut self,
+        path: &Path,
+        needed_bytes: u64,
+        free_bytes: u64,
+        owed_bytes: u64,
+    ) -> Result<()> {
         let Some(available) = available_bytes(path) else { return Ok(()) };
+        let available = available.saturating_sub(owed_bytes);
         let room = available.saturating_add(free_bytes);
         // What is free in the files may not be of use: some of the margin has to be on the disk.
         let has = |margin_bytes: u64| {

@@ -39,8 +39,13 @@ impl KvLog {
             codec::stream_key(stream),
             codec::extent_value(stream, extent),
         );
-        let outcome = self.store.commit(&batch, durability);
+        let mut outcome = self.store.commit(&batch, durability);
         let mut state = self.state.lock();
+        if state.full && outcome.as_ref().is_err_and(error::is_storage_full) {
+            // Who goes on after a refusal removes, and has the store's last room. But a store that
+            // is the tree's as well may have taken this for the first one that it refuses.
+            outcome = self.store.commit(&batch, durability);
+        }
         match outcome {
             Ok(seq) => {
                 state.committed(stream, extent, seq, durability == Durability::Synced);
@@ -52,7 +57,7 @@ impl KvLog {
             }
             Err(error) => {
                 state.poisoned |= error::poisons(&error);
-                state.full |= error.fact("reason") == Some("storage_full");
+                state.full |= error::is_storage_full(&error);
                 Err(error)
             }
         }

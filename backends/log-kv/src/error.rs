@@ -78,3 +78,8 @@ pub(crate) fn poisons(error: &Error) -> bool {
         | ErrorKind::Corrupt => false,
     }
 }
+
+/// Whether the store says that there is no room on the medium.
+pub(crate) fn is_storage_full(error: &Error) -> bool {
+    error.fact("reason") == Some("storage_full")
+}

@@ -24,6 +24,8 @@ const PROVES: &[&str] = &["tree.commit.durable", "tree.commit.atomic"];
 pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("tree.disk_full.filled_by_writes", PROVES, filled_by_writes)
         .needs(&[Need::AllOnDisk]),
+    Case::new("tree.disk_full.filled_with_much_waiting", PROVES, filled_with_much_waiting)
+        .needs(&[Need::AllOnDisk, Need::Reserve]),
     Case::new("tree.disk_full.filled_by_others", PROVES, filled_by_others)
         .needs(&[Need::AllOnDisk, Need::Reserve]),
 ];
@@ -84,8 +86,13 @@ fn write_ballast(path: &Path, mib: usize) {
     }
 }
 
-fn open(ground: &Ground) -> Tree {
-    let options = TreeOptions { overlay_bytes_max: 4 << 20, ..TreeOptions::default() };
+/// Bytes that may wait for the store: what it can take at once, and more than it has room for at
+/// once even after room was made.
+const LITTLE: usize = 4 << 20;
+const MUCH: usize = 12 << 20;
+
+fn open(ground: &Ground, overlay_bytes_max: usize) -> Tree {
+    let options = TreeOptions { overlay_bytes_max, ..TreeOptions::default() };
     ground.open_on(Runtime::system(), options).expect("the tree opens")
 }
 
@@ -156,7 +163,7 @@ fn must_resume(tree: &Tree) {
 
 fn must_be_there_after_a_reopen(ground: &Ground, tree: &Tree, told: &Told) {
     tree.close().expect("it closes");
-    let tree = open(ground);
+    let tree = open(ground, LITTLE);
     must_hold(&tree, told);
     assert_eq!(get(&tree, "more"), json!(1));
     assert_eq!(get(&tree, "much"), value(9));
@@ -165,10 +172,18 @@ fn must_be_there_after_a_reopen(ground: &Ground, tree: &Tree, told: &Told) {
 }
 
 fn filled_by_writes(world: &TreeWorld) {
+    fill_by_writes(world, LITTLE, DISK_MIB / 4);
+}
+
+fn filled_with_much_waiting(world: &TreeWorld) {
+    fill_by_writes(world, MUCH, DISK_MIB / 2);
+}
+
+fn fill_by_writes(world: &TreeWorld, overlay_bytes_max: usize, ballast_mib: usize) {
     let Some(disk) = SmallDisk::mount(world) else { return };
     let ground = disk.ground(world);
-    write_ballast(&disk.ballast(), DISK_MIB / 4);
-    let tree = open(&ground);
+    write_ballast(&disk.ballast(), ballast_mib);
+    let tree = open(&ground, overlay_bytes_max);
     let mut told = Told::new();
     fill(&tree, &mut told);
     assert!(tree.stats().unwrap().storage_full, "the figures do not say it");
@@ -177,7 +192,7 @@ fn filled_by_writes(world: &TreeWorld) {
     must_hold(&tree, &told);
     // What the store has no room for, the journal holds.
     drop(tree.close());
-    let tree = open(&ground);
+    let tree = open(&ground, overlay_bytes_max);
     must_hold(&tree, &told);
     std::fs::remove_file(disk.ballast()).unwrap();
     must_resume(&tree);
@@ -188,7 +203,7 @@ fn filled_by_writes(world: &TreeWorld) {
 fn filled_by_others(world: &TreeWorld) {
     let Some(disk) = SmallDisk::mount(world) else { return };
     let ground = disk.ground(world);
-    let tree = open(&ground);
+    let tree = open(&ground, LITTLE);
     let mut told = Told::new();
     for n in 0..100_u8 {
         let name = format!("{n:06}");

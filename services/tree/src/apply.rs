@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use trellis_engine_traits::{
-    Durability, ErrorKind, MaintenanceBudget, Persistence, Result, Semantic, WriteBatch,
+    Durability, ErrorKind, MaintenanceBudget, Op, Persistence, Result, Semantic, WriteBatch,
 };
 
 use crate::core::Core;
 use crate::record::{self, Applied, Chain, META};
+use crate::room::is_storage_full;
 use crate::seal::{self, SealedSnapshot};
 use crate::state::Layers;
 
@@ -20,6 +21,9 @@ pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 const RETRY: Duration = Duration::from_secs(1);
 /// Entries that a store takes at once if it holds readers up meanwhile: some milliseconds.
 const SMALL_BATCH: usize = 1000;
+/// Their bytes; the last one may go beyond. More than what a store takes for a removal, to which it
+/// gives its last room.
+const SMALL_BATCH_BYTES: usize = 1 << 20;
 /// Time for one slice of the store's own upkeep after a batch.
 const MAINTENANCE: Duration = Duration::from_millis(20);
 
@@ -131,8 +135,19 @@ impl Core {
         let rev = self.frozen_rev.load(Ordering::Acquire);
         self.flush_visible()?;
         let chain = self.chain_at(rev);
+        let applied = Applied { log_id: self.log_id, rev, chain };
         let batch = frozen.read().batch();
-        apply_batch(self.kv.as_ref(), batch, &Applied { log_id: self.log_id, rev, chain })?;
+        match apply_batch(self.kv.as_ref(), batch, &applied) {
+            // A store counts on the safe side: what is too much at once may fit part by part. But
+            // never into the last room, which is for what the journal takes of removals.
+            Err(error) if is_storage_full(&error) && !self.log_is_full() => {
+                let mut batch = frozen.read().batch();
+                batch = batch.put(META, APPLIED_KEY, record::encode(&applied)?);
+                seal::seal_batch(&mut batch);
+                commit_in_parts(self.kv.as_ref(), batch)?;
+            }
+            taken => taken?,
+        }
         self.counters.batches.fetch_add(1, Ordering::Relaxed);
         let store = SealedSnapshot::new(self.kv.snapshot()?);
         let mut current = self.layers.write();
@@ -208,13 +223,30 @@ pub(crate) fn commit_sealed(
 ) -> Result<()> {
     seal::seal_batch(&mut batch);
     if kv.profile().emulated.contains(&Semantic::SnapshotIsolation) {
-        let mut rest = std::mem::take(&mut batch.ops).into_iter();
-        while rest.len() > SMALL_BATCH {
-            batch.ops.extend(rest.by_ref().take(SMALL_BATCH));
-            kv.commit(&batch, Durability::Buffered)?;
-            batch.ops.clear();
-        }
-        batch.ops.extend(rest);
+        return commit_in_parts(kv, batch);
     }
     kv.commit(&batch, Durability::Synced).map(|_| ())
+}
+
+fn commit_in_parts(kv: &dyn trellis_engine_traits::KvBackend, mut batch: WriteBatch) -> Result<()> {
+    let mut rest = std::mem::take(&mut batch.ops).into_iter().peekable();
+    let mut bytes = 0;
+    while let Some(op) = rest.next() {
+        bytes += op_bytes(&op);
+        batch.ops.push(op);
+        if rest.peek().is_some() && (batch.ops.len() == SMALL_BATCH || bytes >= SMALL_BATCH_BYTES) {
+            kv.commit(&batch, Durability::Buffered)?;
+            batch.ops.clear();
+            bytes = 0;
+        }
+    }
+    kv.commit(&batch, Durability::Synced).map(|_| ())
+}
+
+fn op_bytes(op: &Op) -> usize {
+    match op {
+        Op::Put(at, value) => at.key.len() + value.len(),
+        Op::Delete(at) => at.key.len(),
+        Op::DeleteRange(_, range) => range.start.len(),
+    }
 }
