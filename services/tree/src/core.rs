@@ -11,6 +11,10 @@ use trellis_engine_traits::{
 };
 use trellis_runtime::{Alarm, Runtime};
 
+use crate::change::Entered;
+use crate::epoch::EpochStart;
+use crate::follow::Queue;
+use crate::journal::Position;
 use crate::memtable::MemTable;
 use crate::path;
 use crate::pipeline::Stages;
@@ -31,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) journal: StreamId,
     pub(crate) log_id: u128,
     pub(crate) epoch: u64,
+    /// How the epochs that are still known began, this one included.
+    pub(crate) epochs: Vec<EpochStart>,
     /// The rev before the journal's first record: offset = rev - base.
     pub(crate) base: u64,
 
@@ -45,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) frozen_rev: AtomicU64,
     /// Revs of open views, counted.
     pub(crate) views: Mutex<BTreeMap<u64, usize>>,
+    /// Who is handed each commit; held while something becomes visible.
+    pub(crate) followers: Mutex<Vec<Arc<Queue>>>,
     /// Revs after which the journal is kept, counted. Held while the journal is trimmed.
     pub(crate) holds: Mutex<BTreeMap<u64, usize>>,
     /// How many want writes to be refused for now.
@@ -104,20 +112,8 @@ impl Core {
 
     /// What readers may see now.
     pub(crate) fn reader(&self) -> Result<Reader> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(closed());
-        }
-        let (state, next_due_ms) = {
-            // While the layers are held, no table is exchanged: everything up to `visible` is in
-            // them. The rev is registered before anybody can drop a version that it needs.
-            let layers = self.layers.read();
-            let mut views = self.views.lock();
-            let at = self.visible.load(Ordering::Acquire);
-            *views.entry(at).or_default() += 1;
-            // The bound is raised under the same lock, after what it leaves out is removed.
-            let next_due_ms = self.next_due_ms.load(Ordering::Acquire);
-            (State { layers: Arc::clone(&layers), at }, next_due_ms)
-        };
+        self.check_open()?;
+        let (state, next_due_ms) = self.open_state();
         let now_ms = self.runtime.clock().now_ms();
         match expiry::due(&state, next_due_ms, now_ms) {
             Ok(hidden) => Ok(Reader { state, hidden }),
@@ -126,6 +122,31 @@ impl Core {
                 Err(error)
             }
         }
+    }
+
+    /// The newest visible state, counted among the open views, and the time before which nothing
+    /// in it is due.
+    pub(crate) fn open_state(&self) -> (State, u64) {
+        // While the layers are held, no table is exchanged: everything up to `visible` is in them.
+        // The rev is registered before anybody can drop a version that it needs.
+        let layers = self.layers.read();
+        let mut views = self.views.lock();
+        let at = self.visible.load(Ordering::Acquire);
+        *views.entry(at).or_default() += 1;
+        // The bound is raised under the same lock, after what it leaves out is removed.
+        let next_due_ms = self.next_due_ms.load(Ordering::Acquire);
+        (State { layers: Arc::clone(&layers), at }, next_due_ms)
+    }
+
+    /// # Errors
+    /// `Closed`.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Keeps the versions that can be seen at this rev or later; they have to be there.
+    pub(crate) fn open_view(&self, at: u64) {
+        *self.views.lock().entry(at).or_default() += 1;
     }
 
     pub(crate) fn close_view(&self, at: u64) {
@@ -192,29 +213,24 @@ impl Core {
         })
     }
 
-    /// Appends the records of a group and makes them visible.
+    /// Appends the records of groups and makes them visible.
     ///
     /// # Errors
     /// Those of the log; nothing became visible.
     pub(crate) fn flush_group(
-        &self,
+        self: &Arc<Self>,
         records: &[bytes::Bytes],
-        last_rev: u64,
-        chain: Chain,
+        entered: Vec<Entered>,
+        last: Position,
         sync: bool,
     ) -> Result<()> {
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        let first = last_rev + 1 - count - self.base;
+        let first = last.rev + 1 - count - self.base;
         let durability = if sync { Durability::Synced } else { Durability::Buffered };
         self.log.append(&self.journal, records, Expect::Next(first), durability)?;
-        {
-            // Rev and hash belong together: whoever holds the lock reads both of one record.
-            let mut visible_chain = self.visible_chain.lock();
-            *visible_chain = chain;
-            self.visible.store(last_rev, Ordering::Release);
-        }
+        self.show(last, entered);
         if sync {
-            self.durable.store(last_rev, Ordering::Release);
+            self.durable.store(last.rev, Ordering::Release);
         }
         let bytes: usize = records.iter().map(bytes::Bytes::len).sum();
         let add = |counter: &AtomicU64, by: usize| {

@@ -7,13 +7,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trellis_engine_traits::{KeyRange, Result, SpaceId};
+use trellis_engine_traits::{Error, KeyRange, Result, SpaceId};
 
 use crate::core::Core;
 use crate::draft::Draft;
+use crate::reader::Reader;
 use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key};
 use crate::resolve::Work;
 use crate::state::State;
+use crate::{Tree, View};
 
 /// Endings in one commit.
 const SWEEP_MAX: usize = 1000;
@@ -95,6 +97,41 @@ pub(crate) fn first_due_ms(state: &State) -> Result<u64> {
     Ok(first.first().map_or(u64::MAX, |(at, _)| *at))
 }
 
+impl Tree {
+    /// Removes what is due now, by ordinary commits; when it returns, they are visible. What
+    /// becomes due later is not waited for.
+    ///
+    /// # Errors
+    /// Why it could not be committed, as for a delete: `Unavailable` while writes are paused,
+    /// `Poisoned`, `Closed`. What is due stays hidden.
+    ///
+    /// # Cost
+    /// Nothing when nothing is due, else a commit for each thousand endings.
+    pub fn settle(&self) -> Result<()> {
+        self.core().check_open()?;
+        let now_ms = self.core().runtime.clock().now_ms();
+        if self.core().next_due_ms.load(Ordering::Acquire) > now_ms {
+            return Ok(());
+        }
+        self.core().settle(now_ms)
+    }
+
+    /// What [`Tree::settle`] leaves, with nothing hidden: the state at its rev exactly as the
+    /// commits made it, and as [`Change::after`](crate::Change::after) shows it. So a follower that
+    /// began before, and skips what is at or before the view's rev, misses nothing and sees nothing
+    /// twice. What became due while it was taken is in it, and is removed within a second.
+    ///
+    /// # Errors
+    /// As for [`Tree::settle`].
+    pub fn settled_view(&self) -> Result<View> {
+        self.settle()?;
+        let core = self.core();
+        core.check_open()?;
+        let (state, _) = core.open_state();
+        Ok(View::new(Reader::unhidden(state), Arc::clone(core)))
+    }
+}
+
 impl Core {
     /// The upkeep thread: endings, old keys, and flushes of what was acknowledged before.
     pub(crate) fn run_upkeep(self: &Arc<Self>) {
@@ -108,8 +145,7 @@ impl Core {
             }
             let now = clock.monotonic();
             if now >= forget_at {
-                // What is not forgotten now is tried again in ten minutes.
-                let _forgotten = self.repeat(&Work::ForgetKeys);
+                self.forget_keys();
                 forget_at = now + FORGET_EVERY;
             }
             let interval = self.options.durability.interval();
@@ -130,42 +166,54 @@ impl Core {
     }
 
     /// Removes what is due; `false` when that failed and has to be tried again.
-    fn sweep(&self) -> bool {
-        if !self.repeat(&Work::Expire) {
-            return false;
+    fn sweep(self: &Arc<Self>) -> bool {
+        let settled = self.settle(self.runtime.clock().now_ms());
+        if let Err(error) = &settled {
+            self.tell(error);
         }
-        // Nothing is entered while the resolver is held, so nothing lowers the bound meanwhile.
-        let _resolver = self.resolver.lock();
-        match first_due_ms(&self.newest()) {
-            Ok(first) => {
-                let _views = self.views.lock();
-                self.next_due_ms.store(first, Ordering::Release);
-                true
+        settled.is_ok()
+    }
+
+    /// Removes what is due at a time, by ordinary commits; when it returns, they are visible.
+    ///
+    /// # Errors
+    /// Why it could not be committed; it stays hidden.
+    pub(crate) fn settle(self: &Arc<Self>, now_ms: u64) -> Result<()> {
+        loop {
+            {
+                // Nothing is entered while the resolver is held, so nothing lowers the bound
+                // meanwhile.
+                let _resolver = self.resolver.lock();
+                let newest = self.newest();
+                let visible = self.visible.load(Ordering::Acquire);
+                let shown = State { layers: Arc::clone(&newest.layers), at: visible };
+                // What is removed and not yet visible is still to be hidden, and what is added and
+                // not yet visible will be.
+                let first = first_due_ms(&newest)?.min(first_due_ms(&shown)?);
+                if first > now_ms {
+                    let _views = self.views.lock();
+                    self.next_due_ms.store(first, Ordering::Release);
+                    return Ok(());
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "endings could not be read; trying again");
-                false
-            }
+            self.commit(Work::Expire, 64).map_err(|refused| refused.error)?;
         }
     }
 
-    /// Repeats upkeep work until it finds nothing more to do; `false` when a commit failed.
-    fn repeat(&self, work: &Work) -> bool {
+    fn tell(&self, error: &Error) {
+        if !self.stopping.load(Ordering::Acquire) && !self.is_paused() {
+            tracing::warn!(%error, "upkeep could not be committed; trying again");
+        }
+    }
+
+    /// Forgets what idempotency keys are old enough; what is left is tried again later.
+    fn forget_keys(self: &Arc<Self>) {
         loop {
-            let work = match work {
-                Work::ForgetKeys => Work::ForgetKeys,
-                _ => Work::Expire,
-            };
             let before = self.visible.load(Ordering::Acquire);
-            match self.commit(work, 64) {
+            match self.commit(Work::ForgetKeys, 64) {
                 Ok(committed) if committed.rev > before => {}
-                Ok(_) => return true,
-                Err(error) => {
-                    if !self.stopping.load(Ordering::Acquire) && !self.is_paused() {
-                        tracing::warn!(%error, "upkeep could not be committed; trying again");
-                    }
-                    return false;
-                }
+                Ok(_) => return,
+                Err(refused) => return self.tell(&refused.error),
             }
         }
     }

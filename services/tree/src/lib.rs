@@ -53,6 +53,7 @@
 
 mod answer;
 mod apply;
+mod change;
 mod check;
 mod check_journal;
 mod check_pages;
@@ -66,10 +67,13 @@ mod core;
 mod digest;
 mod draft;
 mod entries;
+mod epoch;
 mod expiry;
 mod fingerprint;
+mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod hold;
 mod input;
 mod journal;
@@ -97,11 +101,14 @@ mod tree;
 mod view;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult};
+pub use change::{Change, ChangeCause, ChangeEffect};
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Remedy, check};
 pub use commit::{Check, Commit, Condition, Expiry, Operation};
 pub use compact::Compaction;
 pub use digest::{Difference, DifferenceKind, differences};
 pub use entries::EntrySpace;
+pub use follow::{Followed, Follower, FollowerBell};
+pub use history::History;
 pub use hold::{JournalHold, WritePause};
 pub use input::Input;
 pub use journal::{JournalRecord, Position};

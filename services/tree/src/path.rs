@@ -145,12 +145,27 @@ impl Path {
         covers(&self.key, &other.key)
     }
 
-    pub(crate) fn key(&self) -> &Bytes {
+    /// The bytes under which the path is stored: its segments joined by 0x00. Everything at and
+    /// below a path lies between its key and its key with 0x01 appended.
+    #[must_use]
+    pub fn key(&self) -> &Bytes {
         &self.key
     }
 
-    /// A path from a stored key.
-    pub(crate) fn from_key(key: &[u8]) -> Result<Self> {
+    /// The path of a key, as [`Path::key`] gives it; segments are not checked.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not UTF-8.
+    ///
+    /// ```
+    /// use trellis_tree::Path;
+    ///
+    /// let path = Path::parse("users/u1")?;
+    /// assert_eq!(path.key().as_ref(), b"users\0u1");
+    /// assert_eq!(Path::from_key(path.key())?, path);
+    /// # Ok::<(), trellis_engine_traits::Error>(())
+    /// ```
+    pub fn from_key(key: &[u8]) -> Result<Self> {
         if std::str::from_utf8(key).is_err() {
             return Err(Error::new(ErrorKind::Corrupt, "a stored key is not a path"));
         }

@@ -4,7 +4,8 @@
 //! waits when a flush ends goes into the next one. A writer who finds the pipeline idle walks
 //! through it in its own thread, which spares a lone writer every hand-over.
 //!
-//! Locks are taken in the order resolver, stages, layers, table; `try_lock` aside.
+//! Locks are taken in the order resolver, stages, layers, table; `try_lock` aside. The followers'
+//! comes before their queues', and that before the views'.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_runtime::{CompletionSender, completion};
 
 use crate::answer::{CommitError, Committed};
+use crate::change::Entered;
 use crate::core::{Core, closed};
 use crate::hold::paused;
-use crate::record::Chain;
+use crate::journal::Position;
+use crate::record::Record;
 use crate::resolve::Work;
 use crate::room::is_storage_full;
 
@@ -46,9 +49,10 @@ struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     records: Vec<Bytes>,
+    /// The same, as they were entered into the overlay; several when groups are flushed as one.
+    entered: Vec<Entered>,
     bytes: usize,
-    last_rev: u64,
-    chain: Chain,
+    last: Position,
     sync: bool,
     answers: Vec<(Answer, Outcome)>,
 }
@@ -95,7 +99,7 @@ impl Stages {
 
 impl Core {
     /// Runs a request through the pipeline and waits.
-    pub(crate) fn commit(&self, work: Work, bytes: usize) -> Outcome {
+    pub(crate) fn commit(self: &Arc<Self>, work: Work, bytes: usize) -> Outcome {
         let work = match self.commit_here(work) {
             Ok(outcome) => return outcome,
             Err(work) => work,
@@ -135,7 +139,7 @@ impl Core {
     }
 
     /// Commits in the caller's thread when nothing else is under way.
-    fn commit_here(&self, work: Work) -> Result<Outcome, Work> {
+    fn commit_here(self: &Arc<Self>, work: Work) -> Result<Outcome, Work> {
         let stages = self.stages.lock();
         if !stages.queue.is_empty()
             || stages.in_flight > 0
@@ -152,9 +156,10 @@ impl Core {
             return Ok(Err(poisoned.into()));
         }
         let resolved = resolver.resolve(self, &work);
-        let Some(record) = resolved.record else { return Ok(resolved.answer) };
-        let (rev, chain) = (resolver.rev, resolver.chain);
-        match self.flush_group(&[record], rev, chain, resolved.sync) {
+        let Some((bytes, record)) = resolved.record else { return Ok(resolved.answer) };
+        let last = resolver.position();
+        let entered = vec![self.entered(vec![record], last)];
+        match self.flush_group(&[bytes], entered, last, resolved.sync) {
             Ok(()) => {
                 drop(resolver);
                 self.after_visible();
@@ -168,6 +173,12 @@ impl Core {
                 Ok(Err(error.into()))
             }
         }
+    }
+
+    /// What followers are handed of a group; the resolver is held, so that the tables are those
+    /// that its records were entered into.
+    fn entered(&self, records: Vec<Record>, last: Position) -> Entered {
+        Entered { layers: Arc::clone(&self.layers.read()), records, last }
     }
 
     pub(crate) fn overlay_is_full(&self) -> bool {
@@ -214,7 +225,7 @@ impl Core {
         let mut resolver = self.resolver.lock();
         let poisoned = self.poisoned();
         let mut group = Group::default();
-        let mut taken = Vec::new();
+        let (mut taken, mut records) = (Vec::new(), Vec::new());
         while group.answers.len() < GROUP_REQUESTS_MAX && group.bytes < GROUP_BYTES_MAX {
             if !group.answers.is_empty() && self.overlay_is_full() {
                 break;
@@ -229,9 +240,10 @@ impl Core {
                     continue;
                 }
                 let resolved = resolver.resolve(self, &request.work);
-                if let Some(record) = resolved.record {
-                    group.bytes += record.len();
-                    group.records.push(record);
+                if let Some((bytes, record)) = resolved.record {
+                    group.bytes += bytes.len();
+                    group.records.push(bytes);
+                    records.push(record);
                     group.sync |= resolved.sync;
                 }
                 group.answers.push((request.answer, resolved.answer));
@@ -240,8 +252,8 @@ impl Core {
         if group.answers.is_empty() {
             return;
         }
-        group.last_rev = resolver.rev;
-        group.chain = resolver.chain;
+        group.last = resolver.position();
+        group.entered.push(self.entered(records, group.last));
         let mut stages = self.stages.lock();
         stages.groups.push_back(group);
         drop(stages);
@@ -266,22 +278,22 @@ impl Core {
         }
     }
 
-    fn flush_groups(&self, mut groups: Vec<Group>) {
+    fn flush_groups(self: &Arc<Self>, mut groups: Vec<Group>) {
         let count = groups.len();
         let mut whole = Group::default();
         for group in &mut groups {
             whole.records.append(&mut group.records);
             whole.answers.append(&mut group.answers);
             whole.sync |= group.sync;
-            whole.last_rev = group.last_rev;
-            whole.chain = group.chain;
+            whole.entered.append(&mut group.entered);
+            whole.last = group.last;
         }
         let flushed = if whole.records.is_empty() {
             Ok(())
         } else if let Some(poisoned) = self.poisoned() {
             Err(poisoned)
         } else {
-            self.flush_group(&whole.records, whole.last_rev, whole.chain, whole.sync)
+            self.flush_group(&whole.records, whole.entered, whole.last, whole.sync)
         };
         match flushed {
             Ok(()) => self.hand_over(whole.answers, count),

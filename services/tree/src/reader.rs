@@ -47,6 +47,11 @@ pub(crate) fn raw(json: Vec<u8>) -> Result<Box<RawValue>> {
 }
 
 impl Reader {
+    /// A state from which nothing is hidden.
+    pub(crate) fn unhidden(state: State) -> Self {
+        Self { state, hidden: Hidden::new() }
+    }
+
     fn is_hidden(&self, key: &[u8]) -> bool {
         !self.hidden.is_empty()
             && std::iter::once(key)
@@ -69,6 +74,12 @@ impl Reader {
             .into_iter()
             .filter(|part| !part.is_empty())
             .collect()
+    }
+
+    /// The leaf stored at exactly this key.
+    pub(crate) fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let stored = self.state.get(DATA, key)?;
+        Ok(stored.filter(|_| self.hidden.is_empty() || !self.is_hidden(key)))
     }
 
     /// Visits leaves at and below a path from key `after` on.
@@ -154,8 +165,7 @@ impl Reader {
         let base = path.key();
         // Most reads name one leaf: a get is cheaper than a scan.
         if !path.is_root()
-            && let Some(stored) = self.state.get(DATA, base)?
-            && (self.hidden.is_empty() || !self.is_hidden(base))
+            && let Some(stored) = self.leaf(base)?
         {
             leaf::write_json(&stored, out)?;
             return if out.len() > limit { Err(too_large(bytes_max)) } else { Ok(()) };

@@ -73,6 +73,7 @@ pub(crate) fn open(
         journal,
         log_id: opening.log_id,
         epoch: opening.epoch,
+        epochs: Vec::new(),
         base: opening.base,
         layers: RwLock::new(layers),
         visible: AtomicU64::new(rev),
@@ -80,6 +81,7 @@ pub(crate) fn open(
         visible_chain: Mutex::new(chain),
         frozen_rev: AtomicU64::new(rev),
         views: Mutex::new(BTreeMap::new()),
+        followers: Mutex::default(),
         holds: Mutex::new(BTreeMap::new()),
         pauses: AtomicUsize::new(0),
         resolver: Mutex::new(Resolver {

@@ -12,6 +12,7 @@ use crate::condition::check_conditions;
 use crate::core::Core;
 use crate::draft::Draft;
 use crate::expiry::Hidden;
+use crate::journal::Position;
 use crate::path;
 use crate::reader::raw;
 use crate::record::{Cause, Chain, Effect, KEYS, Record, Remembered};
@@ -41,8 +42,8 @@ pub(crate) struct Resolver {
 
 /// What a request came to.
 pub(crate) struct Resolved {
-    /// The encoded record; `None` when nothing changed.
-    pub(crate) record: Option<Bytes>,
+    /// The record, encoded and as it was entered; `None` when nothing changed.
+    pub(crate) record: Option<(Bytes, Record)>,
     /// Whether the record has to be synced before the answer.
     pub(crate) sync: bool,
     pub(crate) answer: Result<Committed, CommitError>,
@@ -55,6 +56,11 @@ impl Resolved {
 }
 
 impl Resolver {
+    /// The newest resolved commit.
+    pub(crate) fn position(&self) -> Position {
+        Position { rev: self.rev, hash: self.chain }
+    }
+
     /// Resolves one request and enters its effects into the overlay, not yet visible.
     pub(crate) fn resolve(&mut self, core: &Core, work: &Work) -> Resolved {
         let now_ms = core.runtime.clock().now_ms().max(self.last_ms);
@@ -117,7 +123,7 @@ impl Resolver {
         self.chain = crate::record::chain(&encoded);
         core.enter(&record);
         let committed = Committed { rev, results, replayed: false };
-        Ok(Resolved { record: Some(encoded), sync, answer: Ok(committed) })
+        Ok(Resolved { record: Some((encoded, record)), sync, answer: Ok(committed) })
     }
 
     fn commit(
@@ -190,7 +196,7 @@ impl Outcome {
 }
 
 impl Effect {
-    fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         match self {
             Self::Clear(key)
             | Self::Put(key, _)

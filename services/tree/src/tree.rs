@@ -273,6 +273,7 @@ impl Handle {
         drop(core.resolver.lock());
         let applied = self.flush();
         core.closed.store(true, Ordering::Release);
+        core.wake_followers();
         {
             let _stages = core.stages.lock();
             core.requests.notify_all();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::{Error, ErrorKind, Result, Visitor};
 
 use crate::Path;
 use crate::core::Core;
 use crate::json;
-use crate::leaf;
+use crate::leaf::{self, Leaf};
 use crate::reader::{Reader, SLICE_BYTES, raw, too_large};
 use crate::state::State;
 
@@ -185,6 +185,35 @@ impl View {
     /// Reads the whole value.
     pub fn hash(&self, path: &Path) -> Result<Option<String>> {
         self.reader.hash(path)
+    }
+
+    /// The leaf at a path; `None` where there is an object or nothing, or inside an array.
+    ///
+    /// # Errors
+    /// As for every read.
+    ///
+    /// # Cost
+    /// One get.
+    pub fn leaf(&self, path: &Path) -> Result<Option<Leaf>> {
+        let stored = self.reader.leaf(path.key())?;
+        stored.map(|stored| Leaf::decode(&stored)).transpose()
+    }
+
+    /// Visits the stored leaves at and below a path, in key order, after the key `after`: key and
+    /// stored bytes ([`Path::from_key`], [`Leaf::decode`]). From the root, system paths are left
+    /// out.
+    ///
+    /// The visitor runs inside the store's scan: it neither blocks nor reads this tree. `Break`
+    /// ends early.
+    ///
+    /// # Errors
+    /// As for every read; what was visited before is valid.
+    ///
+    /// # Cost
+    /// One scan of what is visited.
+    pub fn leaves(&self, path: &Path, after: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
+        let next = after.map(|after| [after, &[0]].concat());
+        self.reader.leaves(path, next.as_deref(), visit)
     }
 
     /// Visits every leaf at and below a path with its JSON text, in key order.

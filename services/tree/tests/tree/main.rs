@@ -1,7 +1,14 @@
 //! Promises of the tree on the memory engines; the conformance suite holds every combination to
 //! them.
 #![allow(clippy::disallowed_methods, reason = "tests start threads and draw seeds")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that fails may panic"
+)]
+
+mod follow;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
