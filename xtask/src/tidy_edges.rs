@@ -8,12 +8,13 @@ use crate::features::RUNTIMES;
 use crate::metadata::{Dependency, Package, packages, within};
 
 /// The services from the lowest to the highest: each may know those before it.
-const SERVICES: [&str; 12] = [
+const SERVICES: [&str; 13] = [
     "runtime",
     "tree",
     "archive",
-    "subscribe",
     "query",
+    "subscribe",
+    "presence",
     "rules",
     "streams",
     "queue",

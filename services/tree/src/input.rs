@@ -60,6 +60,15 @@ impl Input {
         Self(Node::Leaf(Leaf::Bytes(bytes.into())))
     }
 
+    /// The value when it is one leaf: neither an object with members, nor a transform, nor null.
+    #[must_use]
+    pub const fn as_leaf(&self) -> Option<&Leaf> {
+        match &self.0 {
+            Node::Leaf(leaf) => Some(leaf),
+            Node::Null | Node::Object(_) | Node::Transform(_) => None,
+        }
+    }
+
     /// Takes a JSON value, with the same checks as text.
     ///
     /// # Errors

@@ -1,0 +1,37 @@
+//! Queries over the tree: filters, order, pages, aggregates and live windows.
+//!
+//! The children of a collection are the items. A query is read from JSON and checked
+//! ([`QuerySpec`]), planned (the collection's own order, or an index), and evaluated at one view in
+//! one streaming scan; only the best `limit` items are ever held.
+//!
+//! Invariants:
+//! 1. The answer is that of a plain evaluation over all children, whichever way it was found.
+//! 2. Memory is bounded by the limit and the size of the answer, never by the collection.
+//! 3. Without an index at most 10,000 children are looked at; then the query is refused with the
+//!    definition of the index that would serve it.
+//!
+//! Deliberately absent: where indexes are stored and built, subscriptions, and the wire.
+
+#![allow(dead_code, reason = "the evaluation that uses these parts comes next")]
+
+mod bounds;
+mod definition;
+mod encoding;
+mod errors;
+mod field;
+mod filter;
+mod pattern;
+mod seam;
+mod spec;
+mod spec_parse;
+
+pub use definition::{INDEX_FIELDS_MAX, IndexDefinition};
+pub use encoding::{FieldValue, ORDER_BYTES_MAX, encode_key, encode_value};
+pub use field::Field;
+pub use filter::{Comparison, Filter, Test};
+pub use pattern::Pattern;
+pub use seam::{Indexes, NoIndexes, entry, entry_key};
+pub use spec::{
+    AGGREGATE_FIELDS_MAX, Aggregate, CONDITIONS_MAX, GROUP_DEPTH_MAX, IN_VALUES_MAX, LIMIT_DEFAULT,
+    LIMIT_MAX, ORDER_MAX, Order, QuerySpec, SELECT_MAX, Totals,
+};
