@@ -1,0 +1,185 @@
+//! What a subscription is told of one commit: the JSON array of its events.
+//!
+//! Invariant: it depends on the commit and the states around it only, so that a live event and one
+//! that is told again after a reconnect are the same bytes.
+
+use bytes::Bytes;
+use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_tree::Path;
+
+use crate::json::{member, open_event};
+use crate::moment::{Moment, covers, is_stored, relative};
+use crate::patch;
+use crate::pattern::Pattern;
+use crate::request::{EventKind, Mode};
+
+/// What is evaluated: the same for all who asked for the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Topic {
+    pub(crate) pattern: Pattern,
+    pub(crate) event: EventKind,
+    pub(crate) mode: Mode,
+}
+
+pub(crate) fn too_large(bytes_max: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        "what is watched does not fit a frame; use mode notify, or watch a narrower path",
+    )
+    .operation("sub")
+    .context("frame_bytes_max", bytes_max)
+}
+
+/// Events of one commit, by their order in a frame.
+#[derive(Debug, Default)]
+struct Frame {
+    removed: Vec<u8>,
+    added: Vec<u8>,
+    changed: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl Frame {
+    fn check(&self) -> Result<()> {
+        let bytes = self.removed.len() + self.added.len() + self.changed.len();
+        if bytes > self.bytes_max { Err(too_large(self.bytes_max)) } else { Ok(()) }
+    }
+
+    fn finish(self) -> Option<Bytes> {
+        let parts = [self.removed, self.added, self.changed];
+        let mut body = vec![b'['];
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            body.extend_from_slice(part);
+        }
+        body.push(b']');
+        (body.len() > 2).then(|| body.into())
+    }
+}
+
+/// Begins one more event in a part of the frame.
+fn begin(part: &mut Vec<u8>) {
+    if !part.is_empty() {
+        part.push(b',');
+    }
+}
+
+/// The events of a commit at these paths; `None` when nothing changed there.
+///
+/// # Errors
+/// `TooLarge` when they are longer than `bytes_max`; those of reads.
+pub(crate) fn events(
+    topic: &Topic,
+    moment: &Moment<'_>,
+    keys: &[Bytes],
+    bytes_max: usize,
+) -> Result<Option<Bytes>> {
+    let mut frame = Frame { bytes_max, ..Frame::default() };
+    for key in keys {
+        match topic.event {
+            EventKind::Value => value(topic, moment, key, &mut frame)?,
+            EventKind::Child => children(topic, moment, key, &mut frame)?,
+        }
+        frame.check()?;
+    }
+    Ok(frame.finish())
+}
+
+fn value(topic: &Topic, moment: &Moment<'_>, key: &[u8], frame: &mut Frame) -> Result<()> {
+    let path = Path::from_key(key)?;
+    let within_array = if moment.first_change(key, key)?.is_some() {
+        false
+    } else if moment.is_above(key) {
+        true
+    } else {
+        return Ok(());
+    };
+    let bytes_max = frame.bytes_max;
+    if within_array {
+        // Places in an array are few bytes of it; only comparing tells.
+        let now = moment.after()?.get_json(&path, bytes_max)?;
+        if now == moment.before()?.get_json(&path, usize::MAX)? {
+            return Ok(());
+        }
+    }
+    let out = &mut frame.changed;
+    begin(out);
+    open_event("value", &topic.pattern, &path, out);
+    match topic.mode {
+        Mode::Notify => {}
+        Mode::Full => {
+            member("value", out);
+            moment.after()?.append_json(&path, bytes_max, out)?;
+        }
+        Mode::Patch => {
+            member("patch", out);
+            if within_array || !patch::append(moment, key, bytes_max, out)? {
+                out.extend_from_slice(b"{\"\":");
+                moment.after()?.append_json(&path, bytes_max, out)?;
+                out.push(b'}');
+            }
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn children(topic: &Topic, moment: &Moment<'_>, key: &[u8], frame: &mut Frame) -> Result<()> {
+    let path = Path::from_key(key)?;
+    let mut from = key.to_vec();
+    if !key.is_empty() {
+        from.push(0);
+    }
+    while let Some(leaf) = moment.first_change(key, &from)? {
+        let name = relative(key, &leaf.key).split(|byte| *byte == 0).next().unwrap_or_default();
+        let end = leaf.key.len() - relative(key, &leaf.key).len() + name.len();
+        let child_key = leaf.key.slice(..end);
+        let child = Path::from_key(&child_key)?;
+        let was = leaf.old.is_some() || is_stored(moment.before()?, &child)?;
+        let is = leaf.new.is_some() || is_stored(moment.after()?, &child)?;
+        one_child(topic, moment, &path, &child, (was, is), frame)?;
+        frame.check()?;
+        from = child_key.to_vec();
+        from.push(1);
+        debug_assert!(covers(key, &child_key), "a child lies below its parent");
+    }
+    Ok(())
+}
+
+fn one_child(
+    topic: &Topic,
+    moment: &Moment<'_>,
+    parent: &Path,
+    child: &Path,
+    (was, is): (bool, bool),
+    frame: &mut Frame,
+) -> Result<()> {
+    let bytes_max = frame.bytes_max;
+    let (kind, out) = match (was, is) {
+        (true, false) => ("removed", &mut frame.removed),
+        (false, true) => ("added", &mut frame.added),
+        (true, true) => ("changed", &mut frame.changed),
+        (false, false) => return Ok(()),
+    };
+    begin(out);
+    open_event(kind, &topic.pattern, parent, out);
+    member("key", out);
+    crate::json::text(child.last().unwrap_or_default(), out);
+    match topic.mode {
+        Mode::Patch if was && is => {
+            member("patch", out);
+            if !patch::append(moment, child.key(), bytes_max, out)? {
+                out.extend_from_slice(b"{}");
+            }
+        }
+        Mode::Full | Mode::Patch if is => {
+            member("value", out);
+            moment.after()?.append_json(child, bytes_max, out)?;
+        }
+        Mode::Full | Mode::Patch | Mode::Notify => {}
+    }
+    out.push(b'}');
+    Ok(())
+}

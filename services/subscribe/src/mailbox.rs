@@ -1,0 +1,391 @@
+//! [`Mailbox`]: what waits for one receiver, bounded in bytes.
+//!
+//! A subscription is *held* from its registration until its acknowledgement is on the way: its
+//! events are kept and not handed out, and those up to the snapshot's rev are dropped. So there is
+//! neither a gap nor a duplicate between snapshot and events, whatever is committed meanwhile.
+//!
+//! Invariants:
+//! 1. The events that wait take at most `bytes_max`. Beyond it a subscription that can keeps its
+//!    newest event only; otherwise it becomes stale, drops its events and takes no more.
+//! 2. `ready` names a subscription at least as often as it has events to hand out, and never more
+//!    often than the most events that it ever had waiting: it is bounded as they are.
+//! 3. A waker is stored under the lock under which it was found that nothing waits: no wake-up is
+//!    lost.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use trellis_engine_traits::{Error, ErrorKind, Result};
+
+use crate::group::Group;
+use crate::request::{Delivery, Event};
+
+/// What an event takes besides its text.
+pub(crate) const EVENT_BYTES: usize = 160;
+/// Text handed out at once: what is handed out is no longer counted.
+const HAND_OUT_BYTES: usize = 256 << 10;
+/// Deliveries handed out at once.
+const HAND_OUT_MAX: usize = 256;
+
+/// One subscription in a mailbox.
+#[derive(Debug)]
+struct Slot {
+    name: Arc<str>,
+    group: Arc<Group>,
+    held: bool,
+    /// Events up to this rev are known to the receiver.
+    known: u64,
+    events: VecDeque<Arc<Event>>,
+    /// How often `ready` names this slot.
+    tickets: usize,
+    notice: Notice,
+}
+
+/// What has to be told besides events.
+#[derive(Debug)]
+enum Notice {
+    None,
+    /// Events were dropped, and the receiver does not know yet.
+    Stale,
+    /// The receiver knows, and has not asked for a new snapshot yet.
+    StaleTold,
+    Cancelled(Error),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: HashMap<u64, Slot>,
+    names: HashMap<Arc<str>, u64>,
+    ready: VecDeque<u64>,
+    bytes: usize,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+/// What happened to an event that was put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    Kept,
+    /// Older events of the subscription gave way to it.
+    Coalesced,
+    /// There was no room: the subscription is stale now.
+    Stale,
+    /// The subscription knows it, is stale or gone.
+    Ignored,
+}
+
+/// What waits for one receiver.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    bell: Condvar,
+    bytes_max: usize,
+}
+
+impl Slot {
+    fn release(&mut self) -> usize {
+        self.events.drain(..).map(|event| cost(&event)).sum()
+    }
+
+    /// What has to be handed out next, if anything.
+    fn next(&mut self) -> Option<(Delivery, usize)> {
+        if let Notice::Cancelled(error) = &self.notice {
+            let delivery =
+                Delivery::Cancelled { name: Arc::clone(&self.name), error: error.duplicate() };
+            return Some((delivery, 0));
+        }
+        if let Some(event) = self.events.pop_front() {
+            let bytes = cost(&event);
+            return Some((Delivery::Event { name: Arc::clone(&self.name), event }, bytes));
+        }
+        if matches!(self.notice, Notice::Stale) {
+            self.notice = Notice::StaleTold;
+            return Some((Delivery::Stale { name: Arc::clone(&self.name) }, 0));
+        }
+        None
+    }
+
+    fn waiting(&self) -> usize {
+        let notice = matches!(self.notice, Notice::Stale | Notice::Cancelled(_));
+        self.events.len() + usize::from(notice)
+    }
+}
+
+fn cost(event: &Event) -> usize {
+    EVENT_BYTES + event.body.len()
+}
+
+impl State {
+    /// Makes sure that a slot is looked at as often as it has something to hand out.
+    fn announce(&mut self, id: u64) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if slot.held {
+            return;
+        }
+        while slot.tickets < slot.waiting() {
+            slot.tickets += 1;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn put(&mut self, id: u64, event: &Arc<Event>, bytes_max: usize) -> Put {
+        let Some(slot) = self.slots.get_mut(&id) else { return Put::Ignored };
+        if event.rev <= slot.known || !matches!(slot.notice, Notice::None) {
+            return Put::Ignored;
+        }
+        let mut outcome = Put::Kept;
+        if self.bytes + cost(event) > bytes_max {
+            let released = slot.release();
+            self.bytes -= released.min(self.bytes);
+            if !slot.group.coalesces() || self.bytes + cost(event) > bytes_max {
+                slot.notice = Notice::Stale;
+                self.announce(id);
+                return Put::Stale;
+            }
+            outcome = Put::Coalesced;
+        }
+        slot.events.push_back(Arc::clone(event));
+        self.bytes += cost(event);
+        self.announce(id);
+        outcome
+    }
+
+    fn notice(&mut self, id: u64, notice: Notice) -> bool {
+        let Some(slot) = self.slots.get_mut(&id) else { return false };
+        match (&slot.notice, &notice) {
+            (Notice::Cancelled(_), _) | (Notice::Stale | Notice::StaleTold, Notice::Stale) => {
+                return false;
+            }
+            _ => {}
+        }
+        let released = slot.release();
+        slot.notice = notice;
+        self.bytes -= released.min(self.bytes);
+        self.announce(id);
+        true
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Slot> {
+        let mut slot = self.slots.remove(&id)?;
+        self.names.remove(&slot.name);
+        let released = slot.release();
+        self.bytes -= released.min(self.bytes);
+        Some(slot)
+    }
+
+    fn hand_out(&mut self) -> Vec<Delivery> {
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        while out.len() < HAND_OUT_MAX && bytes < HAND_OUT_BYTES {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.tickets = slot.tickets.saturating_sub(1);
+            if slot.held {
+                continue;
+            }
+            let Some((delivery, cost)) = slot.next() else { continue };
+            bytes += cost;
+            self.bytes -= cost.min(self.bytes);
+            if matches!(delivery, Delivery::Cancelled { .. }) {
+                self.remove(id);
+            }
+            out.push(delivery);
+        }
+        out
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { state: Mutex::default(), bell: Condvar::new(), bytes_max }
+    }
+
+    /// Enters a held subscription.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name in use, `TooLarge` beyond `slots_max`, `Closed`.
+    pub(crate) fn enter(
+        &self,
+        id: u64,
+        name: &str,
+        group: Arc<Group>,
+        slots_max: usize,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        if state.names.contains_key(name) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a subscription of this id is open; choose another id or end it first",
+            )
+            .operation("sub"));
+        }
+        if state.slots.len() >= slots_max {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                "too many subscriptions on one connection; end some, or watch a path above them",
+            )
+            .operation("sub")
+            .context("subscriptions_max", slots_max));
+        }
+        let name: Arc<str> = name.into();
+        state.names.insert(Arc::clone(&name), id);
+        let slot = Slot {
+            name,
+            group,
+            held: true,
+            known: 0,
+            events: VecDeque::new(),
+            tickets: 0,
+            notice: Notice::None,
+        };
+        state.slots.insert(id, slot);
+        Ok(())
+    }
+
+    /// What the receiver knows: events up to this rev are dropped, and `missed` come before those
+    /// that are held.
+    pub(crate) fn know(&self, id: u64, rev: u64, missed: Vec<Arc<Event>>) {
+        let mut state = self.state.lock();
+        let Some(slot) = state.slots.get_mut(&id) else { return };
+        slot.known = slot.known.max(rev);
+        let before: usize = slot.events.iter().map(|event| cost(event)).sum();
+        slot.events.retain(|event| event.rev > rev);
+        for event in missed.into_iter().rev() {
+            slot.events.push_front(event);
+        }
+        let after: usize = slot.events.iter().map(|event| cost(event)).sum();
+        state.bytes = (state.bytes + after) - before.min(state.bytes + after);
+    }
+
+    /// Room for what was missed by somebody who resumes.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.state.lock().bytes)
+    }
+
+    /// Lets a held subscription's events out; `false` when there is none of this name.
+    pub(crate) fn activate(&self, name: &str) -> bool {
+        self.change(|state| {
+            let Some(id) = state.names.get(name).copied() else { return false };
+            if let Some(slot) = state.slots.get_mut(&id) {
+                slot.held = false;
+            }
+            state.announce(id);
+            true
+        })
+    }
+
+    /// Holds a subscription anew, to take a new snapshot: id and group.
+    pub(crate) fn hold(&self, name: &str) -> Option<(u64, Arc<Group>)> {
+        let mut state = self.state.lock();
+        let id = state.names.get(name).copied()?;
+        let slot = state.slots.get_mut(&id)?;
+        if matches!(slot.notice, Notice::Cancelled(_)) {
+            return None;
+        }
+        slot.held = true;
+        slot.notice = Notice::None;
+        let released = slot.release();
+        let group = Arc::clone(&slot.group);
+        state.bytes -= released.min(state.bytes);
+        Some((id, group))
+    }
+
+    /// Puts an event in.
+    pub(crate) fn put(&self, id: u64, event: &Arc<Event>) -> Put {
+        self.change(|state| state.put(id, event, self.bytes_max))
+    }
+
+    /// Events are dropped: the receiver needs a new snapshot. Whether that is news.
+    pub(crate) fn stale(&self, id: u64) -> bool {
+        self.change(|state| state.notice(id, Notice::Stale))
+    }
+
+    /// The subscription has ended, which its receiver is told.
+    pub(crate) fn cancel(&self, id: u64, error: Error) {
+        self.change(|state| state.notice(id, Notice::Cancelled(error)));
+    }
+
+    /// Takes a subscription out; nothing of it is handed out any more.
+    pub(crate) fn leave(&self, id: u64) {
+        // Its events are freed outside the lock.
+        let slot = self.state.lock().remove(id);
+        drop(slot);
+    }
+
+    /// Id and group of a subscription.
+    pub(crate) fn find(&self, name: &str) -> Option<(u64, Arc<Group>)> {
+        let state = self.state.lock();
+        let id = *state.names.get(name)?;
+        Some((id, Arc::clone(&state.slots.get(&id)?.group)))
+    }
+
+    /// Ends everything; whoever waits is told by an empty answer.
+    pub(crate) fn close(&self) -> Vec<(u64, Arc<Group>)> {
+        let mut slots = HashMap::new();
+        self.change(|state| {
+            state.closed = true;
+            state.names.clear();
+            state.ready.clear();
+            state.bytes = 0;
+            slots = std::mem::take(&mut state.slots);
+        });
+        slots.into_iter().map(|(id, slot)| (id, slot.group)).collect()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Delivery>> {
+        let mut state = self.state.lock();
+        let out = state.hand_out();
+        if !out.is_empty() || state.closed {
+            return Poll::Ready(out);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => state.waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Waits by blocking the thread; empty when nothing came in time, or closed.
+    pub(crate) fn wait(&self, wait: Duration) -> Vec<Delivery> {
+        let mut state = self.state.lock();
+        loop {
+            let out = state.hand_out();
+            if !out.is_empty() || state.closed {
+                return out;
+            }
+            if self.bell.wait_for(&mut state, wait).timed_out() {
+                return state.hand_out();
+            }
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (outcome, waker, rings) = {
+            let mut state = self.state.lock();
+            let outcome = change(&mut state);
+            let rings = !state.ready.is_empty() || state.closed;
+            (outcome, if rings { state.waker.take() } else { None }, rings)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        } else if rings {
+            self.bell.notify_all();
+        }
+        outcome
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "subscriptions were closed").operation("sub")
+}

@@ -1,0 +1,153 @@
+//! The one thread that follows the tree and tells who is touched.
+//!
+//! It follows only while there are subscriptions. Whatever it cannot tell exactly, it does not
+//! tell: the subscription becomes stale, and its receiver takes a new snapshot.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_tree::{Change, ChangeCause, Followed, Follower};
+
+use crate::evaluate::{self, Topic};
+use crate::group::Group;
+use crate::matching::Touched;
+use crate::moment::Moment;
+use crate::registry::{Core, Counters};
+use crate::request::Event;
+use crate::snapshot;
+
+/// How long the publisher sleeps when nothing is committed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Publishes until the subscriptions are closed.
+pub(crate) fn run(core: &Arc<Core>) {
+    while let Some(follower) = core.await_follower() {
+        let ended = catch_unwind(AssertUnwindSafe(|| core.publish_while_wanted(follower)));
+        let again = match ended {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                tracing::error!("publishing broke down; every subscription begins anew");
+                core.stale_all();
+                core.follow_anew()
+            }
+        };
+        if let Err(error) = again {
+            core.cancel_all(&error);
+            core.retire();
+        }
+    }
+}
+
+impl Core {
+    fn publish_while_wanted(&self, mut follower: Follower) -> Result<()> {
+        while !self.retire() {
+            match follower.next(IDLE)? {
+                Followed::Changes(changes) => {
+                    for change in &changes {
+                        self.publish(change);
+                    }
+                }
+                Followed::Lagged => {
+                    Counters::add(&self.counters.lagged, 1);
+                    self.catch_up();
+                }
+                Followed::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells everybody whom a commit touches.
+    fn publish(&self, change: &Change) {
+        if change.cause() == ChangeCause::Upkeep {
+            return;
+        }
+        let moment = Moment::new(change);
+        match self.find(&moment) {
+            Ok(found) => {
+                Counters::add(&self.counters.visited, found.visited);
+                for touched in &found.touched {
+                    self.tell(touched, &moment);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a commit cannot be told; every subscription begins anew");
+                self.stale_all();
+            }
+        }
+    }
+
+    fn tell(&self, touched: &Touched<Arc<Group>>, moment: &Moment<'_>) {
+        let group = &touched.item;
+        if touched.more {
+            return self.stale(group);
+        }
+        let bytes_max = self.options.frame_bytes_max;
+        match evaluate::events(group.topic(), moment, &touched.keys, bytes_max) {
+            Ok(None) => {}
+            Ok(Some(body)) => self.give(group, event(moment.change(), body)),
+            Err(error) => self.cannot_tell(group, &error),
+        }
+    }
+
+    fn cannot_tell(&self, group: &Arc<Group>, error: &Error) {
+        if error.kind() == ErrorKind::TooLarge && group.coalesces() {
+            // A snapshot would be the same text.
+            return self.cancel(group, error);
+        }
+        if error.kind() != ErrorKind::TooLarge {
+            tracing::warn!(%error, "a commit cannot be told to a subscription; it begins anew");
+        }
+        self.stale(group);
+    }
+
+    fn give(&self, group: &Group, event: Event) {
+        let told = group.tell(&Arc::new(event));
+        Counters::add(&self.counters.events, 1);
+        Counters::add(&self.counters.deliveries, told.kept + told.coalesced);
+        Counters::add(&self.counters.coalesced, told.coalesced);
+        Counters::add(&self.counters.stale, told.stale);
+    }
+
+    fn stale(&self, group: &Group) {
+        Counters::add(&self.counters.stale, group.stale());
+    }
+
+    fn stale_all(&self) {
+        for group in self.groups() {
+            self.stale(&group);
+        }
+    }
+
+    /// Commits were passed over: those whose newest event says everything get it, the others take
+    /// a new snapshot.
+    fn catch_up(&self) {
+        let view = self.settled();
+        for group in self.groups() {
+            let Some(view) = view.as_ref().ok().filter(|_| group.coalesces()) else {
+                self.stale(&group);
+                continue;
+            };
+            match newest(group.topic(), view, self.options.frame_bytes_max) {
+                Ok(event) => self.give(&group, event),
+                Err(error) => self.cannot_tell(&group, &error),
+            }
+        }
+    }
+}
+
+/// What a commit told a topic.
+pub(crate) fn event(change: &Change, body: bytes::Bytes) -> Event {
+    let commit_key = change.key().map(Arc::from);
+    Event { rev: change.rev(), cause: change.cause(), commit_key, body }
+}
+
+/// The newest state as an event.
+fn newest(topic: &Topic, view: &trellis_tree::View, bytes_max: usize) -> Result<Event> {
+    let value = snapshot::take(view, topic, bytes_max)?;
+    let body = evaluate::newest_value(topic, &value);
+    Ok(Event { rev: view.rev(), cause: ChangeCause::Request, commit_key: None, body })
+}
