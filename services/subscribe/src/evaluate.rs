@@ -183,3 +183,14 @@ fn one_child(
     out.push(b'}');
     Ok(())
 }
+
+/// The events of a value whose newest state says everything.
+pub(crate) fn newest_value(topic: &Topic, value: &[u8]) -> Bytes {
+    let mut body = b"[{\"type\":\"value\"".to_vec();
+    if topic.mode == Mode::Full {
+        member("value", &mut body);
+        body.extend_from_slice(value);
+    }
+    body.extend_from_slice(b"}]");
+    body.into()
+}

@@ -147,6 +147,8 @@ impl State {
             }
             outcome = Put::Coalesced;
         }
+        // The publisher may tell the newest state, and then meet commits that are in it.
+        slot.known = event.rev;
         slot.events.push_back(Arc::clone(event));
         self.bytes += cost(event);
         self.announce(id);
@@ -261,11 +263,6 @@ impl Mailbox {
         }
         let after: usize = slot.events.iter().map(|event| cost(event)).sum();
         state.bytes = (state.bytes + after) - before.min(state.bytes + after);
-    }
-
-    /// Room for what was missed by somebody who resumes.
-    pub(crate) fn room(&self) -> usize {
-        self.bytes_max.saturating_sub(self.state.lock().bytes)
     }
 
     /// Lets a held subscription's events out; `false` when there is none of this name.

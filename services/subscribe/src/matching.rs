@@ -50,8 +50,7 @@ impl<T: Registered> Matches<T> {
     /// # Errors
     /// Those of reads of the state before the commit.
     pub(crate) fn find(trie: &Trie<T>, moment: &Moment<'_>) -> Result<Self> {
-        let mut found =
-            Self { touched: Vec::new(), visited: 0, places: HashMap::new(), looks: 0 };
+        let mut found = Self { touched: Vec::new(), visited: 0, places: HashMap::new(), looks: 0 };
         for key in moment.clears() {
             found.along(trie.root(), key, 0, 0, &mut |found, node| {
                 found.below(node, key, Below::Emptied, moment)
@@ -141,13 +140,7 @@ impl<T: Registered> Matches<T> {
     }
 
     /// Touches what is registered below a node whose path is `key`.
-    fn below(
-        &mut self,
-        node: &Node<T>,
-        key: &[u8],
-        why: Below,
-        moment: &Moment<'_>,
-    ) -> Result<()> {
+    fn below(&mut self, node: &Node<T>, key: &[u8], why: Below, moment: &Moment<'_>) -> Result<()> {
         for (name, child) in &node.names {
             self.visited += 1;
             let key = joined(key, name);

@@ -112,7 +112,8 @@ impl<'c> Moment<'c> {
 
     /// Whether a leaf above a key changed, or a subtree that holds it was emptied.
     pub(crate) fn is_above(&self, key: &[u8]) -> bool {
-        let entry = |above: &[u8]| self.entries.binary_search_by_key(&above, |(own, _)| own).is_ok();
+        let entry =
+            |above: &[u8]| self.entries.binary_search_by_key(&above, |(own, _)| own).is_ok();
         self.is_cleared(key) || ancestors(key).any(entry)
     }
 
@@ -147,11 +148,9 @@ impl<'c> Moment<'c> {
             let (inside, rest) =
                 rest.split_at(rest.partition_point(|(key, _)| covers(region, key)));
             entries = rest;
+            let hidden = base.is_empty() && is_system(region);
             let passed = from > region && !covers(region, from);
-            if !passed
-                && !(base.is_empty() && is_system(region))
-                && self.region(region, from, inside, visit)?.is_break()
-            {
+            if !hidden && !passed && self.region(region, from, inside, visit)?.is_break() {
                 return Ok(());
             }
         }
@@ -220,7 +219,7 @@ impl<'c> Moment<'c> {
     }
 }
 
-fn once<'v>(cell: &'v OnceCell<View>, open: impl FnOnce() -> Result<View>) -> Result<&'v View> {
+fn once(cell: &OnceCell<View>, open: impl FnOnce() -> Result<View>) -> Result<&View> {
     if let Some(view) = cell.get() {
         return Ok(view);
     }

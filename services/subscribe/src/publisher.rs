@@ -30,8 +30,9 @@ pub(crate) fn run(core: &Arc<Core>) {
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 tracing::error!("publishing broke down; every subscription begins anew");
-                core.stale_all();
-                core.follow_anew()
+                // First follow, then take what was missed as lost: a snapshot taken from now on
+                // has everything after it told.
+                core.follow_anew().inspect(|()| core.stale_all())
             }
         };
         if let Err(error) = again {

@@ -88,6 +88,17 @@ impl Leaf {
         })
     }
 
+    /// Appends the JSON text of stored bytes; bytes are `{".bytes": "<base64>"}`.
+    ///
+    /// # Errors
+    /// `Corrupt` when they are not what [`Leaf::encode`] writes; `out` is as before then.
+    ///
+    /// # Cost
+    /// None but the text: no value in between.
+    pub fn append_json(stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        write_json(stored, out)
+    }
+
     /// Compares two values in the tree's order; numbers by value, exactly.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Ordering {

@@ -1,0 +1,46 @@
+//! Live subscriptions: followers of the journal that miss nothing.
+//!
+//! A subscription begins with a snapshot at a rev, its acknowledgement, and is told of every later
+//! commit that changes what it watches: exactly once, in the order of revs, at most one event a
+//! commit. One thread follows the tree, finds the subscriptions that a commit touches by the
+//! segments of its paths, evaluates each distinct one once, and hands the same bytes to all who
+//! watch it.
+//!
+//! Invariants:
+//! 1. What cannot be told exactly is not told: the subscription becomes stale, and its receiver
+//!    takes a new snapshot. Nothing is lost silently.
+//! 2. Memory is bounded: what waits to be told by [`LiveOptions::follow_bytes_max`], what waits in
+//!    an inbox by [`LiveOptions::inbox_bytes_max`]. Writers never wait for a receiver.
+//! 3. No async runtime: an inbox is waited for by a plain future or a blocked thread.
+//!
+//! Deliberately absent: connections, JSON requests, permissions, and queries by themselves.
+//!
+//! # Contract
+//! - `live.sub.ack`: a snapshot and the events after it, applied in order, give the state of what
+//!   is watched at every rev; nothing that is written at or after the acknowledgement is missed.
+//! - `live.sub.once`: one commit makes at most one event for a subscription, in the order of revs.
+
+mod evaluate;
+mod group;
+mod inbox;
+mod json;
+mod live;
+mod mailbox;
+mod matching;
+mod moment;
+mod patch;
+mod pattern;
+mod publisher;
+mod register;
+mod registry;
+mod request;
+mod snapshot;
+mod trie;
+
+pub use inbox::{Inbox, Next};
+pub use live::{Live, LiveOptions, LiveStats};
+pub use pattern::{Pattern, WILDCARDS_MAX};
+pub use request::{
+    Acknowledgement, AcknowledgementKind, Delivery, Event, EventKind, Mode, Resume,
+    SubscribeRequest,
+};
