@@ -5,10 +5,12 @@
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_runtime::Runtime;
+use trellis_runtime::{Alarm, Clock, Runtime};
 use trellis_tree::{EntrySpace, JournalHold, JournalRecord, Position, Tree};
 
 use crate::encode::{Encoder, EntriesBody};
@@ -16,6 +18,8 @@ use crate::format::{ArchiveKind, Header, Summary};
 
 /// Bytes of one page of entries or of records; the last one of each may go beyond.
 const PAGE_BYTES: usize = 1 << 20;
+/// So much is read a second while somebody writes, who needs the cores and the disk more.
+const BYTES_PER_SECOND_BESIDE_WRITERS: u64 = 150 << 20;
 
 #[derive(Debug)]
 enum Stage {
@@ -25,7 +29,8 @@ enum Stage {
     Over,
 }
 
-/// An archive in the making. It is pulled: whoever takes its chunks sets the pace.
+/// An archive in the making. It is pulled: whoever takes its chunks sets the pace, but for some
+/// 150 MiB a second, beyond which it waits while others write.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -54,6 +59,36 @@ pub struct Backup {
     stage: Stage,
     first_rev: u64,
     bytes: u64,
+    pace: Pace,
+}
+
+/// Leaves writers room: a page is not read before the one before it had its time.
+#[derive(Debug)]
+struct Pace {
+    clock: Arc<dyn Clock>,
+    /// The newest rev when the last page was read.
+    rev: u64,
+    next_at: Duration,
+}
+
+impl Pace {
+    fn new(runtime: &Runtime, rev: u64) -> Self {
+        Self { clock: Arc::clone(runtime.clock()), rev, next_at: Duration::ZERO }
+    }
+
+    /// Waits if somebody has written since the last page; `bytes` is what that page had.
+    fn keep(&mut self, rev: u64, bytes: usize) {
+        let time = Duration::from_secs(bytes as u64).as_nanos()
+            / u128::from(BYTES_PER_SECOND_BESIDE_WRITERS);
+        let time = Duration::from_nanos(u64::try_from(time).unwrap_or(0));
+        let now = self.clock.monotonic();
+        self.next_at = self.next_at.saturating_add(time).max(now);
+        let is_written = std::mem::replace(&mut self.rev, rev) != rev;
+        // A clock that somebody moves by hand would have to be moved for us.
+        if is_written && self.clock.runs() {
+            Alarm::new(self.clock.as_ref()).wait(self.clock.as_ref(), Some(self.next_at));
+        }
+    }
 }
 
 impl Backup {
@@ -64,7 +99,7 @@ impl Backup {
     pub fn full(tree: &Tree, runtime: &Runtime) -> Result<Self> {
         let created_ms = runtime.clock().now_ms();
         let (hold, from) = tree.hold_journal()?;
-        Self::new(tree, hold, ArchiveKind::Full, from, created_ms)
+        Self::new(tree, hold, ArchiveKind::Full, from, created_ms, runtime)
     }
 
     /// What was committed after a rev, the end of another archive.
@@ -83,7 +118,7 @@ impl Backup {
             let hash = next.first().map(|record| record.previous).unwrap_or_default();
             Position { rev: since, hash }
         };
-        Self::new(tree, hold, ArchiveKind::Incremental, from, created_ms)
+        Self::new(tree, hold, ArchiveKind::Incremental, from, created_ms, runtime)
     }
 
     fn new(
@@ -92,6 +127,7 @@ impl Backup {
         kind: ArchiveKind,
         from: Position,
         created_ms: u64,
+        runtime: &Runtime,
     ) -> Result<Self> {
         let identity = tree.identity();
         let log_id = u128::from_str_radix(&identity.log_id, 16).map_err(|source| {
@@ -106,6 +142,7 @@ impl Backup {
             stage: Stage::Begin,
             first_rev: from.rev,
             bytes: 0,
+            pace: Pace::new(runtime, from.rev),
         })
     }
 
@@ -138,6 +175,7 @@ impl Backup {
             Stage::Over => return Ok(None),
         };
         self.bytes += u64::try_from(chunk.len()).unwrap_or(0);
+        self.pace.keep(self.tree.position().rev, chunk.len());
         Ok(Some(chunk))
     }
 
