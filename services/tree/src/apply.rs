@@ -9,7 +9,9 @@ use trellis_engine_traits::{
     Durability, ErrorKind, MaintenanceBudget, Op, Persistence, Result, Semantic, WriteBatch,
 };
 
+use crate::build::Step;
 use crate::core::Core;
+use crate::indexing;
 use crate::record::{self, Applied, Chain, META};
 use crate::room::is_storage_full;
 use crate::seal::{self, SealedSnapshot};
@@ -47,19 +49,11 @@ impl Core {
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
-            let deadline = clock.monotonic().saturating_add(apply_after);
-            let full = self.overlay_wants_room();
-            if !full && !self.apply_now.load(Ordering::Acquire) {
-                self.apply_alarm.wait(clock.as_ref(), Some(deadline));
-            }
+            self.build_until_due(clock.monotonic().saturating_add(apply_after));
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
             let asked = self.apply_now.load(Ordering::Acquire);
-            let full = self.overlay_wants_room();
-            if !full && !asked && clock.monotonic() < deadline {
-                continue;
-            }
             while !self.apply_once(&mut marks) {
                 if self.closed.load(Ordering::Acquire) || self.poison.lock().is_some() {
                     break;
@@ -72,6 +66,27 @@ impl Core {
             let _stages = self.stages.lock();
             self.progress.notify_all();
             self.requests.notify_all();
+        }
+    }
+
+    /// Waits until the overlay has to be applied, and builds indexes meanwhile.
+    fn build_until_due(&self, deadline: Duration) {
+        let clock = self.runtime.clock().as_ref();
+        loop {
+            let asked = self.apply_now.load(Ordering::Acquire);
+            if asked || self.overlay_wants_room() || self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            let now = clock.monotonic();
+            if now >= deadline {
+                return;
+            }
+            match self.build_step() {
+                Step::Built => {}
+                Step::WantsBatch => return,
+                Step::Idle => self.apply_alarm.wait(clock, Some(deadline)),
+                Step::Refused => self.apply_alarm.wait(clock, Some(deadline.min(now + RETRY))),
+            }
         }
     }
 
@@ -136,13 +151,16 @@ impl Core {
         self.flush_visible()?;
         let chain = self.chain_at(rev);
         let applied = Applied { log_id: self.log_id, rev, chain };
-        let batch = frozen.read().batch();
-        match apply_batch(self.kv.as_ref(), batch, &applied) {
+        let indexes = indexing::at_batch(&self.definitions(), &layers.indexes, rev);
+        let batch = || {
+            let derivation = self.options.derivation;
+            indexing::note(frozen.read().batch(), derivation, &indexes, &layers.indexes, rev)
+        };
+        match apply_batch(self.kv.as_ref(), batch()?, &applied) {
             // A store counts on the safe side: what is too much at once may fit part by part. But
             // never into the last room, which is for what the journal takes of removals.
             Err(error) if is_storage_full(&error) && !self.log_is_full() => {
-                let mut batch = frozen.read().batch();
-                batch = batch.put(META, APPLIED_KEY, record::encode(&applied)?);
+                let mut batch = batch()?.put(META, APPLIED_KEY, record::encode(&applied)?);
                 seal::seal_batch(&mut batch);
                 commit_in_parts(self.kv.as_ref(), batch)?;
             }
@@ -156,6 +174,7 @@ impl Core {
             frozen: None,
             store,
             applied_rev: rev,
+            indexes: Arc::new(indexes),
         });
         Ok(rev)
     }

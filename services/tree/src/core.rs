@@ -12,6 +12,7 @@ use trellis_engine_traits::{
 use trellis_runtime::{Alarm, Runtime};
 
 use crate::change::Entered;
+use crate::derive::{Definitions, IndexEffects};
 use crate::epoch::EpochStart;
 use crate::follow::Queue;
 use crate::journal::Position;
@@ -41,6 +42,9 @@ pub(crate) struct Core {
     pub(crate) base: u64,
 
     pub(crate) layers: RwLock<Arc<Layers>>,
+    /// The indexes that are kept, oldest version first: the last one holds for what is resolved,
+    /// and earlier ones come back when what followed them is taken back.
+    pub(crate) definitions: RwLock<Vec<Arc<Definitions>>>,
     /// Readers see commits up to here.
     pub(crate) visible: AtomicU64,
     /// Commits up to here survive loss of power.
@@ -166,8 +170,23 @@ impl Core {
         oldest.unwrap_or_else(|| self.visible.load(Ordering::Acquire))
     }
 
+    /// The indexes that are kept from the newest resolved commit on.
+    pub(crate) fn definitions(&self) -> Arc<Definitions> {
+        self.definitions.read().last().cloned().unwrap_or_default()
+    }
+
+    fn define(&self, new: Definitions) {
+        let visible = self.visible.load(Ordering::Acquire);
+        let mut versions = self.definitions.write();
+        // The newest version that cannot be taken back, and what came after it.
+        let known = versions.partition_point(|version| version.from_rev <= visible);
+        versions.drain(..known.saturating_sub(1));
+        versions.push(Arc::new(new));
+        self.apply_alarm.ring();
+    }
+
     /// Enters a resolved record into the overlay, invisible as yet. The resolver is held.
-    pub(crate) fn enter(&self, record: &Record) {
+    pub(crate) fn enter(&self, record: &Record, mut index: IndexEffects) {
         for effect in &record.effects {
             if let Effect::Expire(_, at) = effect {
                 self.any_expiry.store(true, Ordering::Release);
@@ -181,6 +200,14 @@ impl Core {
         let mut table = layers.active.write();
         let key = record.key.as_ref();
         table.enter(record.rev, record.at_ms, &record.effects, key, needed_from);
+        let new = index.definitions.take();
+        if !index.is_empty() {
+            table.enter_index(record.rev, index, needed_from);
+        }
+        drop(table);
+        if let Some(new) = new {
+            self.define(new);
+        }
     }
 
     pub(crate) fn any_expiry(&self) -> bool {
@@ -248,6 +275,7 @@ impl Core {
         for table in self.layers.read().tables() {
             table.write().roll_back(visible);
         }
+        self.definitions.write().retain(|version| version.from_rev <= visible);
         // New commits take the numbers over, and they go into the other table.
         self.frozen_rev.fetch_min(visible, Ordering::AcqRel);
         resolver.rev = visible;
@@ -314,6 +342,7 @@ impl Core {
             frozen: Some(Arc::clone(&layers.active)),
             store: layers.store.clone(),
             applied_rev: layers.applied_rev,
+            indexes: Arc::clone(&layers.indexes),
         });
         self.frozen_rev.store(resolver.rev, Ordering::Release);
         true

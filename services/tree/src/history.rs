@@ -93,6 +93,7 @@ impl Tree {
             frozen: None,
             store: current.layers.store.clone(),
             applied_rev: current.layers.applied_rev,
+            indexes: Arc::default(),
         };
         let states = States::own(core, layers);
         let changes =

@@ -11,8 +11,12 @@ use std::ops::Bound;
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Op, SpaceId, WriteBatch};
 
+use crate::derivation::path_part;
+use crate::derive::IndexEffects;
 use crate::path;
-use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, Effect, KEYS, KEYS_TIME, Remembered, SPACES};
+use crate::record::{
+    self, DATA, EXPIRY, EXPIRY_TIME, Effect, INDEX, KEYS, KEYS_TIME, Remembered, SPACES,
+};
 
 /// What the table itself costs for an entry, besides key and value.
 const ENTRY_BYTES: usize = 160;
@@ -46,6 +50,8 @@ pub(crate) struct MemTable {
     spaces: [BTreeMap<Bytes, Versions>; SPACES],
     /// Path key -> revs at which everything at and below it was removed, ascending.
     clears: BTreeMap<Bytes, Vec<u64>>,
+    /// The same for keys of indexes.
+    index_clears: BTreeMap<Bytes, Vec<u64>>,
     /// Which keys may be here: spares a read that finds nothing the way down the tree.
     filter: Filter,
     bytes: usize,
@@ -58,11 +64,23 @@ impl MemTable {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.clears.is_empty() && self.spaces.iter().all(BTreeMap::is_empty)
+        self.spaces.iter().all(BTreeMap::is_empty)
+            && self.clears.is_empty()
+            && self.index_clears.is_empty()
     }
 
-    pub(crate) fn has_clears(&self) -> bool {
-        !self.clears.is_empty()
+    pub(crate) fn has_clears(&self, space: SpaceId) -> bool {
+        self.clears_of(space).is_some()
+    }
+
+    /// What was cleared of a space, if anything was.
+    fn clears_of(&self, space: SpaceId) -> Option<&BTreeMap<Bytes, Vec<u64>>> {
+        let clears = match space {
+            DATA | EXPIRY => &self.clears,
+            INDEX => &self.index_clears,
+            _ => return None,
+        };
+        (!clears.is_empty()).then_some(clears)
     }
 
     /// Enters a commit. Versions that nobody at or after `needed_from` can ask for go.
@@ -109,6 +127,20 @@ impl MemTable {
         }
     }
 
+    /// Enters what a commit that was just entered changes of indexes.
+    pub(crate) fn enter_index(&mut self, rev: u64, changes: IndexEffects, needed_from: u64) {
+        for key in changes.deletes {
+            self.put(INDEX, key, rev, None, needed_from);
+        }
+        for entry in changes.puts {
+            self.put(INDEX, entry.key, rev, Some(entry.value), needed_from);
+        }
+        for key in changes.clears {
+            self.bytes += ENTRY_BYTES + key.len();
+            self.index_clears.entry(key).or_default().push(rev);
+        }
+    }
+
     fn put(
         &mut self,
         space: SpaceId,
@@ -148,7 +180,7 @@ impl MemTable {
 
     /// The newest version of a key at or before `at`; `hash` is the key's [`key_hash`].
     pub(crate) fn get(&self, space: SpaceId, key: &[u8], hash: u64, at: u64) -> Found {
-        if self.clears.is_empty() && !self.filter.may_hold(hash) {
+        if !self.has_clears(space) && !self.filter.may_hold(hash) {
             return Found::Unknown;
         }
         let entry = self.spaces.get(usize::from(space.0)).and_then(|entries| entries.get(key));
@@ -165,13 +197,12 @@ impl MemTable {
 
     /// The newest clear at or before `at` that covers a key, and the length of its path.
     pub(crate) fn cleared(&self, space: SpaceId, key: &[u8], at: u64) -> Option<(u64, usize)> {
-        if self.clears.is_empty() || (space != DATA && space != EXPIRY) {
-            return None;
-        }
+        let clears = self.clears_of(space)?;
+        let key = if space == INDEX { path_part(key) } else { key };
         let paths = std::iter::once(key).chain(path::ancestors(key));
         paths
             .filter_map(|path| {
-                let revs = self.clears.get(path)?;
+                let revs = clears.get(path)?;
                 let newest = revs.iter().rev().find(|rev| **rev <= at)?;
                 Some((*newest, path.len()))
             })
@@ -194,6 +225,32 @@ impl MemTable {
         }
         let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         for (key, versions) in entries.range::<Bytes, _>((Bound::Included(&range.start), end)) {
+            let Some((rev, value)) = versions.at(at) else { continue };
+            let cleared = self.cleared(space, key, at).is_some_and(|(cleared, _)| cleared > rev);
+            into.push((key.clone(), if cleared { None } else { value.cloned() }));
+            if into.len() >= limit {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// As [`MemTable::collect`], from the end of the range down.
+    pub(crate) fn collect_reverse(
+        &self,
+        space: SpaceId,
+        range: &KeyRange,
+        at: u64,
+        limit: usize,
+        into: &mut Vec<(Bytes, Option<Bytes>)>,
+    ) -> bool {
+        let Some(entries) = self.spaces.get(usize::from(space.0)) else { return false };
+        if entries.is_empty() || range.is_empty() {
+            return false;
+        }
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds = (Bound::Included(&range.start), end);
+        for (key, versions) in entries.range::<Bytes, _>(bounds).rev() {
             let Some((rev, value)) = versions.at(at) else { continue };
             let cleared = self.cleared(space, key, at).is_some_and(|(cleared, _)| cleared > rev);
             into.push((key.clone(), if cleared { None } else { value.cloned() }));
@@ -241,43 +298,56 @@ impl MemTable {
                 true
             });
         }
-        self.clears.retain(|_, revs| {
-            revs.retain(|cleared| *cleared <= rev);
-            !revs.is_empty()
-        });
+        for clears in [&mut self.clears, &mut self.index_clears] {
+            clears.retain(|_, revs| {
+                revs.retain(|cleared| *cleared <= rev);
+                !revs.is_empty()
+            });
+        }
         let entries = self.spaces.iter().flatten();
         let values = entries.map(|(key, versions)| {
             let older = versions.older.iter().map(|(_, value)| VERSION_BYTES + length(value));
             ENTRY_BYTES + key.len() + length(&versions.value) + older.sum::<usize>()
         });
-        self.bytes = values.sum::<usize>() + self.clears.len() * ENTRY_BYTES;
+        let clears = self.clears.len() + self.index_clears.len();
+        self.bytes = values.sum::<usize>() + clears * ENTRY_BYTES;
     }
 
     /// The newest state of everything in the table, sorted, as one batch: clears first.
+    ///
+    /// Indexes come before the data: of a batch that a store takes in parts, a replay derives them
+    /// once more from data that is still what it was, or finds them all there.
     pub(crate) fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
+        for key in self.index_clears.keys() {
+            batch.ops.push(Op::DeleteRange(INDEX, path::subtree(key)));
+        }
+        self.add_entries(INDEX, &mut batch);
         for key in self.clears.keys() {
             for space in [DATA, EXPIRY] {
                 batch.ops.push(Op::DeleteRange(space, path::subtree(key)));
             }
         }
-        for (index, entries) in self.spaces.iter().enumerate() {
-            let Ok(index) = u8::try_from(index) else { continue };
-            let space = SpaceId(index);
-            for (key, versions) in entries {
-                let cleared = self.cleared(space, key, u64::MAX).map_or(0, |(rev, _)| rev);
-                let at = trellis_engine_traits::At::new(space, key.clone());
-                match &versions.value {
-                    Some(value) if versions.rev >= cleared => {
-                        batch.ops.push(Op::Put(at, value.clone()));
-                    }
-                    // What a clear covers, its range removes.
-                    _ if cleared > 0 => {}
-                    _ => batch.ops.push(Op::Delete(at)),
-                }
-            }
+        for space in [DATA, EXPIRY, EXPIRY_TIME, KEYS, KEYS_TIME] {
+            self.add_entries(space, &mut batch);
         }
         batch
+    }
+
+    fn add_entries(&self, space: SpaceId, batch: &mut WriteBatch) {
+        let Some(entries) = self.spaces.get(usize::from(space.0)) else { return };
+        for (key, versions) in entries {
+            let cleared = self.cleared(space, key, u64::MAX).map_or(0, |(rev, _)| rev);
+            let at = trellis_engine_traits::At::new(space, key.clone());
+            match &versions.value {
+                Some(value) if versions.rev >= cleared => {
+                    batch.ops.push(Op::Put(at, value.clone()));
+                }
+                // What a clear covers, its range removes.
+                _ if cleared > 0 => {}
+                _ => batch.ops.push(Op::Delete(at)),
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::Path;
+use crate::{Derivation, Path};
 
 /// The smallest overlay.
 const OVERLAY_BYTES_LEAST: usize = 4 << 10;
@@ -122,6 +122,8 @@ pub struct TreeOptions {
     pub journal_retain_age: Duration,
     /// How long idempotency keys are remembered.
     pub keys_retain_age: Duration,
+    /// How indexes are derived; without it none are kept, whatever is defined.
+    pub derivation: Option<&'static dyn Derivation>,
 }
 
 impl Default for TreeOptions {
@@ -134,6 +136,7 @@ impl Default for TreeOptions {
             journal_retain_bytes: 64 << 20,
             journal_retain_age: Duration::from_secs(24 * 3600),
             keys_retain_age: Duration::from_secs(24 * 3600),
+            derivation: None,
         }
     }
 }

@@ -19,8 +19,10 @@ pub(crate) const EXPIRY_TIME: SpaceId = SpaceId(3);
 pub(crate) const KEYS: SpaceId = SpaceId(4);
 /// When (u64 big endian), idempotency key -> nothing.
 pub(crate) const KEYS_TIME: SpaceId = SpaceId(5);
+/// Index id, collection and sort key, child -> length of the sort key: derived from the data.
+pub(crate) const INDEX: SpaceId = SpaceId(6);
 /// How many spaces the overlay holds, `META` among them unused.
-pub(crate) const SPACES: usize = 6;
+pub(crate) const SPACES: usize = 7;
 
 const FORMAT: u8 = 1;
 

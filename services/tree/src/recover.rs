@@ -15,13 +15,14 @@ use trellis_runtime::{Alarm, Runtime};
 
 use crate::apply::{APPLIED_KEY, apply_batch};
 use crate::core::{Core, Counters};
-use crate::memtable::MemTable;
+use crate::derive::{Definitions, IndexEffects, derive};
+use crate::indexing::Indexes;
 use crate::record::{self, Applied, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
 use crate::room::is_storage_full;
 use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};
-use crate::{TreeOptions, expiry, pushid, seed};
+use crate::{Derivation, TreeOptions, build, expiry, indexing, pushid, seed};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 16;
@@ -46,23 +47,27 @@ pub(crate) fn open(
     seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
     let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref())?;
+    let applied_rev = applied.as_ref().map_or(opening.base, |applied| applied.rev);
+    let state = build::state_of(SealedSnapshot::new(kv.snapshot()?), applied_rev);
     let mut replay = Replay {
         kv: kv.as_ref(),
         opening: &opening,
         overlay_bytes_max: options.overlay_bytes_max,
         store_full: false,
-        table: MemTable::default(),
-        applied_rev: applied.as_ref().map_or(opening.base, |applied| applied.rev),
-        rev: applied.as_ref().map_or(opening.base, |applied| applied.rev),
+        derivation: options.derivation,
+        definitions: Definitions::default(),
+        state,
+        rev: applied_rev,
         chain: applied.map(|applied| applied.chain),
         last_ms: 0,
     };
+    replay.find_indexes()?;
     replay.run(log.as_ref(), &journal)?;
-    let (rev, applied_rev, last_ms) = (replay.rev, replay.applied_rev, replay.last_ms);
+    options.derivation = replay.derivation;
+    let (rev, last_ms) = (replay.rev, replay.last_ms);
     let chain = replay.chain.unwrap_or_default();
-    let active = Arc::new(RwLock::new(replay.table));
-    let store = SealedSnapshot::new(kv.snapshot()?);
-    let layers = Arc::new(Layers { active, frozen: None, store, applied_rev });
+    let definitions = Arc::new(replay.definitions);
+    let layers = replay.state.layers;
     let first_due = expiry::first_due_ms(&State { layers: Arc::clone(&layers), at: u64::MAX })?;
     let clock = Arc::clone(runtime.clock());
     Ok(Core {
@@ -76,6 +81,7 @@ pub(crate) fn open(
         epochs: Vec::new(),
         base: opening.base,
         layers: RwLock::new(layers),
+        definitions: RwLock::new(vec![definitions]),
         visible: AtomicU64::new(rev),
         durable: AtomicU64::new(rev),
         visible_chain: Mutex::new(chain),
@@ -202,8 +208,9 @@ struct Replay<'a> {
     opening: &'a Opening,
     overlay_bytes_max: usize,
     store_full: bool,
-    table: MemTable,
-    applied_rev: u64,
+    derivation: Option<&'static dyn Derivation>,
+    definitions: Definitions,
+    state: State,
     rev: u64,
     /// The hash of the record at `rev`, where it is known.
     chain: Option<Chain>,
@@ -255,26 +262,82 @@ impl Replay<'_> {
             return Err(mismatch("the journal does not continue the store's history")
                 .context("rev", record.rev));
         }
+        let mut index = self.derive(&record)?;
         self.rev = record.rev;
         self.chain = Some(record::chain(bytes));
         self.last_ms = self.last_ms.max(record.at_ms);
-        self.table.enter(
-            record.rev,
-            record.at_ms,
-            &record.effects,
-            record.key.as_ref(),
-            record.rev,
-        );
+        if let Some(definitions) = index.definitions.take() {
+            self.definitions = definitions;
+        }
+        let mut table = self.state.layers.active.write();
+        let key = record.key.as_ref();
+        table.enter(record.rev, record.at_ms, &record.effects, key, record.rev);
+        table.enter_index(record.rev, index, record.rev);
         // Some room is left for the first writers; the rest is applied while readers are served.
-        Ok(self.table.bytes() >= self.overlay_bytes_max / 4 * 3)
+        Ok(table.bytes() >= self.overlay_bytes_max / 4 * 3)
+    }
+
+    fn find_indexes(&mut self) -> Result<()> {
+        let Some(derivation) = self.derivation else { return Ok(()) };
+        match indexing::at_open(self.kv, derivation, &self.state) {
+            Ok((definitions, indexes)) => {
+                self.definitions = definitions;
+                let applied_rev = self.state.layers.applied_rev;
+                self.state = self.state_at(applied_rev, indexes)?;
+                Ok(())
+            }
+            Err(error) => self.without_indexes(error),
+        }
+    }
+
+    fn derive(&mut self, record: &Record) -> Result<IndexEffects> {
+        let (rev, effects) = (record.rev, &record.effects);
+        match derive(self.derivation, &self.definitions, &self.state, effects, rev) {
+            Err(error) => self.without_indexes(error).map(|()| IndexEffects::default()),
+            derived => derived,
+        }
+    }
+
+    /// Damage and a full disk must not keep anybody from opening: indexes can be made anew.
+    fn without_indexes(&mut self, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Corrupt && !is_storage_full(&error) {
+            return Err(error);
+        }
+        tracing::error!(%error, "indexes are not kept until the next open, which makes them anew");
+        self.derivation = None;
+        self.definitions = Definitions::default();
+        let layers = &self.state.layers;
+        self.state.layers = Arc::new(Layers {
+            active: Arc::clone(&layers.active),
+            frozen: None,
+            store: layers.store.clone(),
+            applied_rev: layers.applied_rev,
+            indexes: Arc::default(),
+        });
+        Ok(())
+    }
+
+    /// The store as it is now, with an empty overlay.
+    fn state_at(&self, applied_rev: u64, indexes: Indexes) -> Result<State> {
+        let layers = Layers {
+            active: Arc::default(),
+            frozen: None,
+            store: SealedSnapshot::new(self.kv.snapshot()?),
+            applied_rev,
+            indexes: Arc::new(indexes),
+        };
+        Ok(State { layers: Arc::new(layers), at: u64::MAX })
     }
 
     fn apply(&mut self) -> Result<()> {
         let chain = self.chain.unwrap_or_default();
         let applied = Applied { log_id: self.opening.log_id, rev: self.rev, chain };
-        apply_batch(self.kv, self.table.batch(), &applied)?;
-        self.applied_rev = self.rev;
-        self.table = MemTable::default();
+        let layers = &self.state.layers;
+        let indexes = indexing::at_batch(&self.definitions, &layers.indexes, self.rev);
+        let batch = layers.active.read().batch();
+        let batch = indexing::note(batch, self.derivation, &indexes, &layers.indexes, self.rev)?;
+        apply_batch(self.kv, batch, &applied)?;
+        self.state = self.state_at(self.rev, indexes)?;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use crate::answer::{CommitError, Committed, OperationResult};
 use crate::commit::{Commit, Operation};
 use crate::condition::check_conditions;
 use crate::core::Core;
+use crate::derive::derive;
 use crate::draft::Draft;
 use crate::expiry::Hidden;
 use crate::journal::Position;
@@ -83,7 +84,7 @@ impl Resolver {
                 Resolved::answer(Ok(Committed { rev: self.rev, results, replayed: false }))
             }
             Ok(Outcome::New { effects, cause, results, key }) => self
-                .record(core, effects, cause, results, key, now_ms)
+                .record(core, &state, effects, cause, results, key, now_ms)
                 .unwrap_or_else(|error| Resolved::answer(Err(error.into()))),
         }
     }
@@ -91,6 +92,7 @@ impl Resolver {
     fn record(
         &mut self,
         core: &Core,
+        before: &State,
         effects: Vec<Effect>,
         cause: Cause,
         results: Vec<OperationResult>,
@@ -119,9 +121,11 @@ impl Resolver {
                 record_bytes_max,
             ));
         }
+        let derivation = core.options.derivation;
+        let index = derive(derivation, &core.definitions(), before, &record.effects, rev)?;
         self.rev = rev;
         self.chain = crate::record::chain(&encoded);
-        core.enter(&record);
+        core.enter(&record, index);
         let committed = Committed { rev, results, replayed: false };
         Ok(Resolved { record: Some((encoded, record)), sync, answer: Ok(committed) })
     }

@@ -85,10 +85,22 @@ impl SealedSnapshot {
         range: KeyRange,
         visit: &mut Visitor<'_>,
     ) -> Result<()> {
-        let mut failure = None;
-        self.0.scan(&Scan::forward(space, range), &mut |key, stored| match unseal(
-            space, key, stored,
-        ) {
+        self.visit(&Scan::forward(space, range), visit)
+    }
+
+    /// The same, descending.
+    pub(crate) fn scan_reverse(
+        &self,
+        space: SpaceId,
+        range: KeyRange,
+        visit: &mut Visitor<'_>,
+    ) -> Result<()> {
+        self.visit(&Scan::reverse(space, range), visit)
+    }
+
+    fn visit(&self, scan: &Scan, visit: &mut Visitor<'_>) -> Result<()> {
+        let (space, mut failure) = (scan.space, None);
+        self.0.scan(scan, &mut |key, stored| match unseal(space, key, stored) {
             Ok(value) => visit(key, value),
             Err(error) => {
                 failure = Some(error);

@@ -299,6 +299,7 @@ impl Seeding {
             frozen: None,
             store: SealedSnapshot::new(self.kv.snapshot()?),
             applied_rev: 0,
+            indexes: Arc::default(),
         };
         Ok(State { layers: Arc::new(layers), at: u64::MAX })
     }

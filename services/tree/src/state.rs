@@ -7,6 +7,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use trellis_engine_traits::{KeyRange, Result, SpaceId, Visitor};
 
+use crate::indexing::Indexes;
 use crate::memtable::{Found, MemTable, key_hash};
 use crate::path;
 use crate::seal::SealedSnapshot;
@@ -19,7 +20,7 @@ const CHUNK_ENTRIES_MIN: usize = 16;
 const SKIP_MAX: usize = 32;
 
 /// Sorted overlay entries: a value, or that the key is gone.
-type Overlay = Vec<(Bytes, Option<Bytes>)>;
+pub(crate) type Overlay = Vec<(Bytes, Option<Bytes>)>;
 
 /// The tables and the snapshot that belong together.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Layers {
     /// Holds everything up to `applied_rev`.
     pub(crate) store: SealedSnapshot,
     pub(crate) applied_rev: u64,
+    /// How far the store has come with the indexes.
+    pub(crate) indexes: Arc<Indexes>,
 }
 
 impl Layers {
@@ -115,7 +118,7 @@ impl State {
         tables.reverse();
         for table in tables.into_iter().flatten() {
             let table = table.read();
-            if table.has_clears() {
+            if table.has_clears(space) {
                 for (key, value) in &mut merged {
                     if table.cleared(space, key, self.at).is_some() {
                         *value = None;
@@ -139,7 +142,7 @@ impl State {
         (merged, end)
     }
 
-    fn clear_over(&self, space: SpaceId, key: &[u8]) -> Option<usize> {
+    pub(crate) fn clear_over(&self, space: SpaceId, key: &[u8]) -> Option<usize> {
         let tables = self.layers.tables();
         tables
             .filter_map(|table| table.read().cleared(space, key, self.at))
@@ -154,7 +157,7 @@ impl State {
         overlay: Overlay,
         visit: &mut Visitor<'_>,
     ) -> Result<ControlFlow<()>> {
-        let clears = self.layers.tables().any(|table| table.read().has_clears());
+        let clears = self.layers.tables().any(|table| table.read().has_clears(space));
         if overlay.is_empty() && !clears {
             let mut flow = ControlFlow::Continue(());
             self.layers.store.scan(space, range, &mut |key, value| {

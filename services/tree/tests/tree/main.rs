@@ -9,6 +9,7 @@
 )]
 
 mod follow;
+mod indexes;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -19,7 +20,9 @@ use trellis_engine_traits::ErrorKind;
 use trellis_kv_memory::{MemoryDisk as KvDisk, MemoryKv};
 use trellis_log_memory::{MemoryDisk as LogDisk, MemoryLog};
 use trellis_runtime::{Random, Runtime, RuntimeOptions, SeededRandom, SimulatedClock};
-use trellis_tree::{Check, Commit, Condition, Expiry, Input, Operation, Path, Tree, TreeOptions};
+use trellis_tree::{
+    Check, Commit, Condition, Expiry, Input, Operation, Path, Tree, TreeOptions, View,
+};
 
 struct Bed {
     kv: KvDisk,
