@@ -1,6 +1,6 @@
 //! Reading indexes at a view, and how far they are built.
 //!
-//! Invariant: an index is named at a view only if it holds, at exactly the view's rev, one entry for
+//! Invariant: an index is named at a view only if it holds, at exactly the view's rev, one entry of
 //! each item. What is due and not yet removed still has its entry: whoever reads items hides it.
 
 use std::ops::ControlFlow;

@@ -47,21 +47,7 @@ pub(crate) fn open(
     seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
     let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref())?;
-    let applied_rev = applied.as_ref().map_or(opening.base, |applied| applied.rev);
-    let state = build::state_of(SealedSnapshot::new(kv.snapshot()?), applied_rev);
-    let mut replay = Replay {
-        kv: kv.as_ref(),
-        opening: &opening,
-        overlay_bytes_max: options.overlay_bytes_max,
-        store_full: false,
-        derivation: options.derivation,
-        definitions: Definitions::default(),
-        state,
-        rev: applied_rev,
-        chain: applied.map(|applied| applied.chain),
-        last_ms: 0,
-    };
-    replay.find_indexes()?;
+    let mut replay = Replay::new(kv.as_ref(), &opening, applied, &options)?;
     replay.run(log.as_ref(), &journal)?;
     options.derivation = replay.derivation;
     let (rev, last_ms) = (replay.rev, replay.last_ms);
@@ -217,7 +203,30 @@ struct Replay<'a> {
     last_ms: u64,
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
+    fn new(
+        kv: &'a dyn KvBackend,
+        opening: &'a Opening,
+        applied: Option<Applied>,
+        options: &TreeOptions,
+    ) -> Result<Self> {
+        let applied_rev = applied.as_ref().map_or(opening.base, |applied| applied.rev);
+        let mut replay = Self {
+            kv,
+            opening,
+            overlay_bytes_max: options.overlay_bytes_max,
+            store_full: false,
+            derivation: options.derivation,
+            definitions: Definitions::default(),
+            state: build::state_of(SealedSnapshot::new(kv.snapshot()?), applied_rev),
+            rev: applied_rev,
+            chain: applied.map(|applied| applied.chain),
+            last_ms: 0,
+        };
+        replay.find_indexes()?;
+        Ok(replay)
+    }
+
     fn run(&mut self, log: &dyn StreamLog, journal: &StreamId) -> Result<()> {
         let mut from = self.rev + 1 - self.opening.base;
         loop {

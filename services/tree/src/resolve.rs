@@ -84,7 +84,7 @@ impl Resolver {
                 Resolved::answer(Ok(Committed { rev: self.rev, results, replayed: false }))
             }
             Ok(Outcome::New { effects, cause, results, key }) => self
-                .record(core, &state, effects, cause, results, key, now_ms)
+                .record(core, effects, cause, results, key, now_ms)
                 .unwrap_or_else(|error| Resolved::answer(Err(error.into()))),
         }
     }
@@ -92,7 +92,6 @@ impl Resolver {
     fn record(
         &mut self,
         core: &Core,
-        before: &State,
         effects: Vec<Effect>,
         cause: Cause,
         results: Vec<OperationResult>,
@@ -121,8 +120,8 @@ impl Resolver {
                 record_bytes_max,
             ));
         }
-        let derivation = core.options.derivation;
-        let index = derive(derivation, &core.definitions(), before, &record.effects, rev)?;
+        let (derivation, definitions) = (core.options.derivation, core.definitions());
+        let index = derive(derivation, &definitions, &core.newest(), &record.effects, rev)?;
         self.rev = rev;
         self.chain = crate::record::chain(&encoded);
         core.enter(&record, index);

@@ -188,7 +188,7 @@ fn an_index_is_what_deriving_it_anew_gives_after_whatever_was_committed() {
     };
     let bed = bed();
     let mut tree = bed.open();
-    for step in 0..1500 {
+    for step in 0..800 {
         match random(40) {
             0 => tree.flush().unwrap(),
             1 => create(&tree, usize::try_from(random(4)).unwrap()),
