@@ -20,8 +20,8 @@ use crate::tree::tools::{get, leaves, rev};
 use crate::tree::{Ground, TreeWorld};
 use crate::{Rng, Seed};
 
-/// Rounds unless `TRELLIS_CRASH_ROUNDS` says otherwise: some four seconds.
-const ROUNDS: usize = 20;
+/// Rounds unless `TRELLIS_CRASH_ROUNDS` says otherwise: some twenty seconds.
+const ROUNDS: usize = 100;
 /// Rounds on one database, before a fresh one.
 const ROUNDS_OF_ONE: usize = 25;
 /// Rounds after which a planted defect must have been noticed.
