@@ -57,6 +57,9 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The commit pipeline.
     pub tree: TreeConfig,
+    /// Indexes that the database has from its next open on: `[[indexes]]` with `path` and `fields`.
+    /// One that is no longer named here stays until it is dropped.
+    pub indexes: Vec<IndexConfig>,
     /// The server; ignored when the database is embedded without one.
     pub server: ServerConfig,
 }
@@ -74,6 +77,7 @@ impl Default for Config {
             cache_bytes: None,
             limits: LimitsConfig::default(),
             tree: TreeConfig::default(),
+            indexes: Vec::new(),
             server: ServerConfig::default(),
         }
     }
@@ -179,6 +183,26 @@ impl Default for TreeConfig {
             keys_retain_age: options.keys_retain_age,
         }
     }
+}
+
+/// An index: the children of which collections it holds, and in which order.
+///
+/// ```
+/// use trellis::{Config, IndexConfig};
+///
+/// let index: IndexConfig =
+///     serde_json::from_str(r#"{"path": "users/*/posts", "fields": ["author", "createdAt"]}"#)?;
+/// let config = Config { indexes: vec![index], ..Config::default() };
+/// # let _config = config;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexConfig {
+    /// The collections; `*` stands for any one segment.
+    pub path: String,
+    /// 1 to 4 fields: `"age"`, or `["age", "desc"]`.
+    pub fields: Vec<serde_json::Value>,
 }
 
 /// The server: where it listens and what it allows its clients.

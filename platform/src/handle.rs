@@ -131,6 +131,14 @@ impl Trellis {
                 return Err(error);
             }
         };
+        if pause.is_none()
+            && let Err(error) = crate::indexes::declare(&tree, &config.indexes)
+        {
+            if let Err(closing) = tree.close().and(engines.close()) {
+                tracing::warn!(%closing, "closing after a failed open");
+            }
+            return Err(error);
+        }
         let description = Description::new(&config, &choice, &engines);
         let directory = Mutex::new(directory);
         let pause = Mutex::new(pause);

@@ -76,6 +76,9 @@ impl KnownKeys {
                     _ => value,
                 }
             }
+            Some(Value::Array(_)) if text.trim_start().starts_with('[') => {
+                serde_json::from_str(text).unwrap_or(value)
+            }
             // A list: items separated by commas.
             Some(Value::Array(_)) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

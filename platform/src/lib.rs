@@ -38,6 +38,7 @@ mod finite;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
+mod indexes;
 mod known_keys;
 mod migrate;
 mod options;
@@ -57,7 +58,7 @@ pub use backup::{
     backup_to_directory, backup_to_file, verify_backup,
 };
 pub use compare::{Comparison, verify};
-pub use config::{Config, LimitsConfig, ServerConfig, TreeConfig};
+pub use config::{Config, IndexConfig, LimitsConfig, ServerConfig, TreeConfig};
 pub use description::{Description, EngineDescription};
 pub use durability::{Acknowledge, DurabilityConfig};
 pub use encode::IntoPath;
@@ -73,9 +74,11 @@ pub use trellis_archive::{
     ArchiveKind, Backup, Header as ArchiveHeader, Summary as ArchiveSummary, Until,
 };
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
+pub use trellis_query::{INDEXES_MAX, IndexDefinition};
 pub use trellis_runtime::Runtime;
 pub use trellis_tree::{
     Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed, Compaction,
-    Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding, FindingKind, Input,
-    Operation, OperationResult, Path, PendingCommit, Remedy, Repair, Tree, TreeStats, View,
+    Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding, FindingKind,
+    IndexStatus, Input, Operation, OperationResult, Path, PendingCommit, Remedy, Repair, Tree,
+    TreeStats, View,
 };

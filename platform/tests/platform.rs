@@ -16,6 +16,8 @@ mod config;
 mod copies;
 #[path = "platform/copy_edges.rs"]
 mod copy_edges;
+#[path = "platform/indexes.rs"]
+mod indexes;
 #[path = "platform/opening.rs"]
 mod opening;
 #[path = "platform/upkeep.rs"]

@@ -20,6 +20,8 @@ mod encoding;
 mod errors;
 mod field;
 mod filter;
+mod index;
+mod index_catalog;
 mod pattern;
 mod seam;
 mod spec;
@@ -29,6 +31,8 @@ pub use definition::{INDEX_FIELDS_MAX, IndexDefinition};
 pub use encoding::{FieldValue, ORDER_BYTES_MAX, encode_key, encode_value};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Test};
+pub use index::{FIELD_INDEXES, FieldIndexes, index_name};
+pub use index_catalog::{INDEXES_MAX, create_index, drop_index};
 pub use pattern::Pattern;
 pub use seam::{Indexes, NoIndexes, entry, entry_key};
 pub use spec::{
