@@ -8,14 +8,14 @@
 //! 1. A connection's writes are handed to the tree in the order of arrival; nothing is
 //!    acknowledged before the tree says that it is durable.
 //! 2. Every queue is bounded: requests in flight per connection (by number and bytes), answers of
-//!    one read job, chunks of a streamed body, connections. Beyond the bound the server stops
+//!    one read job, events of a connection's inbox, chunks of a streamed body, connections. Beyond the bound the server stops
 //!    reading, or answers `busy`; it never grows.
 //! 3. No input of a client makes the process panic or a connection silent: it is answered, or the
 //!    connection is closed with a reason.
 //! 4. Blocking engine calls run on `trellis_runtime`, never on the executor.
 //!
 //! Not here: rules and identity (a server without rules serves loopback only), TLS (a proxy's
-//! work), subscriptions and queries (not offered yet; the operations answer `unsupported`).
+//! work), what a subscription or a query means (`trellis_subscribe` and `trellis_query` know).
 
 mod admin;
 mod answer;
@@ -24,10 +24,13 @@ mod body;
 #[doc(hidden)]
 pub mod cli;
 mod error;
+mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
 mod listen;
+mod live;
+mod live_request;
 mod location;
 mod metrics;
 mod openapi;
@@ -39,6 +42,7 @@ mod rest_read;
 mod rest_write;
 mod routes;
 mod socket;
+mod sse;
 mod state;
 mod stream;
 mod text;

@@ -36,6 +36,14 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections refused because of the limit.
     pub(crate) connections_refused: Counter,
+    /// Open streams of server-sent events.
+    pub(crate) event_streams: Gauge,
+    /// Events written to WebSockets and event streams.
+    pub(crate) event_frames: Counter,
+    /// Subscriptions that lost events and were given everything anew.
+    pub(crate) resets: Counter,
+    /// Subscriptions that went on where they were left.
+    pub(crate) resumes: Counter,
     tree: Vec<(Gauge, Figure)>,
 }
 
@@ -70,6 +78,17 @@ impl Metrics {
             "WebSocket connections refused at the limit",
             connections_refused.clone(),
         );
+        let event_streams = Gauge::default();
+        registry.register(
+            "event_streams",
+            "Open streams of server-sent events",
+            event_streams.clone(),
+        );
+        let [event_frames, resets, resumes] = LIVE_COUNTERS.map(|(name, help)| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        });
         let tree = TREE_FIGURES
             .iter()
             .map(|(name, help, figure)| {
@@ -78,7 +97,19 @@ impl Metrics {
                 (gauge, *figure)
             })
             .collect();
-        Self { registry, answered, http, refused_frames, connections, connections_refused, tree }
+        Self {
+            registry,
+            answered,
+            http,
+            refused_frames,
+            connections,
+            connections_refused,
+            event_streams,
+            event_frames,
+            resets,
+            resumes,
+            tree,
+        }
     }
 
     /// Counts the answer to the operation at this index of [`OPERATIONS`].
@@ -114,6 +145,12 @@ impl Metrics {
         Ok(text)
     }
 }
+
+const LIVE_COUNTERS: [(&str, &str); 3] = [
+    ("event_frames", "Events of subscriptions written, each the changes of one commit"),
+    ("subscription_resets", "Subscriptions that lost events and were given everything anew"),
+    ("subscription_resumes", "Subscriptions that went on where they were left"),
+];
 
 type Figure = fn(&TreeStats) -> u64;
 type TreeFigure = (&'static str, &'static str, Figure);

@@ -24,6 +24,8 @@ use trellis_tree::PendingCommit;
 
 use crate::answer::{begin, end, push_refusal, write_answer};
 use crate::error::WireError;
+use crate::frames::utf8;
+use crate::live::{Live, LiveDone, LiveWork};
 use crate::operation::ResultShape;
 use crate::read_job::{self, ReadRequest};
 use crate::state::{State, stopped};
@@ -39,6 +41,7 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Write { answer: Utf8Bytes, frame_bytes: usize },
     Reads { answers: Vec<Utf8Bytes>, frame_bytes: usize, rest: ReadBatch },
+    Live(LiveDone),
 }
 
 /// Reads that go to the pool together; those before `from` are answered.
@@ -63,6 +66,7 @@ struct Connection {
     /// What a job left unanswered; it goes first.
     reads_rest: Option<ReadBatch>,
     is_reading: bool,
+    live: Live,
     requests_in_flight: usize,
     bytes_in_flight: usize,
     /// Answers to be written.
@@ -82,6 +86,7 @@ pub(crate) async fn run(socket: WebSocket, state: Arc<State>, permit: OwnedSemap
         reads: Vec::new(),
         reads_rest: None,
         is_reading: false,
+        live: Live::default(),
         requests_in_flight: 0,
         bytes_in_flight: 0,
         ready: Vec::new(),
@@ -108,6 +113,9 @@ impl Connection {
                 return;
             }
             self.start_reads();
+            if let Some(job) = self.live.start(&self.state) {
+                self.work.push(Box::pin(async { Done::Live(job.await) }));
+            }
             match &self.ending {
                 Some(Ending::Gone) => return,
                 Some(Ending::Close(_)) if self.work.is_empty() => break,
@@ -138,6 +146,11 @@ impl Connection {
                     alarm.as_mut().reset(next_ping.min(silence_end));
                 }
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.finish(done),
+                deliveries = self.live.next(), if self.live.is_open() && self.ending.is_none() => {
+                    self.live.deliver(&self.state, deliveries, &mut self.ready);
+                    // However many events there are, requests are taken beside them.
+                    self.accept_ready();
+                }
                 message = self.socket.next(), if may_read => {
                     self.accept(message);
                     self.accept_ready();
@@ -205,8 +218,13 @@ impl Connection {
                 self.count_in(frame_bytes);
                 self.reads.push(ReadRequest { id, operation, command, frame_bytes });
             }
+            Command::Live(command) => {
+                self.count_in(frame_bytes);
+                self.live.push(LiveWork::Request { id, operation, command, frame_bytes });
+            }
             Command::Write(commit, shape) => {
                 self.count_in(frame_bytes);
+                self.live.remember(commit.key.as_deref());
                 // Submitted here and now: the order of arrival is the order of the commits.
                 let pending = self.state.tree.submit(*commit);
                 let write = Write { id, operation, shape, frame_bytes };
@@ -266,6 +284,11 @@ impl Connection {
                 self.bytes_in_flight = self.bytes_in_flight.saturating_sub(frame_bytes);
                 self.ready.extend(answers.into_iter().map(Message::Text));
                 self.reads_rest = (rest.from < rest.requests.len()).then_some(rest);
+            }
+            Done::Live(done) => {
+                self.requests_in_flight = self.requests_in_flight.saturating_sub(done.requests);
+                self.bytes_in_flight = self.bytes_in_flight.saturating_sub(done.frame_bytes);
+                self.live.finish(done, &mut self.ready);
             }
         }
     }
@@ -391,9 +414,4 @@ async fn read(state: Arc<State>, mut batch: ReadBatch) -> Done {
     let frame_bytes = unanswered.iter().take(answers.len()).map(|read| read.frame_bytes).sum();
     batch.from = from + answers.len();
     Done::Reads { answers, frame_bytes, rest: batch }
-}
-
-fn utf8(json: Vec<u8>) -> Utf8Bytes {
-    // Built from strings and JSON text only.
-    Utf8Bytes::try_from(Bytes::from(json)).unwrap_or_default()
 }

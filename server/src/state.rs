@@ -11,6 +11,7 @@ use trellis_runtime::Runtime;
 use trellis_tree::{Tree, TreeStats};
 
 use crate::answer::{push_number, push_string};
+use crate::frames::Frames;
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 
@@ -29,6 +30,8 @@ pub(crate) struct State {
     pub(crate) connections: Arc<Semaphore>,
     /// One permit for every body that is being streamed.
     pub(crate) streams: Arc<Semaphore>,
+    /// Frames that several sockets get.
+    pub(crate) frames: Frames,
     stopping: watch::Sender<bool>,
     /// The `data` of `hello`, which never changes.
     pub(crate) hello: Vec<u8>,
@@ -75,6 +78,7 @@ impl Server {
             connections: Arc::new(Semaphore::new(options.connections_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
             metrics: Metrics::new(),
+            frames: Frames::new(),
             stopping: watch::Sender::new(false),
             db,
             tree,
@@ -131,7 +135,7 @@ fn hello_data(tree: &Tree, options: &ServerOptions) -> Vec<u8> {
     out.extend_from_slice(b",\"node\":");
     push_string(&mut out, &identity.log_id);
     out.extend_from_slice(b",\"epoch\":");
-    push_string(&mut out, &identity.epoch.to_string());
+    push_string(&mut out, &tree.epoch_token());
     let figures = [
         ("frameBytes", options.frame_bytes_max),
         ("connections", options.connections_max),

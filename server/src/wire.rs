@@ -8,8 +8,11 @@ use serde_json::value::RawValue;
 use trellis_tree::{Commit, Path};
 
 use crate::error::WireError;
+use crate::live_request::{
+    Listed, QueryFields, Subscription, SubscriptionFields, WireSubscription, listed,
+};
 use crate::operation::{
-    ResultShape, Updates, WireCondition, WireOperation, missing, path_of, present,
+    ResultShape, Updates, WireCondition, WireOperation, missing, parse_path, path_of, present,
 };
 use crate::text::Text;
 use trellis_engine_traits::ErrorKind;
@@ -22,14 +25,28 @@ pub(crate) const CHILDREN_DEFAULT: usize = 100;
 pub(crate) const CHILDREN_MAX: usize = 1_000;
 
 /// The operations that this server has; the index of each names its counters.
-pub(crate) const OPERATIONS: [&str; 12] = [
-    "hello", "ping", "stats", "get", "exists", "children", "set", "update", "delete", "push",
-    "batch", "commit",
+pub(crate) const OPERATIONS: [&str; 17] = [
+    "hello",
+    "ping",
+    "stats",
+    "get",
+    "exists",
+    "children",
+    "set",
+    "update",
+    "delete",
+    "push",
+    "batch",
+    "commit",
+    "sub",
+    "batch-sub",
+    "unsub",
+    "query",
+    "explain",
 ];
 
 /// Families and operations that the protocol names and this server does not offer yet.
-const NOT_OFFERED: [&str; 8] =
-    ["query", "explain", "sub", "batch-sub", "unsub", "search", "vector-search", "auth"];
+const NOT_OFFERED: [&str; 3] = ["search", "vector-search", "auth"];
 const NOT_OFFERED_FAMILIES: [&str; 5] = ["stream-", "mq-", "vfs-", "auth-", "repl-"];
 
 /// What a frame asks for.
@@ -41,7 +58,7 @@ pub(crate) struct Request {
     pub(crate) command: Command,
 }
 
-/// The three ways a request is carried out.
+/// The ways a request is carried out.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Answered at once.
@@ -52,6 +69,16 @@ pub(crate) enum Command {
     Read(ReadCommand),
     /// Handed to the tree.
     Write(Box<Commit>, ResultShape),
+    /// Carried out in the order of arrival among themselves.
+    Live(LiveCommand),
+}
+
+/// What is done to the subscriptions of a connection.
+#[derive(Debug)]
+pub(crate) enum LiveCommand {
+    Subscribe(Box<Subscription>),
+    SubscribeAll(Vec<Listed>),
+    Unsubscribe(String),
 }
 
 /// What a read job does.
@@ -61,6 +88,10 @@ pub(crate) enum ReadCommand {
     Get(Path),
     Exists(Path),
     Children { path: Path, after: Option<String>, limit: usize, values: bool },
+    /// A query as JSON text.
+    Query { path: String, query: String },
+    /// How the query would be carried out.
+    Explain { path: String, query: String },
 }
 
 /// A frame that is no request, with the id if one could be read.
@@ -101,6 +132,30 @@ struct Frame<'a> {
     limit: Option<u64>,
     #[serde(default)]
     values: Option<bool>,
+    #[serde(borrow, default)]
+    event: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    mode: Option<Text<'a>>,
+    #[serde(default)]
+    since: Option<u64>,
+    #[serde(borrow, default)]
+    epoch: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    sub: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    subscriptions: Option<Vec<WireSubscription<'a>>>,
+    #[serde(borrow, default, rename = "where")]
+    filter: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    order_by: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cursor: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    select: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    count: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    aggregate: Option<&'a RawValue>,
 }
 
 /// What can still be read of a frame that [`Frame`] does not fit.
@@ -124,27 +179,22 @@ impl Request {
         let Some(operation) = OPERATIONS.iter().position(|name| *name == &*frame.op) else {
             return Err(refused(Some(id), not_offered(&frame.op)));
         };
-        match frame.into_command() {
+        match frame.into_command(&id) {
             Ok(command) => Ok(Self { id, operation, command }),
             Err(error) => Err(refused(Some(id), error)),
         }
     }
 }
 
-impl Frame<'_> {
-    fn into_command(mut self) -> Result<Command, WireError> {
+impl<'a> Frame<'a> {
+    fn into_command(mut self, id: &str) -> Result<Command, WireError> {
         let command = match &*self.op {
             "hello" => Command::Hello,
             "ping" => Command::Ping,
-            "stats" => Command::Read(ReadCommand::Stats),
-            "get" => Command::Read(ReadCommand::Get(path_of(self.path.take())?)),
-            "exists" => Command::Read(ReadCommand::Exists(path_of(self.path.take())?)),
-            "children" => Command::Read(ReadCommand::Children {
-                path: path_of(self.path.take())?,
-                after: self.after.take().map(Text::into_owned),
-                limit: children_limit(self.limit.take())?,
-                values: self.values.take().unwrap_or(false),
-            }),
+            "stats" | "get" | "exists" | "children" | "query" | "explain" => {
+                Command::Read(self.read_command()?)
+            }
+            "sub" | "batch-sub" | "unsub" => Command::Live(self.live_command(id)?),
             "batch" => {
                 let operations = self.operations.take().ok_or_else(|| missing("operations"))?;
                 let commit = build_commit(Vec::new(), operations, self.key.take())?;
@@ -178,6 +228,67 @@ impl Frame<'_> {
         }
     }
 
+    fn read_command(&mut self) -> Result<ReadCommand, WireError> {
+        Ok(match &*self.op {
+            "get" => ReadCommand::Get(path_of(self.path.take())?),
+            "exists" => ReadCommand::Exists(path_of(self.path.take())?),
+            "children" => ReadCommand::Children {
+                path: path_of(self.path.take())?,
+                after: self.after.take().map(Text::into_owned),
+                limit: children_limit(self.limit.take())?,
+                values: self.values.take().unwrap_or(false),
+            },
+            "query" | "explain" => {
+                let path = self.path.take().ok_or_else(|| missing("path"))?;
+                // Refused here, so that the refusal is the same for every operation.
+                let _is_path = parse_path(&path)?;
+                let query = self.query_fields().text(&path);
+                let path = path.into_owned();
+                match &*self.op {
+                    "query" => ReadCommand::Query { path, query },
+                    _ => ReadCommand::Explain { path, query },
+                }
+            }
+            _ => ReadCommand::Stats,
+        })
+    }
+
+    fn live_command(&mut self, id: &str) -> Result<LiveCommand, WireError> {
+        match &*self.op {
+            "sub" => {
+                let fields = SubscriptionFields {
+                    path: self.path.take(),
+                    event: self.event.take(),
+                    mode: self.mode.take(),
+                    since: self.since.take(),
+                    epoch: self.epoch.take(),
+                    query: self.query_fields(),
+                };
+                Ok(LiveCommand::Subscribe(Box::new(fields.build(id.to_owned())?)))
+            }
+            "batch-sub" => {
+                let list = self.subscriptions.take().ok_or_else(|| missing("subscriptions"))?;
+                Ok(LiveCommand::SubscribeAll(listed(list)?))
+            }
+            _ => {
+                let name = self.sub.take().ok_or_else(|| missing("sub"))?;
+                Ok(LiveCommand::Unsubscribe(name.into_owned()))
+            }
+        }
+    }
+
+    fn query_fields(&mut self) -> QueryFields<'a> {
+        QueryFields {
+            filter: self.filter.take(),
+            order_by: self.order_by.take(),
+            limit: self.limit.take(),
+            cursor: self.cursor.take(),
+            select: self.select.take(),
+            count: self.count.take(),
+            aggregate: self.aggregate.take(),
+        }
+    }
+
     /// A field that was given and that the operation did not take.
     fn left_over(&self) -> Option<&'static str> {
         let given = [
@@ -193,6 +304,18 @@ impl Frame<'_> {
             ("after", self.after.is_some()),
             ("limit", self.limit.is_some()),
             ("values", self.values.is_some()),
+            ("event", self.event.is_some()),
+            ("mode", self.mode.is_some()),
+            ("since", self.since.is_some()),
+            ("epoch", self.epoch.is_some()),
+            ("sub", self.sub.is_some()),
+            ("subscriptions", self.subscriptions.is_some()),
+            ("where", self.filter.is_some()),
+            ("orderBy", self.order_by.is_some()),
+            ("cursor", self.cursor.is_some()),
+            ("select", self.select.is_some()),
+            ("count", self.count.is_some()),
+            ("aggregate", self.aggregate.is_some()),
         ];
         given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
     }
@@ -309,7 +432,7 @@ mod tests {
 
     #[test]
     fn operations_of_other_families_are_unsupported_and_unknown_ones_invalid() {
-        for op in ["query", "explain", "sub", "mq-push", "vfs-stat", "auth-nonce", "repl-x"] {
+        for op in ["search", "auth", "mq-push", "vfs-stat", "auth-nonce", "repl-x"] {
             let text = format!(r#"{{"id":"1","op":"{op}","where":[],"path":"a"}}"#);
             assert_eq!(refusal(&text).error.code, "unsupported", "{op}");
         }

@@ -14,6 +14,32 @@ pub(crate) struct Answer {
     pub(crate) data: Box<RawValue>,
     pub(crate) rev: u64,
     pub(crate) resolved: BTreeMap<String, Value>,
+    /// Of a subscription: the history that `rev` is of.
+    pub(crate) epoch: Option<String>,
+    /// Of a subscription: it goes on where it was left.
+    pub(crate) resumed: bool,
+    /// Of a subscription: it could not go on, the data takes the place of all before.
+    pub(crate) reset: bool,
+}
+
+/// What a frame of a subscription tells.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// What a commit changed; the frame's text has it.
+    Changes { rev: u64 },
+    /// Everything anew.
+    Reset { rev: u64, epoch: Option<String>, data: String },
+    /// The server gave the subscription up.
+    Cancelled(ClientError),
+}
+
+/// A frame of the server.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// The request that it answers, if it names one, and the outcome.
+    Answer(Option<String>, Result<Answer, ClientError>),
+    /// The subscription, and what it is told.
+    Told(String, Told),
 }
 
 /// What a write came to.
@@ -93,6 +119,23 @@ struct Frame<'a> {
     path: Option<String>,
     #[serde(default)]
     failed: Vec<WireFailed>,
+    #[serde(default)]
+    sub: Option<String>,
+    #[serde(default)]
+    epoch: Option<String>,
+    #[serde(default)]
+    resumed: bool,
+    #[serde(default)]
+    reset: bool,
+    #[serde(default)]
+    cancel: Option<Cancel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cancel {
+    error: String,
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,20 +147,39 @@ struct WireFailed {
     hash: Option<String>,
 }
 
-/// Reads a frame: the request it answers, and the outcome.
-pub(crate) fn parse(
-    text: &str,
-) -> Result<(Option<String>, Result<Answer, ClientError>), ClientError> {
+/// Reads a frame.
+pub(crate) fn parse(text: &str) -> Result<Parsed, ClientError> {
     let frame: Frame<'_> = serde_json::from_str(text).map_err(|error| {
         ClientError::new(ClientErrorKind::Protocol, format!("an answer is no JSON: {error}"))
     })?;
+    // `Option` takes a JSON `null` for absent; for data they are the same.
+    let data = frame.data.unwrap_or(RawValue::NULL);
+    if let Some(sub) = frame.sub {
+        let told = match frame.cancel {
+            Some(Cancel { error, message }) => {
+                Told::Cancelled(ClientError::refused(error, message, None, Vec::new()))
+            }
+            None if frame.reset => {
+                let data = data.get().to_owned();
+                Told::Reset { rev: frame.rev, epoch: frame.epoch, data }
+            }
+            None => Told::Changes { rev: frame.rev },
+        };
+        return Ok(Parsed::Told(sub, told));
+    }
     if !frame.ok {
         let refusal = refusal_of(frame.error, frame.message, frame.path, frame.failed);
-        return Ok((frame.id, Err(refusal)));
+        return Ok(Parsed::Answer(frame.id, Err(refusal)));
     }
-    // `Option` takes a JSON `null` for absent; for data they are the same.
-    let data = frame.data.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
-    Ok((frame.id, Ok(Answer { data, rev: frame.rev, resolved: frame.resolved })))
+    let answer = Answer {
+        data: data.to_owned(),
+        rev: frame.rev,
+        resolved: frame.resolved,
+        epoch: frame.epoch,
+        resumed: frame.resumed,
+        reset: frame.reset,
+    };
+    Ok(Parsed::Answer(frame.id, Ok(answer)))
 }
 
 /// Reads the body of a refused HTTP request.

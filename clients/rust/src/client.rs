@@ -15,10 +15,13 @@ use tokio::time::timeout;
 use crate::answer::{Answer, Children, Hello, Written};
 use crate::connection;
 use crate::error::{ClientError, ClientErrorKind};
+use crate::feed::Feed;
 use crate::http::{self, Export, ExportFormat};
 use crate::operation::{Condition, Expiry, Operation, WriteOptions};
 use crate::options::ClientOptions;
 use crate::pending::Shared;
+use crate::query::{Query, QueryAnswer};
+use crate::subscription::{SubscribeKind, SubscribeOptions, Subscription};
 use crate::target::Target;
 
 /// A connection to a server, made anew whenever it is lost. Cheap to clone.
@@ -92,6 +95,18 @@ struct Body<'a> {
     limit: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<bool>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    query: Option<&'a Query>,
+}
+
+/// A request for a subscription, without `id`, `since` and `epoch`.
+#[derive(Debug, Serialize)]
+struct SubscribeBody<'a> {
+    op: &'a str,
+    #[serde(flatten)]
+    query: &'a Query,
+    event: &'a str,
+    mode: &'a str,
 }
 
 impl Client {
@@ -319,6 +334,63 @@ impl Client {
         let answer = self.write(body, WriteOptions { expiry: None, key }).await?;
         let Results { results } = answer.read()?;
         Ok(written(&answer, results))
+    }
+
+    /// Asks for children of a path: which, in which order, how many.
+    ///
+    /// # Errors
+    /// `index_required` when too many children would have to be looked at; its message has the
+    /// index to add. `invalid` for a query that makes no sense, and for another query's cursor.
+    pub async fn query(&self, query: &Query) -> Result<QueryAnswer, ClientError> {
+        let body = Body { op: "query", query: Some(query), ..Body::default() };
+        let answer = self.call(&body).await?;
+        let found: QueryAnswer = answer.read()?;
+        Ok(QueryAnswer { rev: answer.rev, ..found })
+    }
+
+    /// How the server would carry a query out: plan, index, what it would look at.
+    ///
+    /// # Errors
+    /// As [`Client::query`], except `index_required`.
+    pub async fn explain(&self, query: &Query) -> Result<Value, ClientError> {
+        self.call(&Body { op: "explain", query: Some(query), ..Body::default() }).await?.read()
+    }
+
+    /// Subscribes to what changes at a path, in which `*` stands for any segment.
+    ///
+    /// # Errors
+    /// `too_large` when what is there does not fit a frame, and beyond the server's limit of
+    /// subscriptions; what else the server answers.
+    pub async fn subscribe(
+        &self,
+        path: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, ClientError> {
+        let SubscribeOptions { kind, mode, resume, queue_bytes_max } = options;
+        let (event, query) = match kind {
+            SubscribeKind::Value => ("value", Query::new(path)),
+            SubscribeKind::Child => ("child", Query::new(path)),
+            SubscribeKind::Query(query) => ("query", Query { path: path.to_owned(), ..query }),
+        };
+        let body = SubscribeBody { op: "sub", query: &query, event, mode: mode.name() };
+        let text = serde_json::to_string(&body).map_err(|error| no_json(&error))?;
+        let fields = text.trim_start_matches('{').strip_suffix('}').unwrap_or_default().to_owned();
+        let (feed, is_open) = Feed::new(fields, resume, queue_bytes_max);
+        let feed = Arc::new(feed);
+        self.handle.shared.ask(&feed)?;
+        // From here on dropping it, at the deadline too, unsubscribes.
+        let subscription = Subscription::new(self.clone(), feed);
+        let options = &self.handle.shared.options;
+        match timeout(options.deadline, is_open).await {
+            Ok(Ok(Ok(()))) => Ok(subscription),
+            Ok(Ok(Err(refused))) => Err(refused),
+            Ok(Err(_)) => Err(ClientError::new(ClientErrorKind::Closed, "the client was closed")),
+            Err(_elapsed) => Err(late(options)),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.handle.shared
     }
 
     /// How the server introduced itself when it was last connected.

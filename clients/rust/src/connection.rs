@@ -15,9 +15,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::answer::{self, Hello};
+use crate::answer::{self, Hello, Parsed};
 use crate::error::{ClientError, ClientErrorKind};
 use crate::options::ClientOptions;
+use crate::feed::Feed;
 use crate::pending::Shared;
 use crate::target::Target;
 
@@ -26,6 +27,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// Frames that are written before a flush, in bytes.
 const COALESCED_BYTES: usize = 64 << 10;
 const READ_BUFFER_BYTES: usize = 32 << 10;
+/// Longest pause before a subscription that a busy server refused is asked for again.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// How long a close may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -64,8 +67,9 @@ async fn introduce(socket: &mut Socket) -> Result<Hello, ClientError> {
         let Message::Text(text) = message else {
             continue;
         };
-        let (_id, outcome) = answer::parse(text.as_str())?;
-        return outcome?.read();
+        if let Parsed::Answer(_id, outcome) = answer::parse(text.as_str())? {
+            return outcome?.read();
+        }
     }
     Err(lost("the server closed the connection at once"))
 }
@@ -96,7 +100,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, target: Target, first: Socket) {
         if let Err(error) = outcome {
             tracing::debug!(%error, "the connection is lost");
         }
-        shared.rewind(None);
+        shared.rewind();
     }
     shared.fail_all();
 }
@@ -112,7 +116,7 @@ async fn reconnect(shared: &Shared, target: &Target) -> Socket {
         tokio::time::sleep(bound.mul_f64(random_fraction())).await;
         match connect(target, options).await {
             Ok((socket, hello)) => {
-                shared.rewind(Some(hello));
+                shared.introduce(hello);
                 return socket;
             }
             Err(error) => tracing::debug!(%error, "no connection yet"),
@@ -127,7 +131,10 @@ fn random_fraction() -> f64 {
     f64::from(random) / f64::from(u32::MAX)
 }
 
-async fn read_all(shared: &Shared, mut stream: SplitStream<Socket>) -> Result<(), ClientError> {
+async fn read_all(
+    shared: &Arc<Shared>,
+    mut stream: SplitStream<Socket>,
+) -> Result<(), ClientError> {
     let lost = |why: String| ClientError::new(ClientErrorKind::Unreachable, why);
     loop {
         let message = match timeout(shared.options.silence_max, stream.next()).await {
@@ -140,11 +147,31 @@ async fn read_all(shared: &Shared, mut stream: SplitStream<Socket>) -> Result<()
             continue;
         };
         match answer::parse(text.as_str())? {
-            (Some(id), outcome) => shared.resolve(&id, outcome),
-            (None, Err(error)) => tracing::warn!(%error, "the server refused a frame"),
-            (None, Ok(_)) => {}
+            Parsed::Answer(Some(id), outcome) => {
+                if let Some(feed) = shared.resolve(&id, outcome) {
+                    ask_later(shared, &feed);
+                }
+            }
+            Parsed::Answer(None, Err(error)) => {
+                tracing::warn!(%error, "the server refused a frame");
+            }
+            Parsed::Answer(None, Ok(_)) => {}
+            Parsed::Told(sub, told) => shared.tell(&sub, told, text.as_str()),
         }
     }
+}
+
+/// Asks for a subscription again once the server may have room for it.
+fn ask_later(shared: &Arc<Shared>, feed: &Arc<Feed>) {
+    let (shared, feed) = (Arc::downgrade(shared), Arc::downgrade(feed));
+    tokio::spawn(async move {
+        tokio::time::sleep(RETRY_PAUSE.mul_f64(random_fraction())).await;
+        if let (Some(shared), Some(feed)) = (shared.upgrade(), feed.upgrade())
+            && let Err(error) = shared.ask(&feed)
+        {
+            feed.end(error);
+        }
+    });
 }
 
 async fn write_all(

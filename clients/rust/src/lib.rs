@@ -11,7 +11,10 @@
 //! 3. Whatever waits is bounded: requests and bytes in flight by [`ClientOptions`], time by the
 //!    deadline of each request.
 //!
-//! Not here: TLS (put a proxy or a tunnel in front), subscriptions (not offered by the server yet).
+//! 4. A subscription ([`Client::subscribe`]) is asked for again after a lost connection, from where
+//!    it was: its reader sees each commit once and in order, or is told that there is a gap.
+//!
+//! Not here: TLS (put a proxy or a tunnel in front).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), trellis_client::ClientError> {
@@ -29,19 +32,26 @@ mod answer;
 mod client;
 mod connection;
 mod error;
+mod event;
+mod feed;
 mod http;
 mod operation;
 mod options;
 mod pending;
+mod query;
+mod subscription;
 mod target;
 
 pub use admin::{Admin, Archive};
 pub use answer::{Child, Children, Hello, HelloLimits, Written};
 pub use client::Client;
 pub use error::{ClientError, ClientErrorKind, FailedCondition};
+pub use event::{Change, ChangeKind, Changes, Position, SubscriptionEvent};
 pub use http::{Export, ExportFormat};
 pub use operation::{Check, Condition, Expiry, Operation, WriteOptions};
 pub use options::ClientOptions;
+pub use query::{Query, QueryAnswer, QueryItem};
+pub use subscription::{SubscribeKind, SubscribeMode, SubscribeOptions, Subscription};
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -1,16 +1,19 @@
 //! Requests between the call and the answer.
 //!
 //! Invariants: ids grow in the order of the calls; what is unanswered when a connection is lost is
-//! written again in that order, before anything newer; a call that is given up is forgotten.
+//! written again in that order, before anything newer; a call that is given up is forgotten; every
+//! subscription is asked for again, under a new id, so that no frame of the old one is taken for
+//! one of the new.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::answer::{Answer, Hello};
+use crate::answer::{Answer, Hello, Told};
 use crate::error::{ClientError, ClientErrorKind};
+use crate::feed::{Feed, Next, Phase};
 use crate::options::ClientOptions;
 
 /// What the calls and the connection task share.
@@ -31,13 +34,24 @@ struct State {
     /// The first id that was not written on this connection.
     write_from: u64,
     pending: BTreeMap<u64, Pending>,
+    /// The subscriptions that this connection has, or will have, by the id asked with.
+    feeds: BTreeMap<u64, Arc<Feed>>,
     hello: Hello,
 }
 
 #[derive(Debug)]
 struct Pending {
     frame: Utf8Bytes,
-    reply: oneshot::Sender<Result<Answer, ClientError>>,
+    reply: Reply,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Reply {
+    Call(oneshot::Sender<Result<Answer, ClientError>>),
+    Feed(Arc<Feed>),
+    /// The end of a subscription; with the connection it would be lost anyhow.
+    Nobody,
 }
 
 /// A request that waits for its answer; dropping it forgets the request.
@@ -56,7 +70,13 @@ impl Drop for Waiting<'_> {
 impl Shared {
     pub(crate) fn new(options: ClientOptions, hello: Hello) -> Self {
         Self {
-            state: Mutex::new(State { next_id: 1, write_from: 1, pending: BTreeMap::new(), hello }),
+            state: Mutex::new(State {
+                next_id: 1,
+                write_from: 1,
+                pending: BTreeMap::new(),
+                feeds: BTreeMap::new(),
+                hello,
+            }),
             wake: Notify::new(),
             closed: watch::Sender::new(false),
             requests: Semaphore::new(options.in_flight_requests_max.max(1)),
@@ -80,22 +100,54 @@ impl Shared {
         let id = state.next_id;
         let fields = body.strip_prefix('{').unwrap_or(body);
         let frame = format!("{{\"id\":\"{id}\",{fields}");
-        let frame_bytes_max = state.hello.limits.frame_bytes;
-        if frame.len() > frame_bytes_max {
-            return Err(ClientError::new(
-                ClientErrorKind::Invalid,
-                format!(
-                    "the request has {} bytes, the server takes {frame_bytes_max}; write it in \
-                     parts, or over HTTP (update_over_http)",
-                    frame.len()
-                ),
-            ));
-        }
+        state.check_length(&frame)?;
         state.next_id += 1;
-        state.pending.insert(id, Pending { frame: frame.into(), reply });
+        state.pending.insert(id, Pending { frame: frame.into(), reply: Reply::Call(reply) });
         drop(state);
         self.wake.notify_one();
         Ok(Waiting { shared: self, id, answer })
+    }
+
+    /// Asks the server for a subscription, from where it stands.
+    pub(crate) fn ask(&self, feed: &Arc<Feed>) -> Result<(), ClientError> {
+        if *self.closed.borrow() {
+            return Err(ClientError::new(ClientErrorKind::Closed, "the client was closed"));
+        }
+        self.lock().ask(feed)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Ends the subscription that was asked for under this id.
+    pub(crate) fn unsubscribe(&self, id: u64) {
+        let mut state = self.lock();
+        if state.feeds.remove(&id).is_none() {
+            return;
+        }
+        if id >= state.write_from && state.pending.remove(&id).is_some() {
+            return;
+        }
+        let own = state.next_id;
+        state.next_id += 1;
+        let frame = format!("{{\"id\":\"{own}\",\"op\":\"unsub\",\"sub\":\"{id}\"}}");
+        state.pending.insert(own, Pending { frame: frame.into(), reply: Reply::Nobody });
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Hands a frame to its subscription; one that has none any more is dropped.
+    pub(crate) fn tell(&self, sub: &str, told: Told, text: &str) {
+        let Ok(id) = sub.parse::<u64>() else {
+            return;
+        };
+        let is_last = matches!(told, Told::Cancelled(_));
+        let feed = match is_last {
+            true => self.lock().feeds.remove(&id),
+            false => self.lock().feeds.get(&id).map(Arc::clone),
+        };
+        if feed.is_some_and(|feed| feed.tell(told, text) == Next::Unsubscribe) {
+            self.unsubscribe(id);
+        }
     }
 
     /// The next frames to be written, in order, of about `bytes_max` bytes together.
@@ -116,38 +168,106 @@ impl Shared {
         taken
     }
 
-    /// A new connection: everything unanswered is to be written again.
-    pub(crate) fn rewind(&self, hello: Option<Hello>) {
+    /// The connection is lost: everything unanswered is to be written again, every subscription to
+    /// be asked for from where it stands.
+    pub(crate) fn rewind(&self) {
         let mut state = self.lock();
         state.write_from = 0;
-        if let Some(hello) = hello {
-            state.hello = hello;
+        state.pending.retain(|_, pending| matches!(pending.reply, Reply::Call(_)));
+        for feed in std::mem::take(&mut state.feeds).into_values() {
+            if let Err(error) = state.ask(&feed) {
+                feed.end(error);
+            }
         }
     }
 
-    /// Hands an answer to its call; an answer nobody waits for any more is dropped.
-    pub(crate) fn resolve(&self, id: &str, outcome: Result<Answer, ClientError>) {
-        let Ok(id) = id.parse::<u64>() else {
-            return;
+    /// There is a new connection, to this server.
+    pub(crate) fn introduce(&self, hello: Hello) {
+        self.lock().hello = hello;
+    }
+
+    /// Hands an answer to whoever waits for it; one that nobody waits for any more is dropped.
+    ///
+    /// Gives a subscription back that is to be asked for again after a pause.
+    pub(crate) fn resolve(
+        &self,
+        id: &str,
+        outcome: Result<Answer, ClientError>,
+    ) -> Option<Arc<Feed>> {
+        let id = id.parse::<u64>().ok()?;
+        let pending = self.lock().pending.remove(&id)?;
+        let feed = match pending.reply {
+            Reply::Call(reply) => {
+                // The call may have been given up at this very moment.
+                let _is_awaited = reply.send(outcome).is_ok();
+                return None;
+            }
+            Reply::Nobody => return None,
+            Reply::Feed(feed) => feed,
         };
-        let pending = self.lock().pending.remove(&id);
-        if let Some(pending) = pending {
-            // The call may have been given up at this very moment.
-            let _is_awaited = pending.reply.send(outcome).is_ok();
+        if outcome.is_err() {
+            self.lock().feeds.remove(&id);
+        }
+        match feed.acknowledge(outcome) {
+            Next::Nothing => None,
+            Next::AskLater => Some(feed),
+            Next::Unsubscribe => {
+                self.unsubscribe(id);
+                None
+            }
         }
     }
 
-    /// Ends every call that waits.
+    /// Ends every call and every subscription.
     pub(crate) fn fail_all(&self) {
-        let pending = std::mem::take(&mut self.lock().pending);
+        let closed = || ClientError::new(ClientErrorKind::Closed, "the client was closed");
+        let (pending, feeds) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.pending), std::mem::take(&mut state.feeds))
+        };
         for request in pending.into_values() {
-            let error = ClientError::new(ClientErrorKind::Closed, "the client was closed");
-            let _is_awaited = request.reply.send(Err(error)).is_ok();
+            if let Reply::Call(reply) = request.reply {
+                let _is_awaited = reply.send(Err(closed())).is_ok();
+            }
+        }
+        for feed in feeds.into_values() {
+            feed.end(closed());
         }
     }
 
     /// How the server introduced itself last.
     pub(crate) fn hello(&self) -> Hello {
         self.lock().hello.clone()
+    }
+}
+
+impl State {
+    fn ask(&mut self, feed: &Arc<Feed>) -> Result<(), ClientError> {
+        if feed.standing().1 == Phase::Ended {
+            return Ok(());
+        }
+        let id = self.next_id;
+        let frame = feed.request(id);
+        self.check_length(&frame)?;
+        self.next_id += 1;
+        let reply = Reply::Feed(Arc::clone(feed));
+        self.pending.insert(id, Pending { frame: frame.into(), reply });
+        self.feeds.insert(id, Arc::clone(feed));
+        Ok(())
+    }
+
+    fn check_length(&self, frame: &str) -> Result<(), ClientError> {
+        let frame_bytes_max = self.hello.limits.frame_bytes;
+        if frame.len() <= frame_bytes_max {
+            return Ok(());
+        }
+        Err(ClientError::new(
+            ClientErrorKind::Invalid,
+            format!(
+                "the request has {} bytes, the server takes {frame_bytes_max}; write it in \
+                 parts, or over HTTP (update_over_http)",
+                frame.len()
+            ),
+        ))
     }
 }

@@ -6,3 +6,5 @@
 mod calls;
 mod harness;
 mod lost_connections;
+mod resuming;
+mod scripted;

@@ -1,0 +1,466 @@
+//! The subscriptions of one connection: requests in their order, acknowledgements before events.
+//!
+//! Invariants: requests are carried out one job at a time and in the order of arrival, so that an
+//! `unsub` behind its `sub` finds it; a subscription is let out only after its acknowledgement was
+//! put among the frames to be written; whatever waits is bounded, events by the inbox, requests by
+//! the bound on requests in flight, keys of own writes by [`KEYS_MAX`].
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use axum::extract::ws::{Message, Utf8Bytes};
+use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_subscribe::{
+    Acknowledgement, AcknowledgementKind, Delivery, EventKind, Inbox, Mode, Pattern,
+    SubscribeRequest,
+};
+use trellis_tree::ChangeCause;
+
+use crate::answer::{begin, end, push_error_fields, push_number, push_refusal, push_string};
+use crate::error::WireError;
+use crate::frames::{self, utf8};
+use crate::live_request::{self as wire, Listed, Subscription};
+use crate::state::State;
+use crate::wire::LiveCommand;
+
+/// Own idempotency keys that are remembered.
+const KEYS_MAX: usize = 1_024;
+/// A job takes no further request once its answers are this long.
+const JOB_ANSWER_BYTES: usize = 256 << 10;
+/// Subscriptions that are resumed together.
+const RESUMED_TOGETHER_MAX: usize = 128;
+
+/// What waits for its job.
+#[derive(Debug)]
+pub(crate) enum LiveWork {
+    /// A request of the client.
+    Request { id: String, operation: usize, command: LiveCommand, frame_bytes: usize },
+    /// A subscription that lost events gets a new snapshot.
+    Refresh(Arc<str>),
+}
+
+/// What a job did.
+pub(crate) struct LiveDone {
+    /// To be written, in this order.
+    frames: Vec<Utf8Bytes>,
+    /// To be let out once the frames are on their way.
+    acknowledged: Vec<String>,
+    /// Requests that were answered, and the bytes of their frames.
+    pub(crate) requests: usize,
+    pub(crate) frame_bytes: usize,
+    /// What was not done yet.
+    rest: VecDeque<LiveWork>,
+}
+
+/// The subscriptions of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// There from the first request on.
+    inbox: Option<Arc<Inbox>>,
+    waiting: VecDeque<LiveWork>,
+    is_working: bool,
+    keys: RecentKeys,
+}
+
+impl Live {
+    /// Queues a request or a refresh.
+    pub(crate) fn push(&mut self, work: LiveWork) {
+        self.waiting.push_back(work);
+    }
+
+    /// Remembers the key of an own write.
+    pub(crate) fn remember(&mut self, key: Option<&str>) {
+        if let Some(key) = key {
+            self.keys.remember(key);
+        }
+    }
+
+    /// The next job, unless one is under way or nothing waits.
+    pub(crate) fn start(&mut self, state: &Arc<State>) -> Option<impl Future<Output = LiveDone>> {
+        if self.is_working || self.waiting.is_empty() {
+            return None;
+        }
+        self.is_working = true;
+        let waiting = std::mem::take(&mut self.waiting);
+        let inbox = self.inbox.get_or_insert_with(|| Arc::new(state.db.live().inbox()));
+        Some(run(Arc::clone(state), Arc::clone(inbox), waiting))
+    }
+
+    /// Takes over what a job did: its frames first, then the events that they acknowledge.
+    pub(crate) fn finish(&mut self, mut done: LiveDone, ready: &mut Vec<Message>) {
+        self.is_working = false;
+        ready.extend(done.frames.into_iter().map(Message::Text));
+        if let Some(inbox) = &self.inbox {
+            for name in &done.acknowledged {
+                // Gone again when it was ended in the same job.
+                let _is_there = inbox.activate(name);
+            }
+        }
+        done.rest.append(&mut self.waiting);
+        self.waiting = done.rest;
+    }
+
+    /// Whether there is anything that may have events.
+    pub(crate) fn is_open(&self) -> bool {
+        self.inbox.is_some()
+    }
+
+    /// The next events; never, when there is no subscription.
+    pub(crate) async fn next(&self) -> Vec<Delivery> {
+        match &self.inbox {
+            Some(inbox) => inbox.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Turns events into frames.
+    pub(crate) fn deliver(
+        &mut self,
+        state: &State,
+        deliveries: Vec<Delivery>,
+        ready: &mut Vec<Message>,
+    ) {
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Event { name, event } => {
+                    let key = event.commit_key.as_deref();
+                    let own = key.filter(|key| self.keys.has(key));
+                    let frame = match own {
+                        Some(key) => frames::event(&name, &event, Some(key)),
+                        None => state.frames.shared(&name, &event),
+                    };
+                    if frame.len() > state.options.frame_bytes_max {
+                        self.waiting.push_back(LiveWork::Refresh(name));
+                        continue;
+                    }
+                    state.metrics.event_frames.inc();
+                    ready.push(Message::Text(frame));
+                }
+                Delivery::Stale { name } => self.waiting.push_back(LiveWork::Refresh(name)),
+                Delivery::Cancelled { name, error } => {
+                    let error = WireError::from(error);
+                    ready.push(Message::Text(frames::cancelled(&name, &error)));
+                }
+            }
+        }
+    }
+}
+
+/// Does what waits, as far as its answers are not too long.
+async fn run(state: Arc<State>, inbox: Arc<Inbox>, waiting: VecDeque<LiveWork>) -> LiveDone {
+    let refused: Vec<Refused> = waiting.iter().map(Refused::of).collect();
+    let (job_state, job_inbox) = (Arc::clone(&state), Arc::clone(&inbox));
+    let job = move || Ok(Job::new(&job_state, &job_inbox).work(waiting));
+    let outcome = state.runtime.run(job).await;
+    outcome.unwrap_or_else(|error| {
+        let error = WireError::from(error);
+        let mut done = LiveDone::new();
+        for refused in refused {
+            match refused {
+                Refused::Request { id, frame_bytes } => {
+                    let mut out = Vec::with_capacity(128);
+                    push_refusal(&mut out, Some(&id), &error);
+                    done.frames.push(utf8(out));
+                    done.requests += 1;
+                    done.frame_bytes += frame_bytes;
+                }
+                Refused::Refresh(name) => {
+                    let _was_open = inbox.unsubscribe(&name);
+                    done.frames.push(frames::cancelled(&name, &error));
+                }
+            }
+        }
+        done
+    })
+}
+
+/// What is said when a job could not be done: the pool is full, or it panicked.
+enum Refused {
+    Request { id: String, frame_bytes: usize },
+    Refresh(Arc<str>),
+}
+
+impl Refused {
+    fn of(work: &LiveWork) -> Self {
+        match work {
+            LiveWork::Request { id, frame_bytes, .. } => {
+                Self::Request { id: id.clone(), frame_bytes: *frame_bytes }
+            }
+            LiveWork::Refresh(name) => Self::Refresh(Arc::clone(name)),
+        }
+    }
+}
+
+impl LiveDone {
+    fn new() -> Self {
+        Self {
+            frames: Vec::new(),
+            acknowledged: Vec::new(),
+            requests: 0,
+            frame_bytes: 0,
+            rest: VecDeque::new(),
+        }
+    }
+}
+
+/// One job on a thread that may block.
+struct Job<'a> {
+    state: &'a State,
+    inbox: &'a Inbox,
+    done: LiveDone,
+    answer_bytes: usize,
+}
+
+impl<'a> Job<'a> {
+    fn new(state: &'a State, inbox: &'a Inbox) -> Self {
+        Self { state, inbox, done: LiveDone::new(), answer_bytes: 0 }
+    }
+
+    fn work(mut self, mut waiting: VecDeque<LiveWork>) -> LiveDone {
+        while self.answer_bytes < JOB_ANSWER_BYTES {
+            let Some(work) = waiting.pop_front() else { break };
+            match work {
+                LiveWork::Refresh(name) => self.refresh(&name),
+                LiveWork::Request { id, operation, command, frame_bytes } => {
+                    self.done.requests += 1;
+                    self.done.frame_bytes += frame_bytes;
+                    let outcome = self.request(&id, command);
+                    self.state.metrics.count_operation(operation, outcome.is_ok());
+                    let frame = outcome.unwrap_or_else(|error| {
+                        let mut out = Vec::with_capacity(128);
+                        push_refusal(&mut out, Some(&id), &error);
+                        out
+                    });
+                    self.push(frame);
+                }
+            }
+        }
+        self.done.rest = waiting;
+        self.done
+    }
+
+    fn push(&mut self, frame: Vec<u8>) {
+        self.answer_bytes += frame.len();
+        self.done.frames.push(utf8(frame));
+    }
+
+    fn subscribe(&mut self, id: &str, wanted: &Subscription) -> Result<Vec<u8>, WireError> {
+        let outcome = self.inbox.subscribe(&wanted.name, request_of(wanted)?);
+        let acknowledged = outcome.map_err(|error| refusal(error, &wanted.path))?;
+        let mut out = Vec::with_capacity(acknowledged.data.len() + 96);
+        begin(&mut out, id);
+        push_acknowledgement(&mut out, &acknowledged);
+        out.push(b'}');
+        self.check_length(out.len(), std::slice::from_ref(&wanted.name), &wanted.path)?;
+        self.done.acknowledged.push(wanted.name.clone());
+        Ok(out)
+    }
+
+    fn subscribe_all(&mut self, id: &str, listed: Vec<Listed>) -> Result<Vec<u8>, WireError> {
+        let mut asked = Vec::new();
+        let mut outcomes: Vec<Result<Acknowledgement, WireError>> = Vec::new();
+        // Which outcome belongs to which subscription: those that make no sense are not asked for.
+        let mut names = Vec::with_capacity(listed.len());
+        for (name, wanted) in listed {
+            let built = wanted.map_err(|error| *error).and_then(|wanted| {
+                request_of(&wanted).map(|request| (wanted.path, request))
+            });
+            match built {
+                Ok((path, request)) => {
+                    asked.push((name.clone(), request));
+                    names.push((name, Some(path), None));
+                }
+                Err(error) => names.push((name, None, Some(error))),
+            }
+        }
+        let mut answers = self.inbox.subscribe_all(asked).map_err(WireError::from)?.into_iter();
+        let mut out = Vec::with_capacity(256);
+        begin(&mut out, id);
+        out.push(b'[');
+        let mut opened = Vec::new();
+        for (index, (name, path, error)) in names.into_iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"sub\":");
+            push_string(&mut out, &name);
+            let outcome = match (error, path) {
+                (Some(error), _) => Err(error),
+                (None, path) => match answers.next() {
+                    Some(Ok(acknowledged)) => Ok(acknowledged),
+                    Some(Err(error)) => Err(refusal(error, path.as_deref().unwrap_or_default())),
+                    None => Err(WireError::invalid("this subscription was not answered")),
+                },
+            };
+            match &outcome {
+                Ok(acknowledged) => {
+                    out.extend_from_slice(b",\"ok\":true,\"data\":");
+                    push_acknowledgement(&mut out, acknowledged);
+                    opened.push(name);
+                }
+                Err(error) => {
+                    out.extend_from_slice(b",\"ok\":false,");
+                    push_error_fields(&mut out, error);
+                }
+            }
+            out.push(b'}');
+            outcomes.push(outcome);
+        }
+        out.push(b']');
+        end(&mut out, None);
+        self.check_length(out.len(), &opened, "")?;
+        self.done.acknowledged.extend(opened);
+        Ok(out)
+    }
+
+    /// A new snapshot in place of the events that were dropped.
+    fn refresh(&mut self, name: &Arc<str>) {
+        let refreshed = match self.inbox.refresh(name) {
+            Ok(acknowledged) => {
+                let frame = frames::reset(name, &acknowledged);
+                self.check_length(frame.len(), &[name.to_string()], "").map(|()| frame)
+            }
+            // It was ended in the meantime: nobody waits for a snapshot.
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => {
+                let _was_open = self.inbox.unsubscribe(name);
+                Err(WireError::from(error))
+            }
+        };
+        match refreshed {
+            Ok(frame) => {
+                self.state.metrics.resets.inc();
+                self.answer_bytes += frame.len();
+                self.done.frames.push(frame);
+                self.done.acknowledged.push(name.to_string());
+            }
+            Err(error) => self.done.frames.push(frames::cancelled(name, &error)),
+        }
+    }
+
+    /// Refuses what does not fit a frame; these subscriptions are ended again.
+    fn check_length(&self, bytes: usize, names: &[String], path: &str) -> Result<(), WireError> {
+        let limit = self.state.options.frame_bytes_max;
+        if bytes <= limit {
+            return Ok(());
+        }
+        for name in names {
+            let _was_open = self.inbox.unsubscribe(name);
+        }
+        Err(too_large(limit, path))
+    }
+
+    fn request(&mut self, id: &str, command: LiveCommand) -> Result<Vec<u8>, WireError> {
+        match command {
+            LiveCommand::Subscribe(subscription) => self.subscribe(id, &subscription),
+            LiveCommand::SubscribeAll(listed) => self.subscribe_all(id, listed),
+            LiveCommand::Unsubscribe(name) => {
+                if !self.inbox.unsubscribe(&name) {
+                    return Err(WireError::invalid(
+                        "there is no such subscription on this connection; sub names the id of \
+                         its sub request",
+                    ));
+                }
+                let mut out = Vec::with_capacity(64);
+                begin(&mut out, id);
+                out.extend_from_slice(b"null");
+                end(&mut out, None);
+                Ok(out)
+            }
+        }
+    }
+}
+
+/// The subscription that a request asks for.
+pub(crate) fn request_of(wanted: &Subscription) -> Result<SubscribeRequest, WireError> {
+    let at = |error: Error| WireError::from(error).at(wanted.path.clone());
+    let pattern = Pattern::parse(&wanted.path).map_err(at)?;
+    let event = match &wanted.event {
+        wire::Event::Value => EventKind::Value,
+        wire::Event::Child => EventKind::Child,
+        wire::Event::Query(query) => {
+            EventKind::Query(QuerySpec::parse(query.as_bytes()).map_err(at)?)
+        }
+    };
+    let mode = match wanted.mode {
+        wire::Mode::Full => Mode::Full,
+        wire::Mode::Patch => Mode::Patch,
+        wire::Mode::Notify => Mode::Notify,
+    };
+    let mut request = SubscribeRequest { pattern, event, mode, resume: None };
+    if let Some(resume) = &wanted.resume {
+        request = request.resume(resume.since, resume.epoch.clone());
+    }
+    Ok(request)
+}
+
+/// Why a subscription was refused; with advice, where what is there is too large.
+pub(crate) fn refusal(error: Error, path: &str) -> WireError {
+    WireError::from(error).at(path)
+}
+
+fn too_large(limit: usize, path: &str) -> WireError {
+    WireError::too_large(format!(
+        "what is there now is larger than a frame, which has at most {limit} bytes: subscribe to \
+         a narrower path, or in mode notify, which sends no values, and page what is there with \
+         children"
+    ))
+    .at(path)
+}
+
+/// Appends the snapshot and what goes with it, up to the closing brace.
+fn push_acknowledgement(out: &mut Vec<u8>, acknowledged: &Acknowledgement) {
+    out.extend_from_slice(&acknowledged.data);
+    out.extend_from_slice(b",\"rev\":");
+    push_number(out, acknowledged.rev);
+    out.extend_from_slice(b",\"epoch\":");
+    push_string(out, &acknowledged.epoch);
+    match acknowledged.kind {
+        AcknowledgementKind::Fresh => {}
+        AcknowledgementKind::Resumed => out.extend_from_slice(b",\"resumed\":true"),
+        AcknowledgementKind::Reset => out.extend_from_slice(b",\"reset\":true"),
+    }
+}
+
+/// The newest keys of own writes, whose events carry them.
+#[derive(Debug, Default)]
+struct RecentKeys {
+    known: HashSet<Arc<str>>,
+    order: VecDeque<Arc<str>>,
+}
+
+impl RecentKeys {
+    fn remember(&mut self, key: &str) {
+        if self.known.contains(key) {
+            return;
+        }
+        let key: Arc<str> = key.into();
+        self.known.insert(Arc::clone(&key));
+        self.order.push_back(key);
+        if self.order.len() > KEYS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.known.contains(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_keys_are_remembered_up_to_a_bound() {
+        let mut keys = RecentKeys::default();
+        for index in 0..KEYS_MAX + 10 {
+            keys.remember(&index.to_string());
+            keys.remember(&index.to_string());
+        }
+        assert_eq!((keys.known.len(), keys.order.len()), (KEYS_MAX, KEYS_MAX));
+        assert!(!keys.has("9") && keys.has("10"));
+    }
+}
