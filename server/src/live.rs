@@ -14,7 +14,6 @@ use trellis_subscribe::{
     Acknowledgement, AcknowledgementKind, Delivery, EventKind, Inbox, Mode, Pattern,
     SubscribeRequest,
 };
-use trellis_tree::ChangeCause;
 
 use crate::answer::{begin, end, push_error_fields, push_number, push_refusal, push_string};
 use crate::error::WireError;
@@ -27,8 +26,6 @@ use crate::wire::LiveCommand;
 const KEYS_MAX: usize = 1_024;
 /// A job takes no further request once its answers are this long.
 const JOB_ANSWER_BYTES: usize = 256 << 10;
-/// Subscriptions that are resumed together.
-const RESUMED_TOGETHER_MAX: usize = 128;
 
 /// What waits for its job.
 #[derive(Debug)]
@@ -76,14 +73,21 @@ impl Live {
     }
 
     /// The next job, unless one is under way or nothing waits.
-    pub(crate) fn start(&mut self, state: &Arc<State>) -> Option<impl Future<Output = LiveDone>> {
+    pub(crate) fn start(
+        &mut self,
+        state: &Arc<State>,
+    ) -> Option<impl Future<Output = LiveDone> + use<>> {
         if self.is_working || self.waiting.is_empty() {
             return None;
         }
         self.is_working = true;
         let waiting = std::mem::take(&mut self.waiting);
-        let inbox = self.inbox.get_or_insert_with(|| Arc::new(state.db.live().inbox()));
-        Some(run(Arc::clone(state), Arc::clone(inbox), waiting))
+        let inbox = match &self.inbox {
+            Some(inbox) => Ok(Arc::clone(inbox)),
+            None => state.db.live().map(|live| Arc::new(live.inbox())),
+        };
+        self.inbox = inbox.as_ref().ok().map(Arc::clone);
+        Some(run(Arc::clone(state), inbox, waiting))
     }
 
     /// Takes over what a job did: its frames first, then the events that they acknowledge.
@@ -120,6 +124,10 @@ impl Live {
         deliveries: Vec<Delivery>,
         ready: &mut Vec<Message>,
     ) {
+        if deliveries.is_empty() {
+            // The database was closed: nothing comes any more.
+            self.inbox = None;
+        }
         for delivery in deliveries {
             match delivery {
                 Delivery::Event { name, event } => {
@@ -147,34 +155,47 @@ impl Live {
 }
 
 /// Does what waits, as far as its answers are not too long.
-async fn run(state: Arc<State>, inbox: Arc<Inbox>, waiting: VecDeque<LiveWork>) -> LiveDone {
+async fn run(
+    state: Arc<State>,
+    inbox: Result<Arc<Inbox>>,
+    waiting: VecDeque<LiveWork>,
+) -> LiveDone {
     let refused: Vec<Refused> = waiting.iter().map(Refused::of).collect();
+    let inbox = match inbox {
+        Ok(inbox) => inbox,
+        Err(error) => return refuse_all(refused, &WireError::from(error), &|_| ()),
+    };
     let (job_state, job_inbox) = (Arc::clone(&state), Arc::clone(&inbox));
     let job = move || Ok(Job::new(&job_state, &job_inbox).work(waiting));
-    let outcome = state.runtime.run(job).await;
-    outcome.unwrap_or_else(|error| {
-        let error = WireError::from(error);
-        let mut done = LiveDone::new();
-        for refused in refused {
-            match refused {
-                Refused::Request { id, frame_bytes } => {
-                    let mut out = Vec::with_capacity(128);
-                    push_refusal(&mut out, Some(&id), &error);
-                    done.frames.push(utf8(out));
-                    done.requests += 1;
-                    done.frame_bytes += frame_bytes;
-                }
-                Refused::Refresh(name) => {
-                    let _was_open = inbox.unsubscribe(&name);
-                    done.frames.push(frames::cancelled(&name, &error));
-                }
-            }
-        }
-        done
+    state.runtime.run(job).await.unwrap_or_else(|error| {
+        refuse_all(refused, &WireError::from(error), &|name| {
+            let _was_open = inbox.unsubscribe(name);
+        })
     })
 }
 
-/// What is said when a job could not be done: the pool is full, or it panicked.
+/// A job could not be done: the pool is full, or it panicked.
+fn refuse_all(refused: Vec<Refused>, error: &WireError, end: &dyn Fn(&str)) -> LiveDone {
+    let mut done = LiveDone::new();
+    for refused in refused {
+        match refused {
+            Refused::Request { id, frame_bytes } => {
+                let mut out = Vec::with_capacity(128);
+                push_refusal(&mut out, Some(&id), error);
+                done.frames.push(utf8(out));
+                done.requests += 1;
+                done.frame_bytes += frame_bytes;
+            }
+            Refused::Refresh(name) => {
+                end(&name);
+                done.frames.push(frames::cancelled(&name, error));
+            }
+        }
+    }
+    done
+}
+
+/// What is answered when a job cannot be done.
 enum Refused {
     Request { id: String, frame_bytes: usize },
     Refresh(Arc<str>),
@@ -258,8 +279,7 @@ impl<'a> Job<'a> {
 
     fn subscribe_all(&mut self, id: &str, listed: Vec<Listed>) -> Result<Vec<u8>, WireError> {
         let mut asked = Vec::new();
-        let mut outcomes: Vec<Result<Acknowledgement, WireError>> = Vec::new();
-        // Which outcome belongs to which subscription: those that make no sense are not asked for.
+        // In the order of the request; those that make no sense are not asked for.
         let mut names = Vec::with_capacity(listed.len());
         for (name, wanted) in listed {
             let built = wanted.map_err(|error| *error).and_then(|wanted| {
@@ -273,7 +293,7 @@ impl<'a> Job<'a> {
                 Err(error) => names.push((name, None, Some(error))),
             }
         }
-        let mut answers = self.inbox.subscribe_all(asked).map_err(WireError::from)?.into_iter();
+        let mut answers = self.inbox.subscribe_all(asked).into_iter();
         let mut out = Vec::with_capacity(256);
         begin(&mut out, id);
         out.push(b'[');
@@ -292,19 +312,18 @@ impl<'a> Job<'a> {
                     None => Err(WireError::invalid("this subscription was not answered")),
                 },
             };
-            match &outcome {
+            match outcome {
                 Ok(acknowledged) => {
                     out.extend_from_slice(b",\"ok\":true,\"data\":");
-                    push_acknowledgement(&mut out, acknowledged);
+                    push_acknowledgement(&mut out, &acknowledged);
                     opened.push(name);
                 }
                 Err(error) => {
                     out.extend_from_slice(b",\"ok\":false,");
-                    push_error_fields(&mut out, error);
+                    push_error_fields(&mut out, &error);
                 }
             }
             out.push(b'}');
-            outcomes.push(outcome);
         }
         out.push(b']');
         end(&mut out, None);

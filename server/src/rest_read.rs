@@ -9,17 +9,20 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
-use serde::{Deserialize, Deserializer};
 use trellis_engine_traits::ErrorKind;
+use trellis_query::QuerySpec;
 use trellis_tree::{Path, View};
 
 use crate::error::WireError;
+use crate::live_request::{Event, Mode, Subscription};
 use crate::location::path_after;
+use crate::query_text::TypedQuery;
 use crate::read_job::push_children;
 use crate::rest::{is_known, json, refusal, set_etag, set_rev};
 use crate::state::State;
 use crate::stream::{self, Format};
 use crate::wire::children_limit;
+use crate::{live_stream, queries};
 
 /// Values up to this size are sent in one piece, with their length.
 const WHOLE_BYTES_MAX: usize = 256 << 10;
@@ -27,27 +30,18 @@ const WHOLE_BYTES_MAX: usize = 256 << 10;
 const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// The query parameters of a read.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default)]
 pub(crate) struct ReadQuery {
-    #[serde(deserialize_with = "flag")]
     shallow: bool,
-    #[serde(deserialize_with = "flag")]
     children: bool,
-    #[serde(deserialize_with = "flag")]
     values: bool,
     after: Option<String>,
+    /// Of a page of children, or of a query.
     limit: Option<u64>,
-}
-
-/// `1` and `true`, `0` and `false`.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err(serde::de::Error::custom("a flag is 1 or 0")),
-    }
+    /// Of a query; without the limit.
+    typed: TypedQuery,
+    event: Option<String>,
+    mode: Option<String>,
 }
 
 /// What a read found.
@@ -75,10 +69,16 @@ async fn try_get(
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let wants = |kind: &str| accept.is_some_and(|accept| accept.contains(kind));
     if wants("text/event-stream") {
-        return Err(WireError::new(
-            ErrorKind::Unsupported,
-            "live reads (text/event-stream) are not offered yet",
+        return live(state, &path, query, headers).await;
+    }
+    if query.event.is_some() || query.mode.is_some() {
+        return Err(WireError::invalid(
+            "event and mode go with live reads: send Accept: text/event-stream",
         ));
+    }
+    if query.is_query() {
+        let wanted = query.typed().to_json(&path.to_string())?;
+        return answer_query(state, &serde_json::Value::Object(wanted).to_string(), false).await;
     }
     if query.shallow || query.children {
         return page(state, path, query).await;
@@ -91,15 +91,142 @@ async fn try_get(
 
 /// The query parameters of a read, those that go together.
 pub(crate) fn query_of(uri: &Uri) -> Result<ReadQuery, WireError> {
-    let Query(query) = Query::<ReadQuery>::try_from_uri(uri)
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| WireError::invalid(error.body_text()))?;
+    let mut query = ReadQuery::default();
+    for (index, (name, text)) in pairs.iter().enumerate() {
+        // Conditions add up, everything else is said once.
+        if name != "where" && pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
+            return Err(WireError::invalid(format!("the parameter {name:?} is given twice")));
+        }
+        query.set(name, text)?;
+    }
     if query.shallow && query.children {
         return Err(WireError::invalid("shallow and children exclude one another"));
     }
-    if !query.children && (query.after.is_some() || query.limit.is_some() || query.values) {
-        return Err(WireError::invalid("after, limit and values go with children=1"));
+    if !query.children && (query.after.is_some() || query.values) {
+        return Err(WireError::invalid("after and values go with children=1"));
+    }
+    if (query.shallow || query.children) && !query.typed.is_empty() {
+        return Err(WireError::invalid("shallow and children do not go with a query"));
+    }
+    if query.shallow && query.limit.is_some() {
+        return Err(WireError::invalid("limit goes with children=1, or with a query"));
     }
     Ok(query)
+}
+
+impl ReadQuery {
+    fn set(&mut self, name: &str, text: &str) -> Result<(), WireError> {
+        let some = || Some(text.to_owned());
+        match name {
+            "shallow" => self.shallow = flag(text)?,
+            "children" => self.children = flag(text)?,
+            "values" => self.values = flag(text)?,
+            "after" => self.after = some(),
+            "limit" => {
+                let limit = text.parse().map_err(|_| WireError::invalid("limit is a number"))?;
+                self.limit = Some(limit);
+            }
+            "where" => self.typed.conditions.push(text.to_owned()),
+            "orderBy" => self.typed.order_by = some(),
+            "cursor" => self.typed.cursor = some(),
+            "select" => self.typed.select = some(),
+            "count" => self.typed.count = flag(text)?,
+            "aggregate" => self.typed.aggregate = some(),
+            "event" => self.event = some(),
+            "mode" => self.mode = some(),
+            _ => {
+                let shown: String = name.chars().take(40).collect();
+                return Err(WireError::invalid(format!("there is no parameter {shown:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it asks for items rather than for the value.
+    fn is_query(&self) -> bool {
+        !self.children && (self.limit.is_some() || !self.typed.is_empty())
+    }
+
+    fn typed(&self) -> TypedQuery {
+        TypedQuery { limit: self.limit, ..self.typed.clone() }
+    }
+}
+
+/// `1` and `true`, `0` and `false`.
+fn flag(text: &str) -> Result<bool, WireError> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(WireError::invalid("a flag is 1 or 0")),
+    }
+}
+
+/// A live read: of the value, what changed in it; with query parameters, the window of the query.
+async fn live(
+    state: &Arc<State>,
+    path: &Path,
+    query: ReadQuery,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, WireError> {
+    if query.shallow || query.children {
+        return Err(WireError::invalid(
+            "a live read has no pages: event=child tells of the children that come and go",
+        ));
+    }
+    let typed = query.typed();
+    if typed.cursor.is_some() || typed.count || typed.aggregate.is_some() {
+        return Err(WireError::invalid("a live query has no cursor, count and aggregate"));
+    }
+    let path = path.to_string();
+    let event = match (query.event.as_deref(), query.is_query()) {
+        (None | Some("query"), true) | (Some("query"), false) => {
+            Event::Query(serde_json::Value::Object(typed.to_json(&path)?).to_string())
+        }
+        (None | Some("value"), false) => Event::Value,
+        (Some("child"), false) => Event::Child,
+        (Some(_), true) => {
+            return Err(WireError::invalid("query parameters go with event=query only"));
+        }
+        (Some(_), false) => {
+            return Err(WireError::invalid("an event is one of value, child and query"));
+        }
+    };
+    let mode = match query.mode.as_deref() {
+        None if event == Event::Value => Mode::Patch,
+        None | Some("full") => Mode::Full,
+        Some("patch") => Mode::Patch,
+        Some("notify") => Mode::Notify,
+        Some(_) => return Err(WireError::invalid("a mode is one of full, patch and notify")),
+    };
+    let resume = live_stream::resume_of(headers)?;
+    let wanted = Subscription { name: String::new(), path, event, mode, resume };
+    live_stream::open(state, wanted).await
+}
+
+/// Answers a query, given as JSON text; or says how it would be answered.
+pub(crate) async fn answer_query(
+    state: &Arc<State>,
+    query: &str,
+    explain: bool,
+) -> Result<Response<Body>, WireError> {
+    let spec = QuerySpec::parse(query.as_bytes())?;
+    let job_state = Arc::clone(state);
+    let (rev, found) = state
+        .runtime
+        .run(move || {
+            let view = job_state.tree.view()?;
+            let found = match explain {
+                true => queries::explain(&job_state, &view, &spec),
+                false => queries::answer(&job_state, &view, &spec, PAGE_BYTES_MAX),
+            };
+            Ok((view.rev(), found))
+        })
+        .await?;
+    let mut response = json(StatusCode::OK, found?);
+    set_rev(&mut response, rev);
+    Ok(response)
 }
 
 async fn value(
