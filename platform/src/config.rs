@@ -228,6 +228,11 @@ pub struct ServerConfig {
     pub in_flight_requests_max: usize,
     /// Bytes of the unanswered requests of one connection. Default 4 MiB.
     pub in_flight_bytes_max: usize,
+    /// Subscriptions of one connection. Default 500.
+    pub subscriptions_max: usize,
+    /// Bytes of events that wait for one connection; beyond it a subscription keeps its newest
+    /// value only, or gets everything anew (`reset`) when it is read again. Default 4 MiB.
+    pub inbox_bytes_max: usize,
     /// Subtrees that may be streamed over HTTP at once. Default 32.
     pub streams_max: usize,
     /// How often a WebSocket is pinged. Default 20 s.
@@ -258,6 +263,8 @@ impl Default for ServerConfig {
             frame_bytes_max: 1 << 20,
             in_flight_requests_max: 256,
             in_flight_bytes_max: 4 << 20,
+            subscriptions_max: 500,
+            inbox_bytes_max: 4 << 20,
             streams_max: 32,
             ping_interval: Duration::from_secs(20),
             silence_max: Duration::from_secs(45),

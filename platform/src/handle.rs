@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_runtime::Runtime;
+use trellis_subscribe::{Live, LiveStats};
 use trellis_tree::{
     Children, Commit, CommitError, Committed, Input, Operation, Path, Tree, TreeStats, WritePause,
 };
@@ -52,6 +53,8 @@ pub struct Trellis(Arc<Open>);
 
 struct Open {
     tree: Tree,
+    /// Started when it is first asked for; ends before the tree does.
+    live: Mutex<Option<Live>>,
     runtime: Arc<Runtime>,
     engines: Engines,
     config: Config,
@@ -142,7 +145,8 @@ impl Trellis {
         let description = Description::new(&config, &choice, &engines);
         let directory = Mutex::new(directory);
         let pause = Mutex::new(pause);
-        let open = Open { tree, runtime, engines, config, description, directory, pause };
+        let live = Mutex::new(None);
+        let open = Open { tree, live, runtime, engines, config, description, directory, pause };
         Ok(Self(Arc::new(open)))
     }
 
@@ -316,6 +320,27 @@ impl Trellis {
         crate::transaction::run(self, &path.into_path()?, change)
     }
 
+    /// The subscriptions of this database, for whoever hands many of them on, as a server does;
+    /// [`Trellis::subscribe`] is for one. Started when it is first asked for.
+    ///
+    /// # Errors
+    /// `Unavailable` when the system gives no thread.
+    pub fn live(&self) -> Result<Live> {
+        let mut live = self.0.live.lock();
+        if let Some(live) = &*live {
+            return Ok(live.clone());
+        }
+        let options = crate::options::live_options(&self.0.config);
+        let started = Live::start(self.0.tree.clone(), &self.0.runtime, options)?;
+        Ok(live.insert(started).clone())
+    }
+
+    /// Where the subscriptions stand; all zero while nobody has asked for one.
+    #[must_use]
+    pub fn live_stats(&self) -> LiveStats {
+        self.0.live.lock().as_ref().map(Live::stats).unwrap_or_default()
+    }
+
     /// The tree itself: snapshots, streaming reads, submissions that do not wait.
     #[must_use]
     pub fn tree(&self) -> &Tree {
@@ -382,6 +407,9 @@ impl fmt::Debug for Trellis {
 impl Open {
     fn close(&self) -> Result<()> {
         let mut directory = self.directory.lock();
+        if let Some(live) = self.live.lock().take() {
+            live.close();
+        }
         let tree = self.tree.close();
         let engines = self.engines.close();
         // Last, so that nobody opens the files before they are free.

@@ -76,6 +76,7 @@ pub use trellis_archive::{
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
 pub use trellis_query::{INDEXES_MAX, IndexDefinition};
 pub use trellis_runtime::Runtime;
+pub use trellis_subscribe::{Live, LiveStats};
 pub use trellis_tree::{
     Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed, Compaction,
     Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding, FindingKind,

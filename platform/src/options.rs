@@ -1,10 +1,14 @@
 //! From the configuration to the options of the tree.
 
 use trellis_engine_traits::Result;
+use trellis_subscribe::LiveOptions;
 use trellis_tree::{DurabilityMode, DurabilityPolicy, Limits, Path, TreeOptions};
 
 use crate::config::Config;
 use crate::durability::Acknowledge;
+
+/// Room in a frame for what stands around the data: the id, the rev, the epoch.
+const FRAMING_BYTES: usize = 2 << 10;
 
 /// The tree's options of a configuration.
 ///
@@ -31,6 +35,17 @@ pub(crate) fn tree_options(config: &Config) -> Result<TreeOptions> {
         keys_retain_age: config.tree.keys_retain_age,
         derivation: Some(&trellis_query::FIELD_INDEXES),
     })
+}
+
+/// The bounds of the subscriptions of a configuration.
+pub(crate) fn live_options(config: &Config) -> LiveOptions {
+    let server = &config.server;
+    LiveOptions {
+        subscriptions_max: server.subscriptions_max,
+        frame_bytes_max: server.frame_bytes_max.saturating_sub(FRAMING_BYTES),
+        inbox_bytes_max: server.inbox_bytes_max,
+        ..LiveOptions::default()
+    }
 }
 
 fn prefix_path(prefix: &str) -> Result<Path> {

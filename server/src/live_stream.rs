@@ -19,7 +19,7 @@ use trellis_subscribe::{Acknowledgement, AcknowledgementKind, Delivery, Inbox};
 
 use crate::error::WireError;
 use crate::frames::cause_name;
-use crate::live::{refusal, request_of};
+use crate::live_job::{refusal, request_of};
 use crate::live_request::{Resume, Subscription};
 use crate::rest::{header_text, set_rev};
 use crate::sse;
@@ -49,10 +49,7 @@ pub(crate) async fn open(
 ) -> Result<Response<Body>, WireError> {
     let Ok(place) = Arc::clone(&state.connections).try_acquire_owned() else {
         state.metrics.connections_refused.inc();
-        return Err(WireError::new(
-            ErrorKind::Busy,
-            "all connections are taken; try again later",
-        ));
+        return Err(WireError::new(ErrorKind::Busy, "all connections are taken; try again later"));
     };
     let inbox = Arc::new(state.db.live()?.inbox());
     let request = request_of(&wanted)?;

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use trellis_subscribe::LiveStats;
 use trellis_tree::TreeStats;
 
 use crate::wire::OPERATIONS;
@@ -42,8 +43,7 @@ pub(crate) struct Metrics {
     pub(crate) event_frames: Counter,
     /// Subscriptions that lost events and were given everything anew.
     pub(crate) resets: Counter,
-    /// Subscriptions that went on where they were left.
-    pub(crate) resumes: Counter,
+    live: Vec<(Gauge, LiveFigure)>,
     tree: Vec<(Gauge, Figure)>,
 }
 
@@ -84,19 +84,13 @@ impl Metrics {
             "Open streams of server-sent events",
             event_streams.clone(),
         );
-        let [event_frames, resets, resumes] = LIVE_COUNTERS.map(|(name, help)| {
+        let [event_frames, resets] = LIVE_COUNTERS.map(|(name, help)| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
             counter
         });
-        let tree = TREE_FIGURES
-            .iter()
-            .map(|(name, help, figure)| {
-                let gauge = Gauge::default();
-                registry.register(*name, *help, gauge.clone());
-                (gauge, *figure)
-            })
-            .collect();
+        let live = gauges(&mut registry, &LIVE_FIGURES);
+        let tree = gauges(&mut registry, &TREE_FIGURES);
         Self {
             registry,
             answered,
@@ -107,7 +101,7 @@ impl Metrics {
             event_streams,
             event_frames,
             resets,
-            resumes,
+            live,
             tree,
         }
     }
@@ -135,10 +129,13 @@ impl Metrics {
         self.http.get_or_create(&HttpLabels { method, status }).inc();
     }
 
-    /// The exposition text, with the tree's figures as of `stats`.
-    pub(crate) fn render(&self, stats: &TreeStats) -> Result<String, fmt::Error> {
+    /// The exposition text, with the figures of tree and subscriptions as of these.
+    pub(crate) fn render(&self, tree: &TreeStats, live: &LiveStats) -> Result<String, fmt::Error> {
         for (gauge, figure) in &self.tree {
-            gauge.set(i64::try_from(figure(stats)).unwrap_or(i64::MAX));
+            gauge.set(i64::try_from(figure(tree)).unwrap_or(i64::MAX));
+        }
+        for (gauge, figure) in &self.live {
+            gauge.set(i64::try_from(figure(live)).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -146,10 +143,43 @@ impl Metrics {
     }
 }
 
-const LIVE_COUNTERS: [(&str, &str); 3] = [
+/// A gauge for each figure of a table.
+fn gauges<F: Copy>(
+    registry: &mut Registry,
+    figures: &[(&'static str, &'static str, F)],
+) -> Vec<(Gauge, F)> {
+    let gauges = figures.iter().map(|(name, help, figure)| {
+        let gauge = Gauge::default();
+        registry.register(*name, *help, gauge.clone());
+        (gauge, *figure)
+    });
+    gauges.collect()
+}
+
+const LIVE_COUNTERS: [(&str, &str); 2] = [
     ("event_frames", "Events of subscriptions written, each the changes of one commit"),
     ("subscription_resets", "Subscriptions that lost events and were given everything anew"),
-    ("subscription_resumes", "Subscriptions that went on where they were left"),
+];
+
+type LiveFigure = fn(&LiveStats) -> u64;
+type LiveFigureRow = (&'static str, &'static str, LiveFigure);
+
+const LIVE_FIGURES: [LiveFigureRow; 11] = [
+    ("subscriptions", "Open subscriptions", |stats| stats.subscriptions as u64),
+    ("subscription_groups", "Distinct things that are watched", |stats| stats.groups as u64),
+    ("inboxes", "Connections and hosts with subscriptions", |stats| stats.inboxes as u64),
+    ("inbox_bytes", "Bytes of events that wait", |stats| stats.waiting_bytes as u64),
+    ("subscription_events", "Events made since the start", |stats| stats.events),
+    ("subscription_deliveries", "Events handed to inboxes since the start", |stats| {
+        stats.deliveries
+    }),
+    ("subscription_coalesced", "Events that took the place of older ones", |stats| stats.coalesced),
+    ("subscription_stale", "Times that a subscription lost events", |stats| stats.stale),
+    ("subscription_cancelled", "Subscriptions that the server gave up", |stats| stats.cancelled),
+    ("subscription_lagged", "Times that commits were passed over", |stats| stats.lagged),
+    ("subscription_resumed", "Subscriptions that went on where they were left", |stats| {
+        stats.resumed
+    }),
 ];
 
 type Figure = fn(&TreeStats) -> u64;

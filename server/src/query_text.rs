@@ -148,7 +148,9 @@ fn order_of(text: &str) -> Result<Value, WireError> {
         let mut words = order.split_whitespace();
         match (words.next(), words.next(), words.next()) {
             (Some(field), None, None) => Ok(json!([field, "asc"])),
-            (Some(field), Some(direction @ ("asc" | "desc")), None) => Ok(json!([field, direction])),
+            (Some(field), Some(direction @ ("asc" | "desc")), None) => {
+                Ok(json!([field, direction]))
+            }
             _ => Err(WireError::invalid(
                 "an order is a list of fields such as age desc,name or JSON such as \
                  [[\"age\",\"desc\"],\"name\"]",

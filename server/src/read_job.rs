@@ -8,10 +8,12 @@
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, Result};
+use trellis_query::QuerySpec;
 use trellis_tree::{Path, View};
 
 use crate::answer::{begin, end, push_refusal, push_string};
 use crate::error::WireError;
+use crate::queries;
 use crate::state::{State, stats_data};
 use crate::wire::ReadCommand;
 
@@ -100,6 +102,16 @@ fn answer(
             let bytes_max = values.then(|| data_bytes_max(state, request));
             push_children(view, path, after.as_deref(), *limit, bytes_max, out)?;
         }
+        ReadCommand::Query { path, query } => {
+            let at = |error| WireError::from(error).at(path.clone());
+            let spec = QuerySpec::parse(query.as_bytes()).map_err(at)?;
+            out.extend(queries::answer(state, view, &spec, data_bytes_max(state, request))?);
+        }
+        ReadCommand::Explain { path, query } => {
+            let at = |error| WireError::from(error).at(path.clone());
+            let spec = QuerySpec::parse(query.as_bytes()).map_err(at)?;
+            out.extend(queries::explain(state, view, &spec)?);
+        }
     }
     end(out, Some(view.rev()));
     Ok(())
@@ -155,6 +167,10 @@ fn frame_limit(state: &State, command: &ReadCommand) -> WireError {
         ReadCommand::Children { path, .. } => {
             (path.to_string(), "ask for fewer: a smaller limit, or without values")
         }
+        ReadCommand::Query { path, .. } => {
+            (path.clone(), "ask for fewer items with limit, or for fewer fields with select")
+        }
+        ReadCommand::Explain { path, .. } => (path.clone(), "use a shorter id"),
         ReadCommand::Exists(path) => (path.to_string(), "use a shorter id"),
         ReadCommand::Stats => (String::new(), "use a shorter id"),
     };

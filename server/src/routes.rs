@@ -143,7 +143,7 @@ async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {
 async fn metrics(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats_state = Arc::clone(&state);
     let rendered = match state.runtime.run(move || stats_state.tree.stats()).await {
-        Ok(stats) => state.metrics.render(&stats),
+        Ok(stats) => state.metrics.render(&stats, &state.db.live_stats()),
         Err(error) => return refusal(&WireError::from(error)),
     };
     let Ok(text) = rendered else {

@@ -73,7 +73,7 @@ impl Server {
     pub fn new(db: Trellis, options: ServerOptions) -> Self {
         let tree = db.tree().clone();
         let runtime = Arc::clone(db.runtime());
-        let hello = hello_data(&tree, &options);
+        let hello = hello_data(&db, &options);
         let state = State {
             connections: Arc::new(Semaphore::new(options.connections_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
@@ -126,7 +126,8 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _is_told = stopping.wait_for(|stop| *stop).await.is_ok();
 }
 
-fn hello_data(tree: &Tree, options: &ServerOptions) -> Vec<u8> {
+fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
+    let (tree, bounds) = (db.tree(), &db.config().server);
     let identity = tree.identity();
     let limits = &tree.options().limits;
     let mut out = Vec::with_capacity(384);
@@ -141,6 +142,8 @@ fn hello_data(tree: &Tree, options: &ServerOptions) -> Vec<u8> {
         ("connections", options.connections_max),
         ("inFlightRequests", options.in_flight_requests_max),
         ("inFlightBytes", options.in_flight_bytes_max),
+        ("subscriptions", bounds.subscriptions_max),
+        ("inboxBytes", bounds.inbox_bytes_max),
         ("leafBytes", limits.leaf_bytes_max),
         ("commitBytes", limits.commit_bytes_max),
         ("commitOperations", limits.commit_operations_max),
@@ -171,6 +174,13 @@ pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Vec<u8> {
     push_string(&mut out, crate::VERSION);
     out.extend_from_slice(b",\"connections\":");
     out.extend_from_slice(state.metrics.connections.get().to_string().as_bytes());
+    let live = state.db.live_stats();
+    for (name, figure) in [("subscriptions", live.subscriptions), ("inboxes", live.inboxes)] {
+        out.push(b',');
+        push_string(&mut out, name);
+        out.push(b':');
+        push_number(&mut out, figure as u64);
+    }
     out.extend_from_slice(b"}}");
     out
 }

@@ -87,11 +87,22 @@ pub(crate) enum ReadCommand {
     Stats,
     Get(Path),
     Exists(Path),
-    Children { path: Path, after: Option<String>, limit: usize, values: bool },
+    Children {
+        path: Path,
+        after: Option<String>,
+        limit: usize,
+        values: bool,
+    },
     /// A query as JSON text.
-    Query { path: String, query: String },
+    Query {
+        path: String,
+        query: String,
+    },
     /// How the query would be carried out.
-    Explain { path: String, query: String },
+    Explain {
+        path: String,
+        query: String,
+    },
 }
 
 /// A frame that is no request, with the id if one could be read.

@@ -17,8 +17,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::answer::{self, Hello, Parsed};
 use crate::error::{ClientError, ClientErrorKind};
-use crate::options::ClientOptions;
 use crate::feed::Feed;
+use crate::options::ClientOptions;
 use crate::pending::Shared;
 use crate::target::Target;
 

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 
+use crate::client::Client;
 use crate::error::ClientError;
 use crate::event::{Position, SubscriptionEvent};
 use crate::feed::{Feed, Phase, Read};
-use crate::client::Client;
 use crate::query::Query;
 
 /// What a subscription tells of.

@@ -31,7 +31,10 @@ impl TestServer {
     }
 
     pub(crate) async fn with(options: ServerOptions) -> Self {
-        let db = Trellis::memory().expect("a database in memory");
+        Self::serving(Trellis::memory().expect("a database in memory"), options).await
+    }
+
+    pub(crate) async fn serving(db: Trellis, options: ServerOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();

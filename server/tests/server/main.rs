@@ -7,10 +7,12 @@ mod admin;
 mod bad_input;
 #[cfg(feature = "cli")]
 mod command_line;
+mod event_streams;
 mod harness;
 mod limits;
 #[cfg(feature = "cli")]
 mod operators;
 mod rest;
 mod stopping;
+mod subscriptions;
 mod websocket;

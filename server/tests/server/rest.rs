@@ -219,8 +219,6 @@ async fn the_service_routes_answer_and_everything_else_is_a_json_error() {
         let reply = server.http(method, target, &[], b"").await;
         assert_eq!((reply.status, reply.code().as_str()), (405, "invalid"), "{method} {target}");
     }
-    let live = server.http("GET", "/db/a", &["Accept: text/event-stream"], b"").await;
-    assert_eq!((live.status, live.code().as_str()), (501, "unsupported"));
     let head = server.http("HEAD", "/db/a", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     server.stop().await;

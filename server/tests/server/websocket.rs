@@ -198,8 +198,8 @@ async fn the_server_introduces_itself_with_its_limits() {
 async fn what_is_not_offered_says_so() {
     let server = TestServer::start().await;
     let mut socket = server.socket().await;
-    for op in ["query", "explain", "sub", "unsub", "stream-append", "mq-push", "vfs-stat", "auth"] {
-        let request = format!(r#"{{"id":"1","op":"{op}","path":"a","event":"value"}}"#);
+    for op in ["search", "stream-append", "mq-push", "vfs-stat", "auth"] {
+        let request = format!(r#"{{"id":"1","op":"{op}","path":"a"}}"#);
         assert_eq!(socket.refusal(&request).await, (json!("1"), "unsupported".to_owned()), "{op}");
     }
     socket.socket = {
