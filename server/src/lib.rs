@@ -8,8 +8,9 @@
 //! 1. A connection's writes are handed to the tree in the order of arrival; nothing is
 //!    acknowledged before the tree says that it is durable.
 //! 2. Every queue is bounded: requests in flight per connection (by number and bytes), answers of
-//!    one read job, events of a connection's inbox, chunks of a streamed body, connections. Beyond the bound the server stops
-//!    reading, or answers `busy`; it never grows.
+//!    one read job, events of a connection's inbox, chunks of a streamed body, connections. Beyond
+//!    the bound the server stops reading, passes events over and says so, or answers `busy`; it
+//!    never grows.
 //! 3. No input of a client makes the process panic or a connection silent: it is answered, or the
 //!    connection is closed with a reason.
 //! 4. Blocking engine calls run on `trellis_runtime`, never on the executor.

@@ -265,7 +265,8 @@ mod tests {
         };
         assert_eq!(plain, expected);
         let resumed = subscription(
-            r#"{"id":"8","op":"sub","path":"a","event":"child","mode":"patch","since":7,"epoch":"e.1"}"#,
+            r#"{"id":"8","op":"sub","path":"a","event":"child","mode":"patch",
+                "since":7,"epoch":"e.1"}"#,
         );
         assert_eq!((resumed.event, resumed.mode), (Event::Child, Mode::Patch));
         assert_eq!(resumed.resume, Some(Resume { since: 7, epoch: "e.1".to_owned() }));
@@ -274,7 +275,8 @@ mod tests {
     #[test]
     fn a_live_query_carries_its_fields_as_they_came() {
         let live = subscription(
-            r#"{"id":"1","op":"sub","path":"u","event":"query","where":[["age",">=",18]],"limit":5}"#,
+            r#"{"id":"1","op":"sub","path":"u","event":"query","limit":5,
+                "where":[["age",">=",18]]}"#,
         );
         let text = r#"{"path":"u","limit":5,"where":[["age",">=",18]]}"#;
         assert_eq!(live.event, Event::Query(text.to_owned()));
