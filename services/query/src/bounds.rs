@@ -238,6 +238,13 @@ fn test_bounds(test: &Test, field: &Field) -> Intervals {
     }
 }
 
+/// The one key.
+pub(crate) fn key_point(key: &[u8]) -> Intervals {
+    let mut bytes = Vec::new();
+    encode_key(key, false, &mut bytes);
+    Intervals::of(Interval::prefix(&bytes))
+}
+
 fn after_absent() -> Interval {
     Interval { start: Bytes::from_static(&[ABSENT + 1]), end: None }
 }

@@ -85,23 +85,6 @@ impl Filter {
             Self::Field(field, _) => visit(field),
         }
     }
-
-    /// The conditions that must all hold, whatever else does.
-    pub(crate) fn required(&self, visit: &mut impl FnMut(&Field, &Test)) {
-        match self {
-            Self::And(parts) => {
-                for part in parts {
-                    part.required(visit);
-                }
-            }
-            Self::Or(parts) => {
-                if let [only] = parts.as_slice() {
-                    only.required(visit);
-                }
-            }
-            Self::Field(field, test) => visit(field, test),
-        }
-    }
 }
 
 fn same_class(a: &Leaf, b: &Leaf) -> bool {

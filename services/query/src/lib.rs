@@ -12,9 +12,9 @@
 //!
 //! Deliberately absent: where indexes are stored and built, subscriptions, and the wire.
 
-#![allow(dead_code, reason = "the evaluation that uses these parts comes next")]
-
+mod answer;
 mod bounds;
+mod cursor;
 mod definition;
 mod encoding;
 mod errors;
@@ -22,18 +22,29 @@ mod field;
 mod filter;
 mod index;
 mod index_catalog;
+mod groups;
+mod needed;
 mod pattern;
+mod place;
+mod plan;
+mod position;
+mod queries;
+mod run;
 mod seam;
 mod spec;
 mod spec_parse;
+mod walk;
 
+pub use answer::{Answer, Item, Page};
 pub use definition::{INDEX_FIELDS_MAX, IndexDefinition};
 pub use encoding::{FieldValue, ORDER_BYTES_MAX, encode_key, encode_value};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Test};
 pub use index::{FIELD_INDEXES, FieldIndexes, index_name};
 pub use index_catalog::{INDEXES_MAX, create_index, drop_index};
+pub use groups::{GROUPS_BYTES_MAX, GROUPS_MAX};
 pub use pattern::Pattern;
+pub use queries::{LOOKED_MAX, Queries};
 pub use seam::{Indexes, NoIndexes, entry, entry_key};
 pub use spec::{
     AGGREGATE_FIELDS_MAX, Aggregate, CONDITIONS_MAX, GROUP_DEPTH_MAX, IN_VALUES_MAX, LIMIT_DEFAULT,

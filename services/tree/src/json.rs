@@ -106,7 +106,10 @@ fn segments(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends a key as JSON; one that would be taken for a wire sentinel gets one more dot.
-pub(crate) fn write_key(key: &[u8], out: &mut Vec<u8>) -> Result<()> {
+///
+/// # Errors
+/// `Corrupt` when it is not UTF-8.
+pub fn write_key(key: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if key.first() != Some(&b'.') || !is_reserved(key) {
         return leaf::write_text(key, out);
     }

@@ -121,6 +121,7 @@ pub use hold::{JournalHold, WritePause};
 pub use index_read::{IndexStatus, ViewIndex};
 pub use input::Input;
 pub use journal::{JournalRecord, Position};
+pub use json::write_key;
 pub use leaf::Leaf;
 pub use options::{DurabilityMode, DurabilityPolicy, Limits, TreeOptions};
 pub use path::{DEPTH_MAX, PATH_BYTES_MAX, Path, SEGMENT_BYTES_MAX};

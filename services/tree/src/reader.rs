@@ -106,6 +106,26 @@ impl Reader {
         Ok(())
     }
 
+    /// Visits leaves whose keys are in a range, ascending or descending.
+    pub(crate) fn leaves_in(
+        &self,
+        range: &KeyRange,
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<()> {
+        let mut visit = |key: &[u8], value: &[u8]| {
+            if !self.hidden.is_empty() && self.is_hidden(key) {
+                return ControlFlow::Continue(());
+            }
+            visit(key, value)
+        };
+        if reverse {
+            self.state.scan_reverse(DATA, range, &mut visit)
+        } else {
+            self.state.scan(DATA, range, &mut visit)
+        }
+    }
+
     pub(crate) fn exists(&self, path: &Path) -> Result<bool> {
         if path.is_root() {
             return Ok(true);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use trellis_engine_traits::{Error, ErrorKind, Result, Visitor};
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, Visitor};
 
 use crate::Path;
 use crate::core::Core;
@@ -214,6 +214,48 @@ impl View {
     pub fn leaves(&self, path: &Path, after: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
         let next = after.map(|after| [after, &[0]].concat());
         self.reader.leaves(path, next.as_deref(), visit)
+    }
+
+    /// Visits the stored leaves whose keys are in a range, ascending, or descending with
+    /// `reverse`; system paths included. The visitor is as for [`View::leaves`].
+    ///
+    /// # Errors
+    /// As for every read; what was visited before is valid.
+    ///
+    /// # Cost
+    /// One scan of what is visited.
+    ///
+    /// ```
+    /// # use std::{ops::ControlFlow, sync::Arc};
+    /// # use trellis_engine_traits::KeyRange;
+    /// # use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
+    /// # let (kv, log) = (trellis_kv_memory::MemoryKv::new(), trellis_log_memory::MemoryLog::new());
+    /// # let runtime = trellis_runtime::Runtime::system();
+    /// # let tree = Tree::open(Arc::new(kv), Arc::new(log), runtime, TreeOptions::default())?;
+    /// let value = Input::parse(br#"{"k1":1,"k2":2}"#)?;
+    /// tree.commit(Commit::set(Path::parse("a")?, value))?;
+    /// let mut last = Vec::new();
+    /// tree.view()?.leaves_in(&KeyRange::prefix(b"a\0"), true, &mut |key, _stored| {
+    ///     last = key.to_vec();
+    ///     ControlFlow::Break(())
+    /// })?;
+    /// assert_eq!(last, b"a\0k2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leaves_in(
+        &self,
+        range: &KeyRange,
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<()> {
+        self.reader.leaves_in(range, reverse, visit)
+    }
+
+    /// Whether something is due that is not yet removed: it is hidden from every read, while
+    /// whatever is derived from stored leaves still has it.
+    #[must_use]
+    pub fn hides(&self) -> bool {
+        !self.reader.hidden.is_empty()
     }
 
     /// Visits every leaf at and below a path with its JSON text, in key order.

@@ -10,6 +10,7 @@
 
 mod follow;
 mod indexes;
+mod reverse;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
