@@ -182,7 +182,8 @@ fn selected(view: &View, fields: &[Field], path: &Path, bytes_max: usize) -> Res
         }
         let json = view.get_json(&at, left)?;
         left = left.saturating_sub(json.len());
-        all.insert(below.segments(), json);
+        let segments: Vec<&str> = below.segments().collect();
+        all.insert(&segments, json);
     }
     let mut out = Vec::new();
     all.write(&mut out)?;
@@ -203,23 +204,22 @@ fn has_leaves(view: &View, path: &Path) -> Result<bool> {
 }
 
 impl<'a> Members<'a> {
-    fn insert(&mut self, mut segments: impl Iterator<Item = &'a str>, json: Vec<u8>) {
-        let Some(first) = segments.next() else { return };
-        let mut segments = segments.peekable();
-        if segments.peek().is_none() {
-            self.0.insert(first, Member::Json(json));
-            return;
+    fn insert(&mut self, segments: &[&'a str], json: Vec<u8>) {
+        match segments {
+            [] => {}
+            [last] => {
+                self.0.insert(last, Member::Json(json));
+            }
+            [first, rest @ ..] => {
+                let inner = self.0.entry(first);
+                // No selected field lies below another.
+                if let Member::Members(inner) =
+                    inner.or_insert_with(|| Member::Members(Members::default()))
+                {
+                    inner.insert(rest, json);
+                }
+            }
         }
-        let inner = self.0.entry(first).or_insert_with(|| Member::Members(Members::default()));
-        // No selected field lies below another.
-        if let Member::Members(inner) = inner {
-            let rest: Vec<&str> = segments.collect();
-            inner.insert_all(&rest, json);
-        }
-    }
-
-    fn insert_all(&mut self, segments: &[&'a str], json: Vec<u8>) {
-        self.insert(segments.to_vec().into_iter(), json);
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<()> {

@@ -229,9 +229,10 @@ impl View {
     /// # use std::{ops::ControlFlow, sync::Arc};
     /// # use trellis_engine_traits::KeyRange;
     /// # use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
-    /// # let (kv, log) = (trellis_kv_memory::MemoryKv::new(), trellis_log_memory::MemoryLog::new());
+    /// # let kv = Arc::new(trellis_kv_memory::MemoryKv::new());
+    /// # let log = Arc::new(trellis_log_memory::MemoryLog::new());
     /// # let runtime = trellis_runtime::Runtime::system();
-    /// # let tree = Tree::open(Arc::new(kv), Arc::new(log), runtime, TreeOptions::default())?;
+    /// # let tree = Tree::open(kv, log, runtime, TreeOptions::default())?;
     /// let value = Input::parse(br#"{"k1":1,"k2":2}"#)?;
     /// tree.commit(Commit::set(Path::parse("a")?, value))?;
     /// let mut last = Vec::new();
