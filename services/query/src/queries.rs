@@ -8,10 +8,11 @@ use trellis_tree::{Tree, View};
 
 use crate::answer::{Answer, Page, read_items};
 use crate::cursor::Cursors;
+use crate::index::FieldIndexes;
 use crate::plan::Source;
 use crate::position::Position;
 use crate::run::{Run, Sink};
-use crate::seam::{Indexes, NoIndexes};
+use crate::seam::Indexes;
 use crate::spec::QuerySpec;
 use crate::walk::WalkEnd;
 
@@ -43,13 +44,13 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// Queries without indexes.
+    /// Queries with the indexes that the tree keeps.
     #[must_use]
     pub fn new(tree: &Tree) -> Self {
-        Self::with_indexes(tree, Arc::new(NoIndexes))
+        Self::with_indexes(tree, Arc::new(FieldIndexes))
     }
 
-    /// Queries with these indexes.
+    /// Queries with these indexes, or without any: [`NoIndexes`](crate::NoIndexes).
     #[must_use]
     pub fn with_indexes(tree: &Tree, indexes: Arc<dyn Indexes>) -> Self {
         Self { cursors: Cursors::new(&tree.identity().log_id), indexes }
