@@ -105,8 +105,9 @@ pub(crate) struct Entered {
 }
 
 impl Change {
-    pub(crate) fn new(record: Arc<Record>, states: Arc<States>) -> Self {
-        Self { record, states }
+    pub(crate) fn new(record: Record, states: Arc<States>) -> Self {
+        // The states tell what was before.
+        Self { record: Arc::new(Record { images: None, ..record }), states }
     }
 
     /// The number of the commit.

@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) journal: StreamId,
     pub(crate) log_id: u128,
     pub(crate) epoch: u64,
+    /// The rev at which it was opened.
+    pub(crate) opened_rev: u64,
     /// How the epochs that are still known began, this one included.
     pub(crate) epochs: Vec<EpochStart>,
     /// The rev before the journal's first record: offset = rev - base.

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
+use crate::image::{Image, Images};
 use crate::leaf::Leaf;
 use crate::path;
 use crate::record::{DATA, EXPIRY, Effect};
@@ -20,6 +21,8 @@ pub(crate) struct Draft<'a> {
     vacant: BTreeSet<Bytes>,
     puts: BTreeMap<Bytes, Bytes>,
     deletes: BTreeSet<Bytes>,
+    /// Leaves of the state that are written over or removed one by one.
+    before: BTreeMap<Bytes, Bytes>,
     expiries: BTreeMap<Bytes, Option<u64>>,
     /// Whether any path of the tree may have an expiry: spares a read for each write.
     any_expiry: bool,
@@ -34,6 +37,7 @@ impl<'a> Draft<'a> {
             vacant: BTreeSet::new(),
             puts: BTreeMap::new(),
             deletes: BTreeSet::new(),
+            before: BTreeMap::new(),
             expiries: BTreeMap::new(),
             any_expiry,
             bytes: 0,
@@ -71,6 +75,18 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether a leaf is at a key that is about to be written or removed; what the state has there
+    /// is kept for the commit's images.
+    fn take_leaf(&mut self, key: &Bytes) -> Result<Option<Bytes>> {
+        let leaf = self.leaf(key)?;
+        if let Some(leaf) = &leaf
+            && !self.puts.contains_key(key)
+        {
+            self.before.insert(key.clone(), leaf.clone());
+        }
+        Ok(leaf)
+    }
+
     pub(crate) fn has_below(&self, key: &[u8]) -> Result<bool> {
         let range = path::below(key);
         let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -104,7 +120,7 @@ impl<'a> Draft<'a> {
 
     /// Empties a subtree; returns whether anything was there.
     pub(crate) fn remove(&mut self, key: &Bytes) -> Result<bool> {
-        let leaf = self.leaf(key)?.is_some();
+        let leaf = self.take_leaf(key)?.is_some();
         let below = !leaf && self.has_below(key)?;
         // An object that vanished with its last child may have left an ending behind.
         if !below && self.expiry(key)?.is_some() {
@@ -157,7 +173,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn replace(&mut self, key: &Bytes, leaves: Vec<(Bytes, Bytes)>) -> Result<()> {
         let only = matches!(leaves.as_slice(), [(own, _)] if own == key);
         // A leaf over a leaf changes nothing around it.
-        if !(only && self.leaf(key)?.is_some()) {
+        if !(only && self.take_leaf(key)?.is_some()) {
             self.remove(key)?;
             if !leaves.is_empty() {
                 self.open_ancestors(key)?;
@@ -183,7 +199,7 @@ impl<'a> Draft<'a> {
                 return Ok(());
             }
             self.vacant.insert(ancestor.clone());
-            let Some(stored) = self.leaf(&ancestor)? else {
+            let Some(stored) = self.take_leaf(&ancestor)? else {
                 // Nothing is here, so an ending here belongs to what was.
                 if self.expiry(&ancestor)?.is_some() {
                     self.expire(&ancestor, None);
@@ -203,8 +219,24 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The effects in the order in which they take effect: clears, then single changes.
-    pub(crate) fn into_effects(self) -> Vec<Effect> {
+    /// The effects in the order in which they take effect: clears, then single changes; and what
+    /// was there before.
+    ///
+    /// # Errors
+    /// Those of the store.
+    ///
+    /// # Cost
+    /// One short scan for each clear.
+    pub(crate) fn finish(self) -> Result<(Vec<Effect>, Vec<Image>)> {
+        let mut images = Images::new();
+        for key in &self.cleared {
+            images.clear(self.state, key)?;
+        }
+        for key in self.deletes.iter().chain(self.puts.keys()) {
+            // Of what is below a clear, its image tells. Where no leaf was found there is none.
+            let before = if self.is_cleared(key) { None } else { self.before.get(key) };
+            images.leaf(before.cloned());
+        }
         let clears = self.cleared.into_iter().map(Effect::Clear);
         let deletes = self.deletes.into_iter().map(Effect::Delete);
         let puts = self.puts.into_iter().map(|(key, value)| Effect::Put(key, value));
@@ -212,6 +244,7 @@ impl<'a> Draft<'a> {
             Some(at) => Effect::Expire(key, at),
             None => Effect::Unexpire(key),
         });
-        clears.chain(deletes).chain(puts).chain(expiries).collect()
+        let effects = clears.chain(deletes).chain(puts).chain(expiries).collect();
+        Ok((effects, images.into_all()))
     }
 }

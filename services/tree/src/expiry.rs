@@ -11,6 +11,7 @@ use trellis_engine_traits::{Error, KeyRange, Result, SpaceId};
 
 use crate::core::Core;
 use crate::draft::Draft;
+use crate::image::Image;
 use crate::reader::Reader;
 use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key};
 use crate::resolve::Work;
@@ -67,7 +68,11 @@ pub(crate) fn due(state: &State, next_due_ms: u64, now_ms: u64) -> Result<Hidden
 }
 
 /// What removes the paths that have ended, the earliest first.
-pub(crate) fn due_effects(core: &Core, state: &State, now_ms: u64) -> Result<Vec<Effect>> {
+pub(crate) fn due_effects(
+    core: &Core,
+    state: &State,
+    now_ms: u64,
+) -> Result<(Vec<Effect>, Vec<Image>)> {
     let found = entries(state, EXPIRY_TIME, now_ms, SWEEP_MAX)?;
     let mut draft = Draft::new(state, core.any_expiry());
     let mut used = Vec::new();
@@ -78,9 +83,9 @@ pub(crate) fn due_effects(core: &Core, state: &State, now_ms: u64) -> Result<Vec
         }
         used.push(Effect::Unindex(key, at));
     }
-    let mut effects = draft.into_effects();
+    let (mut effects, images) = draft.finish()?;
     effects.append(&mut used);
-    Ok(effects)
+    Ok((effects, images))
 }
 
 /// What forgets idempotency keys that are old enough.

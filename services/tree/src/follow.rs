@@ -271,8 +271,7 @@ impl Core {
         let Entered { layers, records, last } = group;
         let before = records.first()?.rev - 1;
         let states = States::pinned(self, layers, before);
-        let changes =
-            records.into_iter().map(|record| Change::new(Arc::new(record), Arc::clone(&states)));
+        let changes = records.into_iter().map(|record| Change::new(record, Arc::clone(&states)));
         let changes: Vec<Change> = changes.collect();
         let bytes = changes.iter().map(Change::bytes).sum();
         Some(Batch { changes: Arc::new(changes), bytes, last })

@@ -28,7 +28,7 @@ pub fn journal_record(bytes: &[u8]) -> Result<Bytes> {
 /// # Errors
 /// As for [`journal_record`].
 pub fn opening(bytes: &[u8]) -> Result<Bytes> {
-    encode(&decode::<Opening>(bytes, "opening")?)
+    Opening::decode(bytes)?.encode()
 }
 
 /// The same for the store's note of how far it has come.

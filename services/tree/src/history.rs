@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result};
+use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result, Semantic};
 
 use crate::Tree;
 use crate::change::{Change, States};
 use crate::core::Core;
+use crate::image::{self, Image};
 use crate::memtable::MemTable;
 use crate::record::{Effect, Record};
 use crate::state::Layers;
@@ -80,6 +81,7 @@ impl Tree {
             since,
             through: current.at,
             applied_rev: current.layers.applied_rev,
+            store_rev: core.store_rev(current.layers.applied_rev),
             bytes_max,
             table: MemTable::default(),
             record_bytes: 0,
@@ -96,8 +98,7 @@ impl Tree {
             indexes: Arc::default(),
         };
         let states = States::own(core, layers);
-        let changes =
-            records.into_iter().map(|record| Change::new(Arc::new(record), Arc::clone(&states)));
+        let changes = records.into_iter().map(|record| Change::new(record, Arc::clone(&states)));
         Ok(History { since, through, changes: changes.collect(), unknown })
     }
 }
@@ -142,11 +143,22 @@ impl fmt::Debug for History {
     }
 }
 
+impl Core {
+    /// The rev up to which a store that says `applied_rev` may hold something: one that takes its
+    /// batches in parts can be ahead of what it says, after a crash by what was replayed then.
+    fn store_rev(&self, applied_rev: u64) -> u64 {
+        let is_whole = !self.kv.profile().emulated.contains(&Semantic::SnapshotIsolation);
+        if is_whole { applied_rev } else { applied_rev.max(self.opened_rev) }
+    }
+}
+
 /// The table while it is being rebuilt.
 struct Rebuild {
     since: u64,
     through: u64,
     applied_rev: u64,
+    /// The store may hold what was committed up to here.
+    store_rev: u64,
     bytes_max: usize,
     table: MemTable,
     record_bytes: usize,
@@ -188,7 +200,7 @@ impl Rebuild {
                 .context("rev_expected", rev)
                 .context("rev", record.rev));
         }
-        if rev > self.since && rev <= self.applied_rev {
+        if rev > self.since && rev <= self.store_rev {
             self.restore(&record);
         }
         let key = record.key.as_ref();
@@ -210,10 +222,35 @@ impl Rebuild {
 
     /// What was there before a record that the store already holds.
     fn restore(&mut self, record: &Record) {
-        for effect in &record.effects {
-            if let Effect::Clear(key) | Effect::Put(key, _) | Effect::Delete(key) = effect {
-                self.unknown.push((record.rev, key.clone()));
+        let images = record.images.as_deref().unwrap_or_default();
+        let images = images.iter().chain(std::iter::repeat(&Image::Unknown));
+        for (effect, image) in image::imaged(&record.effects).zip(images) {
+            let key = Bytes::copy_from_slice(effect.key());
+            match image {
+                Image::Absent => self.base(record.rev, key, Some(None)),
+                Image::Leaf(leaf) => self.base(record.rev, key, Some(Some(leaf.clone()))),
+                Image::Unknown if matches!(effect, Effect::Clear(_)) => {
+                    self.unknown.push((record.rev, key));
+                }
+                Image::Unknown => self.base(record.rev, key, None),
+                Image::Leaves(leaves) => {
+                    for (rest, leaf) in leaves {
+                        let own = Bytes::from([key.as_ref(), rest.as_ref()].concat());
+                        self.base(record.rev, own, leaf.clone().map(Some));
+                    }
+                }
             }
+        }
+    }
+
+    /// What a leaf was before a record; the first one that changes it tells.
+    fn base(&mut self, rev: u64, key: Bytes, before: Option<Option<Bytes>>) {
+        if self.table.has_leaf(&key) {
+            return;
+        }
+        match before {
+            Some(before) => self.table.enter_base(key, self.since, before),
+            None => self.unknown.push((rev, key)),
         }
     }
 }

@@ -78,6 +78,7 @@ mod follow;
 pub mod fuzzing;
 mod history;
 mod hold;
+mod image;
 mod index_read;
 mod indexing;
 mod input;

@@ -141,6 +141,16 @@ impl MemTable {
         }
     }
 
+    /// Whether a leaf has any version here.
+    pub(crate) fn has_leaf(&self, key: &[u8]) -> bool {
+        self.spaces.get(usize::from(DATA.0)).is_some_and(|leaves| leaves.contains_key(key))
+    }
+
+    /// Enters what a leaf was at a rev before all commits that are here.
+    pub(crate) fn enter_base(&mut self, key: Bytes, rev: u64, value: Option<Bytes>) {
+        self.put(DATA, key, rev, value, rev);
+    }
+
     fn put(
         &mut self,
         space: SpaceId,

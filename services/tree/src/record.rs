@@ -1,11 +1,14 @@
 //! Journal records and the store's own notes: bytes on the medium.
 //!
-//! A record is one byte of format, then the fields in postcard encoding. `prev` is the hash of the
+//! A record is one byte of format, then the fields in postcard encoding; in format 2 what the
+//! format before did not have follows these fields. `prev` is the hash of the
 //! whole record before it, so that two histories which agree at one record agree on all before.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trellis_engine_traits::{Error, ErrorKind, Result, SpaceId};
+
+use crate::image::{self, Image};
 
 /// The store's own notes.
 pub(crate) const META: SpaceId = SpaceId(0);
@@ -25,6 +28,8 @@ pub(crate) const INDEX: SpaceId = SpaceId(6);
 pub(crate) const SPACES: usize = 7;
 
 const FORMAT: u8 = 1;
+/// Of what tells more than it did at first: more fields follow those of format 1.
+const FORMAT_EXTENDED: u8 = 2;
 
 /// A chained hash.
 pub(crate) type Chain = [u8; 16];
@@ -80,15 +85,23 @@ pub(crate) struct Record {
     pub(crate) cause: Cause,
     pub(crate) key: Option<(String, Remembered)>,
     pub(crate) effects: Vec<Effect>,
+    /// Of each effect that changes leaves, what was there before; `None` in format 1, where it is
+    /// not known of any.
+    #[serde(skip)]
+    pub(crate) images: Option<Vec<Image>>,
 }
 
 impl Record {
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        encode(self)
+        encode_extended(self, self.images.as_ref())
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes, "journal record")
+        let (record, images) = decode_extended::<Self, Vec<Image>>(bytes, "journal record")?;
+        if images.as_ref().is_some_and(|images| !image::fit(images, &record.effects)) {
+            return Err(Error::new(ErrorKind::Corrupt, "a journal record cannot be read"));
+        }
+        Ok(Self { images, ..record })
     }
 }
 
@@ -121,31 +134,83 @@ pub(crate) struct Opening {
     /// The rev before the journal's first record.
     pub(crate) base: u64,
     pub(crate) at_ms: u64,
+    /// The journal's last rev then; `None` in format 1.
+    #[serde(skip)]
+    pub(crate) rev: Option<u64>,
+}
+
+impl Opening {
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        encode_extended(self, self.rev.as_ref())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let (opening, rev) = decode_extended::<Self, u64>(bytes, "opening")?;
+        Ok(Self { rev, ..opening })
+    }
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
-    postcard::to_extend(value, vec![FORMAT]).map(Bytes::from).map_err(|source| {
-        Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").source(source)
-    })
+    append(value, vec![FORMAT]).map(Bytes::from)
 }
 
 pub(crate) fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8], what: &'static str) -> Result<T> {
     match bytes.split_first() {
-        Some((&FORMAT, body)) => match postcard::take_from_bytes(body) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) => Err(Error::new(ErrorKind::Corrupt, format!("a {what} goes on too long"))),
-            Err(source) => {
-                let message = format!("a {what} cannot be read");
-                Err(Error::new(ErrorKind::Corrupt, message).source(source))
-            }
-        },
-        Some((&format, _)) if format > FORMAT => Err(Error::new(
-            ErrorKind::Unsupported,
-            "the data was written by a newer Trellis; open it with that version",
-        )
-        .context("format", format)),
+        Some((&FORMAT, body)) => finish(take(body, what)?, what),
+        Some((&format, _)) if format > FORMAT => Err(newer(format)),
         _ => Err(Error::new(ErrorKind::Corrupt, format!("a {what} cannot be read"))),
     }
+}
+
+/// Encodes in the second format if there is more to tell, else in the first.
+fn encode_extended<T: Serialize, M: Serialize>(value: &T, more: Option<&M>) -> Result<Bytes> {
+    match more {
+        Some(more) => append(more, append(value, vec![FORMAT_EXTENDED])?).map(Bytes::from),
+        None => encode(value),
+    }
+}
+
+fn decode_extended<T, M>(bytes: &[u8], what: &'static str) -> Result<(T, Option<M>)>
+where
+    T: for<'a> Deserialize<'a>,
+    M: for<'a> Deserialize<'a>,
+{
+    match bytes.split_first() {
+        Some((&FORMAT_EXTENDED, body)) => {
+            let (value, rest) = take(body, what)?;
+            Ok((value, Some(finish(take(rest, what)?, what)?)))
+        }
+        Some((&format, _)) if format > FORMAT_EXTENDED => Err(newer(format)),
+        _ => Ok((decode(bytes, what)?, None)),
+    }
+}
+
+fn append<T: Serialize>(value: &T, to: Vec<u8>) -> Result<Vec<u8>> {
+    postcard::to_extend(value, to).map_err(|source| {
+        Error::new(ErrorKind::InvalidInput, "a record cannot be encoded").source(source)
+    })
+}
+
+fn take<'b, T: for<'a> Deserialize<'a>>(
+    body: &'b [u8],
+    what: &'static str,
+) -> Result<(T, &'b [u8])> {
+    postcard::take_from_bytes(body).map_err(|source| {
+        let message = format!("a {what} cannot be read");
+        Error::new(ErrorKind::Corrupt, message).source(source)
+    })
+}
+
+fn finish<T>((value, rest): (T, &[u8]), what: &'static str) -> Result<T> {
+    if rest.is_empty() {
+        return Ok(value);
+    }
+    Err(Error::new(ErrorKind::Corrupt, format!("a {what} goes on too long")))
+}
+
+fn newer(format: u8) -> Error {
+    let message = "the data was written by a newer Trellis; open it with that version";
+    Error::new(ErrorKind::Unsupported, message).context("format", format)
 }
 
 /// The key of an ordered-by-time entry.

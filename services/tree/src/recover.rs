@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use trellis_engine_traits::{
     Durability, Error, ErrorKind, Expect, KvBackend, Persistence, ReadBudget, Result, StreamId,
@@ -16,6 +15,7 @@ use trellis_runtime::{Alarm, Runtime};
 use crate::apply::{APPLIED_KEY, apply_batch};
 use crate::core::{Core, Counters};
 use crate::derive::{Definitions, IndexEffects, derive};
+use crate::epoch::EpochStart;
 use crate::indexing::Indexes;
 use crate::record::{self, Applied, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
@@ -25,7 +25,7 @@ use crate::state::{Layers, State};
 use crate::{Derivation, TreeOptions, build, expiry, indexing, pushid, seed};
 
 /// Openings remembered.
-const OPENINGS_KEPT: u64 = 16;
+const OPENINGS_KEPT: u64 = 256;
 
 fn mismatch(message: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, message).operation("open")
@@ -47,6 +47,7 @@ pub(crate) fn open(
     seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
     let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref())?;
+    let epochs = epochs(log.as_ref(), opening.log_id)?;
     let mut replay = Replay::new(kv.as_ref(), &opening, applied, &options)?;
     replay.run(log.as_ref(), &journal)?;
     options.derivation = replay.derivation;
@@ -64,7 +65,8 @@ pub(crate) fn open(
         journal,
         log_id: opening.log_id,
         epoch: opening.epoch,
-        epochs: Vec::new(),
+        opened_rev: rev,
+        epochs,
         base: opening.base,
         layers: RwLock::new(layers),
         definitions: RwLock::new(vec![definitions]),
@@ -114,23 +116,16 @@ fn next_opening(
     applied: Option<&Applied>,
 ) -> Result<Opening> {
     let openings = StreamId::new("openings")?;
-    let bounds = log.bounds(&openings)?;
-    let mut last: Option<Bytes> = None;
-    if bounds.next > bounds.first {
-        log.read(&openings, bounds.next - 1, ReadBudget::UNLIMITED, &mut |_, bytes| {
-            last = Some(Bytes::copy_from_slice(bytes));
-            ControlFlow::Continue(())
-        })?;
-    }
+    let last = seed::last_opening(log)?;
+    let end = log.bounds(&StreamId::new("journal")?)?.next - 1;
     let at_ms = runtime.clock().now_ms();
     let opening = match last {
         Some(last) => {
-            let last: Opening = record::decode(&last, "opening")?;
             if last.epoch == seed::UNFINISHED {
                 return Err(seed::cut_off());
             }
             check_pair(log, &last, applied)?;
-            Opening { epoch: last.epoch + 1, at_ms, ..last }
+            Opening { epoch: last.epoch + 1, at_ms, rev: Some(last.base + end), ..last }
         }
         None => {
             let volatile = log.profile().persistence == Persistence::Volatile;
@@ -151,10 +146,10 @@ fn next_opening(
                 let applied = Applied { log_id, rev: applied.rev, chain: Chain::default() };
                 apply_batch(kv, WriteBatch::new(), &applied)?;
             }
-            Opening { log_id, epoch: 1, base, at_ms }
+            Opening { log_id, epoch: 1, base, at_ms, rev: Some(base + end) }
         }
     };
-    let note = [record::encode(&opening)?];
+    let note = [opening.encode()?];
     let append = || log.append(&openings, &note, Expect::Any, Durability::Synced);
     append().or_else(|error| {
         // What comes after a refusal may use the log's reserve: one must be able to open, to read
@@ -164,6 +159,28 @@ fn next_opening(
     let next = log.bounds(&openings)?.next;
     log.trim(&openings, next.saturating_sub(OPENINGS_KEPT))?;
     Ok(opening)
+}
+
+/// How the epochs began that are still remembered.
+fn epochs(log: &dyn StreamLog, log_id: u128) -> Result<Vec<EpochStart>> {
+    let openings = StreamId::new("openings")?;
+    let first = log.bounds(&openings)?.first;
+    let mut epochs = Vec::new();
+    let read = log.read(&openings, first, ReadBudget::UNLIMITED, &mut |_, bytes| {
+        match Opening::decode(bytes) {
+            Ok(Opening { log_id: own, epoch, rev, .. }) if own == log_id => {
+                epochs.push(EpochStart { epoch, rev });
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    // What is damaged is as if it were forgotten: only resuming asks for it.
+    read.map(|_| ()).or_else(|error| match error.kind() {
+        ErrorKind::Corrupt => Ok(()),
+        _ => Err(error),
+    })?;
+    Ok(epochs)
 }
 
 pub(crate) fn check_pair(

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::derive::derive;
 use crate::draft::Draft;
 use crate::expiry::Hidden;
+use crate::image::Image;
 use crate::journal::Position;
 use crate::path;
 use crate::reader::raw;
@@ -70,34 +71,27 @@ impl Resolver {
         let outcome = match work {
             Work::Commit(commit) => self.commit(core, &state, commit, now_ms),
             Work::Expire => expiry::due_effects(core, &state, now_ms)
-                .map(|effects| Outcome::effects(effects, Cause::Ttl))
+                .map(|(effects, images)| Outcome::upkeep(effects, images, Cause::Ttl))
                 .map_err(CommitError::from),
             Work::ForgetKeys => expiry::forget_effects(core, &state, now_ms)
-                .map(|effects| Outcome::effects(effects, Cause::Upkeep))
+                .map(|effects| Outcome::upkeep(effects, Vec::new(), Cause::Upkeep))
                 .map_err(CommitError::from),
         };
         match outcome {
             Err(refusal) => Resolved::answer(Err(refusal)),
             Ok(Outcome::Replayed(committed)) => Resolved::answer(Ok(committed)),
             // Nothing changes, and there is no key to remember.
-            Ok(Outcome::New { effects, key: None, results, .. }) if effects.is_empty() => {
+            Ok(Outcome::New(New { effects, key: None, results, .. })) if effects.is_empty() => {
                 Resolved::answer(Ok(Committed { rev: self.rev, results, replayed: false }))
             }
-            Ok(Outcome::New { effects, cause, results, key }) => self
-                .record(core, effects, cause, results, key, now_ms)
+            Ok(Outcome::New(new)) => self
+                .record(core, new, now_ms)
                 .unwrap_or_else(|error| Resolved::answer(Err(error.into()))),
         }
     }
 
-    fn record(
-        &mut self,
-        core: &Core,
-        effects: Vec<Effect>,
-        cause: Cause,
-        results: Vec<OperationResult>,
-        key: Option<(String, Chain)>,
-        now_ms: u64,
-    ) -> Result<Resolved> {
+    fn record(&mut self, core: &Core, new: New, now_ms: u64) -> Result<Resolved> {
+        let New { effects, images, cause, results, key } = new;
         if cause == Cause::Request {
             core.check_room(&effects)?;
         }
@@ -107,12 +101,20 @@ impl Resolver {
             (key, Remembered { fingerprint, rev, results })
         });
         let epoch = core.epoch;
-        let record = Record { rev, epoch, at_ms: now_ms, prev: self.chain, cause, key, effects };
-        let encoded = record.encode()?;
+        // What makes room must not take more of it than it has to.
+        let images = if core.log_is_full() { None } else { Some(images) };
+        let (at_ms, prev) = (now_ms, self.chain);
+        let mut record = Record { rev, epoch, at_ms, prev, cause, key, effects, images };
+        let mut encoded = record.encode()?;
+        let record_bytes_max = core.log.profile().limits.record_bytes_max;
+        if encoded.len() > record_bytes_max {
+            // No commit is refused for what it replaces.
+            record.images = None;
+            encoded = record.encode()?;
+        }
         let policy = &core.options.durability;
         let sync = record.effects.iter().any(|effect| policy.wants_sync(effect.key()))
             || (record.effects.is_empty() && policy.wants_sync(&[]));
-        let record_bytes_max = core.log.profile().limits.record_bytes_max;
         if encoded.len() > record_bytes_max {
             return Err(over(
                 "the commit is too large for one journal record; split it",
@@ -178,23 +180,28 @@ impl Resolver {
                 step.operation(operation, commit.system)
             })
             .collect::<Result<Vec<_>, CommitError>>()?;
-        Ok(Outcome::New { effects: draft.into_effects(), cause: Cause::Request, results, key })
+        let (effects, images) = draft.finish()?;
+        Ok(Outcome::New(New { effects, images, cause: Cause::Request, results, key }))
     }
 }
 
 enum Outcome {
     Replayed(Committed),
-    New {
-        effects: Vec<Effect>,
-        cause: Cause,
-        results: Vec<OperationResult>,
-        key: Option<(String, Chain)>,
-    },
+    New(New),
+}
+
+/// What becomes a record.
+struct New {
+    effects: Vec<Effect>,
+    images: Vec<Image>,
+    cause: Cause,
+    results: Vec<OperationResult>,
+    key: Option<(String, Chain)>,
 }
 
 impl Outcome {
-    fn effects(effects: Vec<Effect>, cause: Cause) -> Self {
-        Self::New { effects, cause, results: Vec::new(), key: None }
+    fn upkeep(effects: Vec<Effect>, images: Vec<Image>, cause: Cause) -> Self {
+        Self::New(New { effects, images, cause, results: Vec::new(), key: None })
     }
 }
 

@@ -324,13 +324,17 @@ impl Seeding {
         let volatile = |persistence| persistence == Persistence::Volatile;
         let (kv, log) = (self.kv.profile().persistence, self.log.profile().persistence);
         if volatile(kv) && !volatile(log) {
-            let opening = Opening { log_id, epoch: UNFINISHED, base: rev, at_ms: self.at_ms };
+            let opening = self.opening(log_id, UNFINISHED, rev);
             let start = Position { rev, hash: chain };
             let end = seed_journal::write(self.log.as_ref(), &self.state()?, &opening, start)?;
             return self.finish_at(Opening { epoch, ..opening }, end);
         }
-        let opening = Opening { log_id, epoch, base: rev, at_ms: self.at_ms };
+        let opening = self.opening(log_id, epoch, rev);
         self.finish_at(opening, Position { rev, hash: chain })
+    }
+
+    fn opening(&self, log_id: u128, epoch: u64, rev: u64) -> Opening {
+        Opening { log_id, epoch, base: rev, at_ms: self.at_ms, rev: Some(rev) }
     }
 
     fn finish_at(self, opening: Opening, end: Position) -> Result<Seeded> {
@@ -389,7 +393,7 @@ fn openings() -> Result<StreamId> {
 }
 
 pub(crate) fn append_opening(log: &dyn StreamLog, opening: &Opening) -> Result<()> {
-    let opening = record::encode(opening)?;
+    let opening = opening.encode()?;
     log.append(&openings()?, &[opening], Expect::Any, Durability::Synced).map(|_| ())
 }
 
@@ -403,7 +407,7 @@ pub(crate) fn last_opening(log: &dyn StreamLog) -> Result<Option<Opening>> {
             ControlFlow::Continue(())
         })?;
     }
-    last.map(|last| record::decode(&last, "opening")).transpose()
+    last.map(|last| Opening::decode(&last)).transpose()
 }
 
 fn read_note(kv: &dyn KvBackend) -> Result<Option<Note>> {

@@ -96,7 +96,9 @@ impl Journal<'_> {
     ) -> Result<()> {
         let Position { rev, hash: prev } = self.position;
         let (rev, epoch, cause) = (rev + 1, self.epoch, Cause::Request);
-        let record = Record { rev, epoch, at_ms, prev, cause, key, effects }.encode()?;
+        // Nobody asks what was there before: the history of the copy begins with it.
+        let images = None;
+        let record = Record { rev, epoch, at_ms, prev, cause, key, effects, images }.encode()?;
         self.position = Position { rev, hash: record::chain(&record) };
         self.waiting.push(record);
         Ok(())

@@ -1,0 +1,120 @@
+//! Before-images: what was at the place of each effect of a commit, kept with it in the journal.
+//!
+//! They make the states before a commit exact although the store is ahead of it, so that somebody
+//! who comes back is told each commit as if he had never been away. They are bounded, because a
+//! commit must not cost more than what it writes: what is too large is not known.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use trellis_engine_traits::Result;
+
+use crate::path;
+use crate::record::{DATA, Effect};
+use crate::state::State;
+
+/// A leaf that is larger is not known afterwards.
+const LEAF_BYTES_MAX: usize = 4 << 10;
+/// Leaves below the cleared paths of a commit.
+const CLEARED_LEAVES_MAX: usize = 256;
+/// Bytes of all images of a commit.
+const IMAGES_BYTES_MAX: usize = 64 << 10;
+
+/// What was at the place of an effect before its commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Image {
+    /// Nothing, or what the image of a clear of the same commit tells.
+    Absent,
+    /// This leaf.
+    Leaf(Bytes),
+    /// It was too large to be kept.
+    Unknown,
+    /// Of a clear: every leaf at and below its path, as the rest of its key and its bytes; `None`
+    /// where these were too large to be kept.
+    Leaves(Vec<(Bytes, Option<Bytes>)>),
+}
+
+impl Image {
+    /// Whether an effect has an image, and this can be it.
+    fn fits(&self, effect: &Effect) -> bool {
+        match self {
+            Self::Absent | Self::Leaf(_) => matches!(effect, Effect::Put(..) | Effect::Delete(_)),
+            Self::Leaves(_) => matches!(effect, Effect::Clear(_)),
+            Self::Unknown => true,
+        }
+    }
+}
+
+/// The effects that have an image: those that change leaves.
+pub(crate) fn imaged(effects: &[Effect]) -> impl Iterator<Item = &Effect> {
+    let has_image =
+        |effect: &&Effect| matches!(effect, Effect::Clear(_) | Effect::Put(..) | Effect::Delete(_));
+    effects.iter().filter(has_image)
+}
+
+/// Whether there is an image for each effect that has one.
+pub(crate) fn fit(images: &[Image], effects: &[Effect]) -> bool {
+    let mut imaged = imaged(effects);
+    images.iter().all(|image| imaged.next().is_some_and(|effect| image.fits(effect)))
+        && imaged.next().is_none()
+}
+
+/// The images of a commit while they are gathered, in the order of its effects.
+pub(crate) struct Images {
+    all: Vec<Image>,
+    bytes_left: usize,
+    leaves_left: usize,
+}
+
+impl Images {
+    pub(crate) fn new() -> Self {
+        Self { all: Vec::new(), bytes_left: IMAGES_BYTES_MAX, leaves_left: CLEARED_LEAVES_MAX }
+    }
+
+    /// The image of a leaf that is stored or removed.
+    pub(crate) fn leaf(&mut self, before: Option<Bytes>) {
+        let image = match before {
+            None => Image::Absent,
+            Some(leaf) if leaf.len() <= LEAF_BYTES_MAX.min(self.bytes_left) => {
+                self.bytes_left -= leaf.len();
+                Image::Leaf(leaf)
+            }
+            Some(_) => Image::Unknown,
+        };
+        self.all.push(image);
+    }
+
+    /// The image of a path that is cleared.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn clear(&mut self, state: &State, key: &Bytes) -> Result<()> {
+        let (mut bytes_left, mut leaves_left) = (self.bytes_left, self.leaves_left);
+        let mut leaves = Vec::new();
+        let mut is_whole = true;
+        state.scan(DATA, &path::subtree(key), &mut |own, leaf| {
+            let rest = own.get(key.len()..).unwrap_or_default();
+            let is_kept = leaf.len() <= LEAF_BYTES_MAX;
+            let bytes = rest.len() + if is_kept { leaf.len() } else { 0 };
+            is_whole = bytes <= bytes_left && leaves_left > 0;
+            if !is_whole {
+                return ControlFlow::Break(());
+            }
+            bytes_left -= bytes;
+            leaves_left -= 1;
+            let leaf = is_kept.then(|| Bytes::copy_from_slice(leaf));
+            leaves.push((Bytes::copy_from_slice(rest), leaf));
+            ControlFlow::Continue(())
+        })?;
+        if is_whole {
+            (self.bytes_left, self.leaves_left) = (bytes_left, leaves_left);
+        }
+        self.all.push(if is_whole { Image::Leaves(leaves) } else { Image::Unknown });
+        Ok(())
+    }
+
+    pub(crate) fn into_all(self) -> Vec<Image> {
+        self.all
+    }
+}
