@@ -15,9 +15,9 @@ use trellis_tree::{
 use super::{Bed, input, path, set};
 
 /// Far longer than any test runs.
-const LONG: Duration = Duration::from_secs(300);
+pub(crate) const LONG: Duration = Duration::from_secs(300);
 
-type Leaves = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Leaves = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Everything that a view shows.
 pub(crate) fn leaves(view: &View) -> Leaves {

@@ -9,6 +9,7 @@
 )]
 
 mod follow;
+mod history;
 mod indexes;
 mod reverse;
 
