@@ -118,3 +118,53 @@ impl Images {
         self.all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test may panic")]
+
+    use trellis_engine_traits::ErrorKind;
+
+    use super::*;
+    use crate::record::{Cause, Record};
+
+    fn record(images: Option<Vec<Image>>) -> Record {
+        let key = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let effects = vec![
+            Effect::Clear(key("a")),
+            Effect::Put(key("b"), key("\u{2}")),
+            Effect::Expire(key("b"), 5),
+            Effect::Delete(key("c")),
+        ];
+        let (prev, cause) = ([7; 16], Cause::Request);
+        Record { rev: 3, epoch: 1, at_ms: 9, prev, cause, key: None, effects, images }
+    }
+
+    fn images() -> Vec<Image> {
+        let leaf = Bytes::from_static(b"\x05x");
+        let leaves = vec![(Bytes::from_static(b"\0d"), Some(leaf.clone())), (Bytes::new(), None)];
+        vec![Image::Leaves(leaves), Image::Absent, Image::Leaf(leaf)]
+    }
+
+    #[test]
+    fn a_record_reads_back_with_and_without_images() {
+        for (images, format) in [(None, 1), (Some(images()), 2)] {
+            let record = record(images);
+            let bytes = record.encode().unwrap();
+            assert_eq!(bytes[0], format);
+            assert_eq!(Record::decode(&bytes).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn images_that_do_not_fit_their_effects_are_damage() {
+        let mut too_many = images();
+        too_many.push(Image::Unknown);
+        let mut other_kind = images();
+        other_kind.swap(0, 1);
+        for images in [Vec::new(), images()[..2].to_vec(), too_many, other_kind] {
+            let bytes = record(Some(images)).encode().unwrap();
+            assert_eq!(Record::decode(&bytes).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+}

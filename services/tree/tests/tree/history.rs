@@ -74,7 +74,13 @@ fn any_commit(pick: &dyn Fn(u64) -> u64, step: u64) -> Commit {
             let updates = ["a/b", "b", "c/c/a"].map(|at| (path(at), input(json!({"b": step}))));
             Commit::new(vec![Operation::Update { updates: updates.to_vec(), expiry }])
         }
+        4 if pick(3) == 0 => Commit::new(
+            [1, 2]
+                .map(|n| Operation::Set { path: at.clone(), value: input(json!(n)), expiry })
+                .into(),
+        ),
         4 => Commit::new(vec![
+            Operation::Set { path: at.clone(), value: input(json!("first")), expiry: None },
             Operation::Set { path: at.clone(), value: input(value), expiry: None },
             Operation::Delete { path: at.parent().filter(|up| !up.is_root()).unwrap_or(path("b")) },
             Operation::Push { path: path("list"), value: input(json!(step)), expiry },
