@@ -38,6 +38,8 @@ pub mod kv;
 mod leak;
 #[cfg(feature = "matrix")]
 pub mod linear;
+#[cfg(feature = "matrix")]
+pub mod live;
 pub mod log;
 #[cfg(feature = "matrix")]
 pub mod matrix;

@@ -6,12 +6,14 @@ use std::path::Path;
 use super::combinations::{self, Combination};
 use super::trees;
 use crate::tree::Ground;
-use crate::{Need, crash, linear};
+use crate::{Need, crash, linear, live};
 
 /// What a child of the family `crash` is started as.
 const CRASH: &str = "crash";
 /// What a child of the family `linear` is started as.
 const LINEAR: &str = "linear";
+/// What a child of the family `live` is started as.
+const LIVE: &str = "live";
 
 /// Every store on disk with every log on disk.
 pub(super) fn crash() -> Vec<Combination<Ground>> {
@@ -24,7 +26,16 @@ pub(super) fn crash() -> Vec<Combination<Ground>> {
 
 /// Every store with every log.
 pub(super) fn linear() -> Vec<Combination<Ground>> {
-    let on_disk = trees::for_children(LINEAR);
+    with_children(LINEAR)
+}
+
+/// Every store with every log.
+pub(super) fn live() -> Vec<Combination<Ground>> {
+    with_children(LIVE)
+}
+
+fn with_children(role: &'static str) -> Vec<Combination<Ground>> {
+    let on_disk = trees::for_children(role);
     let name = |one: &Combination<Ground>| one.factory.name().to_owned();
     let children: Vec<_> = on_disk.iter().map(name).collect();
     let mut all = trees::combinations();
@@ -40,6 +51,7 @@ pub(super) fn child_main() -> bool {
         #[cfg(feature = "wire")]
         CRASH if crash::is_archive_child() => crash::archive_child(&name, &dir),
         CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
+        LIVE => live::live_child(&ground(&live(), &name, &dir)),
         LINEAR => linear::linear_child(&ground(&linear(), &name, &dir), &dir),
         _ => combinations::engine_child(&name, &dir),
     }

@@ -25,7 +25,7 @@ pub use ledger::bless;
 
 use crate::report::run_case;
 use crate::{
-    Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, log, plan, power,
+    Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, live, log, plan, power,
     tree,
 };
 use combinations::Combination;
@@ -87,6 +87,7 @@ pub(crate) fn families() -> Vec<Family> {
             &linear::cases(),
             &children::linear(),
         ),
+        family("live", "What is live above the tree", &live::cases(), &children::live()),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
         family("damage", "Damaged files", &damage::cases(), &stands::combinations()),
     ]

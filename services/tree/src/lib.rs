@@ -90,6 +90,7 @@ mod options;
 mod path;
 mod pattern;
 mod pipeline;
+mod precheck;
 mod pushid;
 mod reader;
 mod record;

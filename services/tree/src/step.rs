@@ -11,6 +11,7 @@ use crate::draft::Draft;
 use crate::input::{Input, Node};
 use crate::leaf::{self, Leaf};
 use crate::path;
+use crate::precheck::refuse_target;
 use crate::reader::raw;
 use crate::resolve::{Resolver, over};
 use crate::transform::{Ambient, Transform};
@@ -124,15 +125,7 @@ impl Step<'_, '_> {
         ends: Option<u64>,
         keep_expiry: bool,
     ) -> Result<OperationResult> {
-        if path.is_root() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "the root cannot be replaced or removed; write its children",
-            ));
-        }
-        if path.is_system() && !system {
-            return Err(Error::new(ErrorKind::Denied, "paths that begin with _ are the system's"));
-        }
+        refuse_target(path, system)?;
         let mut result = OperationResult::default();
         if matches!(value.0, Node::Transform(Transform::SetIfAbsent(_)))
             && self.draft.has_below(path.key())?
@@ -214,7 +207,8 @@ impl Step<'_, '_> {
     }
 }
 
-fn refuse_overlap(updates: &[(Path, Input)]) -> Result<(), CommitError> {
+/// Refuses paths of which one lies at or below another.
+pub(crate) fn refuse_overlap(updates: &[(Path, Input)]) -> Result<(), CommitError> {
     let mut paths: Vec<&Path> = updates.iter().map(|(path, _)| path).collect();
     paths.sort_unstable();
     for pair in paths.windows(2) {

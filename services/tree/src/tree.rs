@@ -67,6 +67,16 @@ pub struct PendingCommit {
     receiver: Completion<Outcome>,
 }
 
+impl PendingCommit {
+    /// Blocks until it is durable and visible, or refused.
+    ///
+    /// # Errors
+    /// As for [`Tree::commit`].
+    pub fn wait(self) -> Result<Committed, CommitError> {
+        self.receiver.wait().unwrap_or_else(|| Err(closed().into()))
+    }
+}
+
 impl Future for PendingCommit {
     type Output = Result<Committed, CommitError>;
 

@@ -1,0 +1,175 @@
+//! Ending leases: their writes and their removal are one commit, tried until it happened.
+
+use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_tree::{CommitError, Committed, PendingCommit};
+
+use crate::batch::Reply;
+use crate::key::Key;
+use crate::lease::Lease;
+use crate::record::{Record, ending};
+use crate::request::{Answer, Ended};
+use crate::worker::Worker;
+use crate::write::StoredWrite;
+
+/// Ends under way at once.
+const ENDINGS_MAX: usize = 512;
+/// The first pause after a failure; it doubles.
+const PAUSE_LEAST_MS: u64 = 1_000;
+const PAUSE_MOST_MS: u64 = 30_000;
+
+/// A lease that ended and whose writes have not run.
+pub(crate) struct Ending {
+    /// Who waits for its end.
+    answer: Option<Answer<Ended>>,
+    paths: usize,
+    bytes: usize,
+    /// When it is tried (again).
+    at_ms: u64,
+    pause_ms: u64,
+}
+
+impl Ending {
+    pub(crate) fn new(answer: Option<Answer<Ended>>, lease: &Lease) -> Self {
+        Self { answer, paths: lease.paths, bytes: lease.bytes, at_ms: 0, pause_ms: 0 }
+    }
+
+    pub(crate) const fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// It is tried again after a pause; who waits is told why.
+    fn failed(&mut self, now_ms: u64) -> Option<Answer<Ended>> {
+        self.pause_ms = (2 * self.pause_ms).clamp(PAUSE_LEAST_MS, PAUSE_MOST_MS);
+        self.at_ms = now_ms.saturating_add(self.pause_ms);
+        self.answer.take()
+    }
+}
+
+/// A lease whose end is being committed.
+struct Attempt {
+    key: Key,
+    writes: Vec<StoredWrite>,
+    /// Paths of writes that cannot be applied.
+    dropped: usize,
+    pending: Result<PendingCommit>,
+}
+
+/// What an attempt came to.
+enum Outcome {
+    Ran {
+        ended: Ended,
+        dropped: usize,
+    },
+    /// Without the write that cannot be applied it may work.
+    Again(Attempt),
+    Failed(Error),
+}
+
+impl Worker {
+    /// Runs the writes of every lease that ended; those that failed before, after a pause.
+    pub(crate) fn run_endings(&mut self, replies: &mut Vec<Reply>) {
+        let now_ms = self.now_ms();
+        let due = self.ending.iter().filter(|(_, ending)| ending.at_ms <= now_ms);
+        let keys: Vec<Key> = due.map(|(key, _)| *key).collect();
+        let mut failure = None;
+        for keys in keys.chunks(ENDINGS_MAX) {
+            failure = self.run_some(keys, replies).or(failure);
+        }
+        if let Some(error) = failure {
+            tracing::warn!(%error, "the writes of ended leases could not run; trying again");
+        }
+    }
+
+    /// Runs some at once; returns why one of them has to be tried again.
+    fn run_some(&mut self, keys: &[Key], replies: &mut Vec<Reply>) -> Option<Error> {
+        let view = self.tree.view();
+        let mut attempts = Vec::with_capacity(keys.len());
+        for key in keys {
+            let record = match &view {
+                Ok(view) => Record::read(view, *key),
+                Err(error) => Err(error.duplicate()),
+            };
+            attempts.push(self.attempt(*key, record));
+        }
+        drop(view);
+        let mut failure = None;
+        while !attempts.is_empty() {
+            for attempt in std::mem::take(&mut attempts) {
+                let key = attempt.key;
+                match self.judge(attempt) {
+                    Outcome::Ran { ended, dropped } => self.ended(key, ended, dropped, replies),
+                    Outcome::Again(attempt) => attempts.push(attempt),
+                    Outcome::Failed(error) => {
+                        self.stats.retries += 1;
+                        let now_ms = self.now_ms();
+                        let ending = self.ending.get_mut(&key);
+                        if let Some(answer) = ending.and_then(|ending| ending.failed(now_ms)) {
+                            replies.push(Reply::Ended(answer, Err(error.duplicate())));
+                        }
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        failure
+    }
+
+    /// Submits the end of a lease. One that is not stored is ended by a commit of nothing.
+    fn attempt(&self, key: Key, record: Result<Option<Record>>) -> Attempt {
+        match record {
+            Ok(record) => {
+                let dropped = record.as_ref().map_or(0, Record::unreadable);
+                let writes = record.map(Record::into_writes).unwrap_or_default();
+                let pending = ending(key, &writes).map(|commit| self.tree.submit(commit));
+                Attempt { key, writes, dropped, pending }
+            }
+            Err(error) => Attempt { key, writes: Vec::new(), dropped: 0, pending: Err(error) },
+        }
+    }
+
+    fn judge(&self, attempt: Attempt) -> Outcome {
+        let Attempt { key, mut writes, mut dropped, pending } = attempt;
+        let committed = pending.map_err(CommitError::from).and_then(PendingCommit::wait);
+        let refused = match committed {
+            Ok(Committed { rev, .. }) => {
+                let writes_run = writes.iter().map(StoredWrite::paths).sum();
+                return Outcome::Ran { ended: Ended { writes_run, rev }, dropped };
+            }
+            Err(refused) => refused,
+        };
+        match refused.kind() {
+            // It is not stored: nothing is to be run, or it has been.
+            ErrorKind::Conflict => match self.nothing_ran() {
+                Ok(ended) => Outcome::Ran { ended, dropped: 0 },
+                Err(error) => Outcome::Failed(error),
+            },
+            ErrorKind::InvalidInput
+            | ErrorKind::TooLarge
+            | ErrorKind::Denied
+            | ErrorKind::Unsupported
+                if !writes.is_empty() =>
+            {
+                let named = |path: &String| writes.iter().position(|write| write.names(path));
+                let culprit = refused.path.as_ref().and_then(named).unwrap_or(writes.len() - 1);
+                let error = refused.error;
+                tracing::warn!(%error, "a write of an ended lease cannot be applied: dropped");
+                dropped += writes.remove(culprit).paths();
+                let pending = ending(key, &writes).map(|commit| self.tree.submit(commit));
+                Outcome::Again(Attempt { key, writes, dropped, pending })
+            }
+            _ => Outcome::Failed(refused.error),
+        }
+    }
+
+    fn ended(&mut self, key: Key, ended: Ended, dropped: usize, replies: &mut Vec<Reply>) {
+        let Some(ending) = self.ending.remove(&key) else { return };
+        self.stats.ended += 1;
+        self.stats.writes_run += ended.writes_run as u64;
+        self.stats.writes_dropped += dropped as u64;
+        self.stats.writes -= ending.paths;
+        self.stats.bytes -= ending.bytes;
+        if let Some(answer) = ending.answer {
+            replies.push(Reply::Ended(answer, Ok(ended)));
+        }
+    }
+}
