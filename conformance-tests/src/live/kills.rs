@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 use trellis_presence::{Presence, PresenceOptions};
+use trellis_runtime::{Clock, Runtime, RuntimeOptions, SimulatedClock};
 use trellis_tree::TreeOptions;
 
-use super::presence::{counting, gone};
+use super::tools::{counting, gone, settle};
 use crate::child::{rounds, run_and_kill, say, told};
 use crate::tree::tools::{get, until};
 use crate::tree::{Ground, TreeWorld};
@@ -32,8 +33,12 @@ const LINES_MOST: usize = 120;
 /// When the tree does not open; when the parent did not set the environment.
 pub fn live_child(ground: &Arc<Ground>) {
     let process = told(PROCESS);
-    let tree = ground.open(TreeOptions::default()).expect("the tree opens");
-    let presence = Presence::start(tree, ground.runtime(), PresenceOptions::default());
+    // Time stands still, so that nothing ends by itself; ids are no process's twice.
+    let clock = Arc::new(SimulatedClock::at(ground.clock().now_ms()));
+    let runtime = Runtime::new(RuntimeOptions { clock, ..RuntimeOptions::default() });
+    let options = TreeOptions::default();
+    let tree = ground.open_on(Arc::clone(&runtime), options).expect("the tree opens");
+    let presence = Presence::start(tree, runtime, PresenceOptions::default());
     let presence = presence.expect("presence starts");
     std::thread::scope(|scope| {
         for maker in 0..MAKERS {
@@ -73,7 +78,8 @@ fn killed(world: &TreeWorld) {
     }
     let presence = Presence::start(tree.clone(), ground.runtime(), PresenceOptions::default());
     let presence = presence.expect("presence starts");
-    until("what was left is taken up", || gone(&presence) || presence.stats().leases > 0);
+    settle(&presence);
+    assert!(presence.stats().leases > 0, "some were left for silence");
     ground.clock().advance_ms(45_000);
     until("all that was left ends", || gone(&presence));
     let after = get(&tree, "runs");

@@ -1,7 +1,10 @@
 //! The family of what is live above the tree, on every store with every log.
 
 mod kills;
+mod leases;
 mod presence;
+mod stored;
+mod tools;
 
 pub use kills::live_child;
 
@@ -11,5 +14,5 @@ use crate::tree::TreeWorld;
 /// Every case of the family.
 #[must_use]
 pub fn cases() -> Vec<Case<TreeWorld>> {
-    [presence::CASES, kills::CASES].concat()
+    [presence::CASES, leases::CASES, stored::CASES, kills::CASES].concat()
 }

@@ -25,8 +25,8 @@ pub use ledger::bless;
 
 use crate::report::run_case;
 use crate::{
-    Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, live, log, plan, power,
-    tree,
+    Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, live, log, plan,
+    power, tree,
 };
 use combinations::Combination;
 use select::Selection;

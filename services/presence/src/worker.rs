@@ -142,7 +142,9 @@ impl Worker {
                 match self.attach(key, &beat, take) {
                     Ok(()) => self.set_ttl(key, ttl_ms, answer, batch),
                     Err(error) => {
-                        beat.end();
+                        if take {
+                            beat.end();
+                        }
                         batch.reply(Reply::Info(answer, Err(error)));
                     }
                 }
