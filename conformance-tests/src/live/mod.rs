@@ -1,4 +1,4 @@
-//! The family of what is live above the tree, on every store with every log.
+//! The families of what is live above the tree, on every store with every log.
 
 mod kills;
 mod leases;
@@ -11,8 +11,8 @@ pub use kills::live_child;
 use crate::Case;
 use crate::tree::TreeWorld;
 
-/// Every case of the family.
+/// Every case of the family `presence`.
 #[must_use]
-pub fn cases() -> Vec<Case<TreeWorld>> {
+pub fn presence_cases() -> Vec<Case<TreeWorld>> {
     [presence::CASES, leases::CASES, stored::CASES, kills::CASES].concat()
 }

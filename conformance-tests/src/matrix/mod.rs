@@ -87,7 +87,12 @@ pub(crate) fn families() -> Vec<Family> {
             &linear::cases(),
             &children::linear(),
         ),
-        family("live", "What is live above the tree", &live::cases(), &children::live()),
+        family(
+            "presence",
+            "Leases, and the writes of their end",
+            &live::presence_cases(),
+            &children::live(),
+        ),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
         family("damage", "Damaged files", &damage::cases(), &stands::combinations()),
     ]

@@ -226,7 +226,7 @@ pub(crate) fn closed() -> Error {
 pub(crate) fn not_found() -> Error {
     Error::new(
         ErrorKind::NotFound,
-        "there is no such lease, or it ended, or another connection took it over; ask for a new one",
+        "there is no such lease: it ended, or another connection took it over; ask for a new one",
     )
     .operation("lease")
 }
