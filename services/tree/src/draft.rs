@@ -1,7 +1,7 @@
 //! A commit while it is being resolved: its own effects over the newest state.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
@@ -11,6 +11,21 @@ use crate::leaf::Leaf;
 use crate::path;
 use crate::record::{DATA, EXPIRY, Effect};
 use crate::state::State;
+
+/// What is at and below a key.
+enum Held {
+    Nothing,
+    Leaf(Bytes),
+    Below,
+}
+
+fn into_array() -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "the path leads into an array, which is one value: set the whole array, or use append, \
+         union or remove",
+    )
+}
 
 /// The effects so far, in a form in which a later one replaces an earlier one.
 pub(crate) struct Draft<'a> {
@@ -75,16 +90,47 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a leaf is at a key that is about to be written or removed; what the state has there
-    /// is kept for the commit's images.
+    /// The leaf at a key that is about to be written or removed; what the state has there is kept
+    /// for the commit's images.
     fn take_leaf(&mut self, key: &Bytes) -> Result<Option<Bytes>> {
         let leaf = self.leaf(key)?;
-        if let Some(leaf) = &leaf
-            && !self.puts.contains_key(key)
-        {
-            self.before.insert(key.clone(), leaf.clone());
+        if let Some(leaf) = &leaf {
+            self.keep_before(key, leaf);
         }
         Ok(leaf)
+    }
+
+    fn keep_before(&mut self, key: &Bytes, leaf: &Bytes) {
+        if !self.puts.contains_key(key) {
+            self.before.insert(key.clone(), leaf.clone());
+        }
+    }
+
+    /// What is at and below a key that is about to change, as one look tells.
+    fn take_held(&mut self, key: &Bytes) -> Result<Held> {
+        let range = path::subtree(key);
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut own = self.puts.range::<Bytes, _>((Bound::Included(&range.start), end));
+        let mut held = Held::Nothing;
+        let mut hold = |found: &[u8], leaf: &Bytes| {
+            held = if found == key { Held::Leaf(leaf.clone()) } else { Held::Below };
+        };
+        if let Some((found, leaf)) = own.next() {
+            hold(found, leaf);
+        } else if !self.is_cleared(key) && !self.is_vacant(key) && !self.vacant.contains(key) {
+            self.state.scan(DATA, &range, &mut |found, leaf| {
+                if self.deletes.contains(found) || self.is_cleared(found) {
+                    return ControlFlow::Continue(());
+                }
+                let leaf = if found == key { Bytes::copy_from_slice(leaf) } else { Bytes::new() };
+                hold(found, &leaf);
+                ControlFlow::Break(())
+            })?;
+        }
+        if let Held::Leaf(leaf) = &held {
+            self.keep_before(key, leaf);
+        }
+        Ok(held)
     }
 
     pub(crate) fn has_below(&self, key: &[u8]) -> Result<bool> {
@@ -120,21 +166,26 @@ impl<'a> Draft<'a> {
 
     /// Empties a subtree; returns whether anything was there.
     pub(crate) fn remove(&mut self, key: &Bytes) -> Result<bool> {
-        let leaf = self.take_leaf(key)?.is_some();
-        let below = !leaf && self.has_below(key)?;
+        let held = match self.take_leaf(key)? {
+            Some(leaf) => Held::Leaf(leaf),
+            None if self.has_below(key)? => Held::Below,
+            None => Held::Nothing,
+        };
+        self.empty(key, &held)?;
+        Ok(!matches!(held, Held::Nothing))
+    }
+
+    fn empty(&mut self, key: &Bytes, held: &Held) -> Result<()> {
         // An object that vanished with its last child may have left an ending behind.
-        if !below && self.expiry(key)?.is_some() {
+        if !matches!(held, Held::Below) && self.expiry(key)?.is_some() {
             self.expire(key, None);
         }
-        if !leaf && !below {
-            return Ok(false);
+        match held {
+            Held::Nothing => {}
+            Held::Leaf(_) => self.delete(key.clone()),
+            Held::Below => self.clear(key),
         }
-        if leaf {
-            self.delete(key.clone());
-        } else {
-            self.clear(key);
-        }
-        Ok(true)
+        Ok(())
     }
 
     fn delete(&mut self, key: Bytes) {
@@ -172,13 +223,16 @@ impl<'a> Draft<'a> {
     /// Replaces what is at and below a key by these leaves, and makes its ancestors objects.
     pub(crate) fn replace(&mut self, key: &Bytes, leaves: Vec<(Bytes, Bytes)>) -> Result<()> {
         let only = matches!(leaves.as_slice(), [(own, _)] if own == key);
-        // A leaf over a leaf changes nothing around it.
-        if !(only && self.take_leaf(key)?.is_some()) {
-            self.remove(key)?;
+        if !only {
+            let held = self.take_held(key)?;
+            self.empty(key, &held)?;
             if !leaves.is_empty() {
-                self.open_ancestors(key)?;
+                self.open_ancestors(key, None)?;
             }
+        } else if self.take_leaf(key)?.is_none() {
+            self.open(key)?;
         } else if self.expiry(key)?.is_some() {
+            // A leaf over a leaf changes nothing around it.
             self.expire(key, None);
         }
         for (leaf, value) in leaves {
@@ -189,32 +243,50 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// A leaf above a key gives way to the object that the key makes of it.
-    fn open_ancestors(&mut self, key: &Bytes) -> Result<()> {
+    /// Makes room for a leaf where none is. The parent is asked first: below one that holds nothing
+    /// there is nothing to ask for.
+    fn open(&mut self, key: &Bytes) -> Result<()> {
+        let parent = path::ancestors(key).next().map(|parent| key.slice(..parent.len()));
+        let parent_held = parent.map(|parent| self.take_held(&parent)).transpose()?;
+        let may_hold = matches!(parent_held, None | Some(Held::Below));
+        let held = if may_hold && self.has_below(key)? { Held::Below } else { Held::Nothing };
+        self.empty(key, &held)?;
+        match (held, parent_held) {
+            // It may have been all that was below the parent.
+            (Held::Below, _) => self.open_ancestors(key, None),
+            (_, known) => self.open_ancestors(key, known),
+        }
+    }
+
+    /// A leaf above a key gives way to the object that the key makes of it. `known` is what the
+    /// parent holds, where somebody has looked.
+    fn open_ancestors(&mut self, key: &Bytes, mut known: Option<Held>) -> Result<()> {
         let ancestors: Vec<Bytes> =
             path::ancestors(key).map(|ancestor| key.slice(..ancestor.len())).collect();
         for ancestor in ancestors {
-            // Something below means that neither this nor anything above is a leaf.
-            if self.has_below(&ancestor)? {
-                return Ok(());
-            }
-            self.vacant.insert(ancestor.clone());
-            let Some(stored) = self.take_leaf(&ancestor)? else {
-                // Nothing is here, so an ending here belongs to what was.
-                if self.expiry(&ancestor)?.is_some() {
-                    self.expire(&ancestor, None);
-                }
-                continue;
+            let held = match known.take() {
+                Some(known) => known,
+                None => self.take_held(&ancestor)?,
             };
-            if matches!(Leaf::decode(&stored)?, Leaf::Array(_)) {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    "the path leads into an array, which is one value: set the whole array, or \
-                     use append, union or remove",
-                ));
+            match held {
+                // Something below means that neither this nor anything above is a leaf.
+                Held::Below => return Ok(()),
+                Held::Nothing => {
+                    self.vacant.insert(ancestor.clone());
+                    // Nothing is here, so an ending here belongs to what was.
+                    if self.expiry(&ancestor)?.is_some() {
+                        self.expire(&ancestor, None);
+                    }
+                }
+                Held::Leaf(stored) => {
+                    if matches!(Leaf::decode(&stored)?, Leaf::Array(_)) {
+                        return Err(into_array());
+                    }
+                    self.vacant.insert(ancestor.clone());
+                    self.delete(ancestor);
+                    return Ok(());
+                }
             }
-            self.delete(ancestor);
-            return Ok(());
         }
         Ok(())
     }
