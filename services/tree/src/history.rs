@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result, Semantic};
+use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result};
 
 use crate::Tree;
 use crate::change::{Change, States};
@@ -144,11 +144,10 @@ impl fmt::Debug for History {
 }
 
 impl Core {
-    /// The rev up to which a store that says `applied_rev` may hold something: one that takes its
-    /// batches in parts can be ahead of what it says, after a crash by what was replayed then.
+    /// The rev up to which a store that says `applied_rev` may hold something: one that took a
+    /// batch in parts can be ahead of what it says, after a crash by what was replayed then.
     fn store_rev(&self, applied_rev: u64) -> u64 {
-        let is_whole = !self.kv.profile().emulated.contains(&Semantic::SnapshotIsolation);
-        if is_whole { applied_rev } else { applied_rev.max(self.opened_rev) }
+        applied_rev.max(self.opened_rev)
     }
 }
 
