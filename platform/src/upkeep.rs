@@ -141,6 +141,7 @@ fn readable<T>(what: &str, opened: Result<T>, into: &mut Vec<Finding>) -> Result
 /// ```
 pub fn check(config: &Config, options: &CheckOptions) -> Result<CheckReport> {
     let mut parts = Parts::open(config)?;
+    let options = &with_indexes(options);
     let report = trellis_tree::check(parts.kv.as_deref(), parts.log.as_deref(), options);
     let unreadable = std::mem::take(&mut parts.unreadable);
     parts.close();
@@ -161,6 +162,7 @@ pub fn check(config: &Config, options: &CheckOptions) -> Result<CheckReport> {
 /// Durable when it returns.
 pub fn repair(config: &Config, options: &CheckOptions) -> Result<RepairReport> {
     let mut parts = Parts::open(config)?;
+    let options = &with_indexes(options);
     let runtime = Runtime::system();
     let path = config.data.join(format!("removed-{}.ndjson", runtime.clock().now_ms()));
     let mut file = None;
@@ -179,6 +181,10 @@ pub fn repair(config: &Config, options: &CheckOptions) -> Result<RepairReport> {
     let (repairs, mut report) = repaired?;
     report.findings.splice(0..0, unreadable);
     Ok(RepairReport { repairs, kept: file.map(|_| path), report })
+}
+
+fn with_indexes(options: &CheckOptions) -> CheckOptions {
+    CheckOptions { derivation: Some(&trellis_query::FIELD_INDEXES), ..options.clone() }
 }
 
 /// Appends a JSON line, durably.

@@ -20,7 +20,7 @@ use crate::Tree;
 use crate::apply::APPLIED_KEY;
 use crate::check_journal::Recent;
 use crate::record::{self, Applied, META, Opening};
-use crate::{recover, seal, seed};
+use crate::{Derivation, check_index, recover, seal, seed};
 
 /// How a check is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +29,14 @@ pub struct CheckOptions {
     pub findings_max: usize,
     /// Memory for the newest part of the journal that the store is compared with.
     pub compare_bytes_max: usize,
+    /// How indexes are derived; without it they are not compared with the data. An open tree
+    /// takes its own.
+    pub derivation: Option<&'static dyn Derivation>,
 }
 
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { findings_max: 1000, compare_bytes_max: 64 << 20 }
+        Self { findings_max: 1000, compare_bytes_max: 64 << 20, derivation: None }
     }
 }
 
@@ -55,9 +58,9 @@ pub enum FindingKind {
     Shape,
     /// A leaf has something below it.
     LeafAbove,
-    /// An entry is missing in the order of endings or of forgetting.
+    /// An entry is missing in an index, or in the order of endings or of forgetting.
     MissingIndex,
-    /// An entry in an order stands for nothing.
+    /// An entry in an index or in an order stands for nothing.
     StrayIndex,
     /// The store does not hold what the journal says.
     Disagreement,
@@ -115,6 +118,8 @@ pub(crate) enum Fix {
     Remove(Spot),
     /// Gives the journal up to this offset free: all of it is in the store.
     Trim(u64),
+    /// Removes the indexes, which the next open makes anew.
+    Reindex,
 }
 
 /// What a check found.
@@ -134,6 +139,8 @@ pub struct CheckReport {
     pub endings: u64,
     /// Idempotency keys read.
     pub keys: u64,
+    /// Entries of indexes read.
+    pub index_entries: u64,
     /// Keys whose newest journal record was compared with the store.
     pub compared: u64,
     /// Bytes of live keys and values in the store.
@@ -220,7 +227,8 @@ impl Tree {
     pub fn check(&self, options: &CheckOptions) -> Result<CheckReport> {
         let core = self.core();
         let _hold = self.hold_whole_journal()?;
-        check(Some(core.kv.as_ref()), Some(core.log.as_ref()), options)
+        let options = CheckOptions { derivation: core.options.derivation, ..options.clone() };
+        check(Some(core.kv.as_ref()), Some(core.log.as_ref()), &options)
     }
 }
 
@@ -330,7 +338,8 @@ impl Finding {
         self
     }
 
-    /// Names what it is about, a second time if two keys contradict each other.
+    /// Names what it is about, a second time if two keys contradict each other. In the space of
+    /// indexes it is a path, with all at and below it.
     pub(crate) fn about(mut self, space: SpaceId, key: &Bytes) -> Self {
         self.spots.push((space, key.clone()));
         self
@@ -346,7 +355,7 @@ pub(crate) fn read_applied(view: &dyn KvSnapshot) -> Result<Option<Applied>> {
 
 /// A place as people know it.
 pub(crate) fn place_of(space: SpaceId, key: &[u8]) -> String {
-    use record::{DATA, EXPIRY, EXPIRY_TIME, KEYS, KEYS_TIME};
+    use record::{DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME};
     let text = |key: &[u8]| String::from_utf8_lossy(key).replace('\0', "/");
     let timed = |key: &[u8]| match record::split_time_key(key) {
         Some((at_ms, key)) => format!("{} at {at_ms}", text(key)),
@@ -358,6 +367,7 @@ pub(crate) fn place_of(space: SpaceId, key: &[u8]) -> String {
         EXPIRY_TIME => format!("the order of endings: {}", timed(key)),
         KEYS => format!("the idempotency key {}", text(key)),
         KEYS_TIME => format!("the order of forgetting: {}", timed(key)),
+        INDEX => check_index::place_of_entry(key),
         other => format!("space {}", other.0),
     }
 }

@@ -11,7 +11,7 @@ use trellis_engine_traits::{
 use crate::check::{Check, Finding, FindingKind, Fix, Remedy, Spot, place_of};
 use crate::check_pages::Page;
 use crate::memtable::{Found, MemTable, key_hash};
-use crate::record::{self, Chain, Record};
+use crate::record::{self, Chain, INDEX, Record};
 use crate::seal;
 
 /// Records read at a time, so that the log is not held for long.
@@ -55,7 +55,12 @@ impl Recent {
         }
     }
 
+    /// Whether the records say anything of it. The journal knows no indexes: a spot in their space
+    /// is a path, with all above, at and below it.
     pub(crate) fn knows(&self, spot: &Spot) -> bool {
+        if spot.0 == INDEX {
+            return [&self.older, &self.newer].iter().any(|table| table.changed_after(0, &spot.1));
+        }
         !matches!(self.expected(spot), Found::Unknown)
     }
 

@@ -1,6 +1,7 @@
 //! Reading a space of the store in pages, and what in a page is no finding after all.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, KeyRange, KvBackend, KvSnapshot, Result, Scan, SpaceId};
@@ -14,7 +15,7 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// A page of a space: the view that it was read from, and its pairs as they are stored.
 pub(crate) struct Page {
-    pub(crate) view: Box<dyn KvSnapshot>,
+    pub(crate) view: Arc<dyn KvSnapshot>,
     /// The rev that the view shows; it may show parts of later ones.
     pub(crate) rev: u64,
     pub(crate) pairs: Vec<(Bytes, Bytes)>,
@@ -26,7 +27,7 @@ pub(crate) struct Page {
 
 impl Page {
     fn read(kv: &dyn KvBackend, base: u64, space: SpaceId, range: &KeyRange) -> Result<Self> {
-        let view = kv.snapshot()?;
+        let view: Arc<dyn KvSnapshot> = Arc::from(kv.snapshot()?);
         // Damage to the note was reported; without it nothing is known to come later.
         let applied = read_applied(view.as_ref()).ok().flatten();
         let rev = applied.map_or(base, |applied| applied.rev);

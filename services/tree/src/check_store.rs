@@ -9,10 +9,11 @@ use trellis_engine_traits::{ErrorKind, KeyRange, KvSnapshot, Result, Scan, Space
 
 use crate::check::{Check, Finding, FindingKind, Fix, Remedy, place_of};
 use crate::check_pages::Page;
+use crate::derivation::EntryParts;
 use crate::leaf::Leaf;
 use crate::memtable::{Found, key_hash};
-use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, KEYS, KEYS_TIME, META, Remembered};
-use crate::{Path, apply, path, seal, seed};
+use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, Remembered};
+use crate::{Path, apply, indexing, path, seal, seed};
 
 /// Spaces from here on belong to engines that are built on a store.
 const ENGINE_SPACES: u8 = 200;
@@ -25,6 +26,7 @@ impl Check<'_> {
         self.ending_times()?;
         let timed = self.key_times()?;
         self.keys(&timed)?;
+        self.indexes()?;
         self.unknown()
     }
 
@@ -135,7 +137,8 @@ impl Check<'_> {
     fn unknown(&mut self) -> Result<()> {
         self.each_page(META, &KeyRange::all(), &mut |page, findings| {
             for (key, _) in page.fresh() {
-                if key != apply::APPLIED_KEY && key != seed::NOTE_KEY {
+                let known = [apply::APPLIED_KEY, seed::NOTE_KEY, indexing::INDEXES_KEY];
+                if !known.contains(&&**key) {
                     let detail = "an unknown note";
                     let kind = FindingKind::UnknownSpace;
                     findings.push(Finding::new(kind, "the store's notes", detail, Remedy::Restore));
@@ -163,7 +166,7 @@ impl Check<'_> {
     }
 
     /// Checks seal and shape of every pair of a space, and then looks at its pages.
-    fn each_value(
+    pub(crate) fn each_value(
         &mut self,
         space: SpaceId,
         look: &mut crate::check_pages::Look<'_>,
@@ -203,6 +206,7 @@ fn damaged(
         _ if in_journal => (Remedy::Journal, Fix::Journal(spot)),
         // Both orders are derived anew once the damaged entry is gone.
         EXPIRY_TIME | KEYS_TIME => (Remedy::Derive, Fix::Forget(spot)),
+        INDEX => (Remedy::Derive, Fix::Reindex),
         _ => (Remedy::Remove, Fix::Remove(spot)),
     };
     Finding::new(kind, place, detail, remedy).fix(fix)
@@ -251,6 +255,7 @@ fn check_pair(
             let answer = record::decode::<Remembered>(value, "remembered answer");
             shape(answer.is_ok(), "the remembered answer cannot be read")
         }
+        INDEX => shape(EntryParts::split(key, value).is_some(), "the entry is no index's"),
         _ => time_key(),
     }
 }

@@ -224,4 +224,12 @@ impl<'a> EntryParts<'a> {
         let id = std::str::from_utf8(id).ok()?;
         (!child.is_empty()).then_some(Self { id, collection, child })
     }
+
+    /// The path key of the item.
+    pub(crate) fn item(&self) -> Bytes {
+        if self.collection.is_empty() {
+            return Bytes::copy_from_slice(self.child);
+        }
+        [self.collection, b"\0", self.child].concat().into()
+    }
 }

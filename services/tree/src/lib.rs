@@ -56,6 +56,9 @@ mod apply;
 mod build;
 mod change;
 mod check;
+mod check_index;
+#[cfg(test)]
+mod check_index_tests;
 mod check_journal;
 mod check_pages;
 mod check_store;

@@ -12,14 +12,17 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use trellis_engine_traits::{KvBackend, Result, SpaceId, StreamId, StreamLog, WriteBatch};
+use trellis_engine_traits::{
+    At, KeyRange, KvBackend, Op, Result, SpaceId, StreamId, StreamLog, WriteBatch,
+};
 use trellis_runtime::Runtime;
 
 use crate::apply::commit_sealed;
 use crate::check::{self, CheckOptions, CheckReport, FindingKind, Fix, Remedy, Spot};
 use crate::check_journal::Recent;
+use crate::indexing::INDEXES_KEY;
 use crate::memtable::Found;
-use crate::record::{self, KEYS_TIME};
+use crate::record::{self, DATA, INDEX, KEYS_TIME, META};
 
 /// Rounds of checking and repairing: removing one thing may show the next.
 const ROUNDS_MAX: usize = 1000;
@@ -131,11 +134,21 @@ fn round(
                     }
                 }
                 Fix::Remove(spot) => keep_copy(kv, spot, &finding.place, keep)?,
-                Fix::Journal(_) | Fix::Put(..) | Fix::Remember(_) | Fix::Forget(_) => {}
+                Fix::Journal(_)
+                | Fix::Put(..)
+                | Fix::Remember(_)
+                | Fix::Forget(_)
+                | Fix::Reindex => {}
             }
             batch = write(batch, fix, context);
             let (kind, place) = (finding.kind, finding.place.clone());
             done.push(Repair { kind, place, remedy });
+        }
+        // What indexes were derived from is another now.
+        if batch.ops.iter().any(is_data) && kv.snapshot()?.get(META, INDEXES_KEY)?.is_some() {
+            batch = write(batch, &Fix::Reindex, context);
+            let (kind, place) = (FindingKind::StrayIndex, "the indexes".to_owned());
+            done.push(Repair { kind, place, remedy: Remedy::Derive });
         }
         if !batch.ops.is_empty() {
             commit_sealed(kv, batch)?;
@@ -162,8 +175,18 @@ fn write(batch: WriteBatch, fix: &Fix, context: &Context<'_>) -> WriteBatch {
             put(batch, &(KEYS_TIME, record::time_key(context.now_ms, key)), Bytes::new())
         }
         Fix::Forget((space, key)) | Fix::Remove((space, key)) => batch.delete(*space, key.clone()),
+        Fix::Reindex if batch.ops.iter().any(is_reindex) => batch,
+        Fix::Reindex => batch.delete_range(INDEX, KeyRange::all()).delete(META, INDEXES_KEY),
         Fix::Trim(_) => batch,
     }
+}
+
+fn is_data(op: &Op) -> bool {
+    matches!(op, Op::Put(At { space: DATA, .. }, _) | Op::Delete(At { space: DATA, .. }))
+}
+
+fn is_reindex(op: &Op) -> bool {
+    matches!(op, Op::DeleteRange(INDEX, _))
 }
 
 fn keep_copy(

@@ -72,6 +72,10 @@ impl SealedSnapshot {
         Self(Arc::from(snapshot))
     }
 
+    pub(crate) fn from_arc(snapshot: Arc<dyn KvSnapshot>) -> Self {
+        Self(snapshot)
+    }
+
     pub(crate) fn get(&self, space: SpaceId, key: &[u8]) -> Result<Option<Bytes>> {
         let Some(stored) = self.0.get(space, key)? else { return Ok(None) };
         let value_bytes = unseal(space, key, &stored)?.len();
