@@ -90,6 +90,21 @@ impl Pattern {
         }
     }
 
+    /// The path key of the item, a child of a collection that fits, at or below which `key` lies.
+    pub(crate) fn item_of<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let mut ends = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
+        let depth = self.depth();
+        let collection_end = match depth.checked_sub(1) {
+            Some(last) => ends.nth(last)?,
+            None => 0,
+        };
+        let collection = key.get(..collection_end)?;
+        let item = key.get(..ends.next().unwrap_or(key.len()))?;
+        let named = self.levels().next().is_some_and(|level| level != ANY);
+        let system = key.first() == Some(&b'_');
+        (self.matches_key(collection) && (named || !system)).then_some(item)
+    }
+
     /// Whether every path that fits `other` fits this one too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -125,6 +140,21 @@ impl fmt::Display for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_item_of_a_key_is_the_child_of_a_fitting_collection() {
+        let item = |pattern: &str, key: &'static str| {
+            Pattern::parse(pattern).unwrap().item_of(key.as_bytes()).map(<[u8]>::to_vec)
+        };
+        assert_eq!(item("a/*", "a\0b\0c\0d").as_deref(), Some(&b"a\0b\0c"[..]));
+        assert_eq!(item("a/*", "a\0b\0c").as_deref(), Some(&b"a\0b\0c"[..]));
+        assert_eq!(item("a/*", "a\0b"), None);
+        assert_eq!(item("a/*", "x\0b\0c"), None);
+        assert_eq!(item("", "a\0b").as_deref(), Some(&b"a"[..]));
+        assert_eq!(item("", "_a\0b"), None);
+        assert_eq!(item("*", "_a\0b"), None);
+        assert_eq!(item("_a", "_a\0b").as_deref(), Some(&b"_a\0b"[..]));
+    }
 
     #[test]
     fn a_pattern_covers_what_it_matches_and_nothing_wider() {

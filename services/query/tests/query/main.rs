@@ -11,6 +11,7 @@
 mod bad_input;
 mod bed;
 mod draw;
+mod live;
 mod pages;
 mod random;
 mod reference;

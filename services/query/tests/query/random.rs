@@ -12,7 +12,7 @@ const PATHS: [&str; 7] = ["c", "u/*/c", "u/b/c", "*", "*/*", "", "u/*"];
 const INDEXED: [&str; 6] = ["c", "u/*/c", "u/*/c", "*/*/*", "*/*", "*"];
 
 /// Some commits at random.
-fn stir(draw: &Draw, tree: &Tree) {
+pub(crate) fn stir(draw: &Draw, tree: &Tree) {
     for _ in 0..draw.below(6) {
         let at = match draw.below(3) {
             0 => format!("u/{}/c/{}", draw.key(), draw.key()),
@@ -38,7 +38,7 @@ fn put(tree: &Tree, at: &str, value: Value) {
     drop(tree.commit(Commit::set(path(at), Input::from_json(value).unwrap())));
 }
 
-fn rounds(fallback: u64) -> u64 {
+pub(crate) fn rounds(fallback: u64) -> u64 {
     let given = std::env::var("TRELLIS_QUERY_ROUNDS").ok();
     given.and_then(|rounds| rounds.parse().ok()).unwrap_or(fallback)
 }
