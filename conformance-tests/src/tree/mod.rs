@@ -10,9 +10,12 @@ mod concurrency;
 mod copies;
 mod disk_full;
 mod failure;
+mod follow;
+mod follower;
 mod gate;
 mod ground;
 mod heartbeat;
+mod history;
 mod lifecycle;
 mod limits;
 mod model;
@@ -55,6 +58,8 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         concurrency::CASES,
         failure::CASES,
         copies::CASES,
+        follow::CASES,
+        history::CASES,
         seeds::CASES,
         disk_full::CASES,
         heartbeat::CASES,

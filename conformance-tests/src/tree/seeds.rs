@@ -48,7 +48,7 @@ fn close(engines: Engines) {
     log.close().and(kv.close()).expect("they close");
 }
 
-fn restore(ground: &Ground, archives: &[&[u8]]) -> Result<()> {
+pub(super) fn restore(ground: &Ground, archives: &[&[u8]]) -> Result<()> {
     let engines = ground.engines()?;
     let header = *ArchiveReader::new(archives[0])?.header();
     let seeding = begin(&engines, Restore::source(&header, Until::Newest));

@@ -47,6 +47,20 @@
 //!   reads go on.
 //! - `tree.copy.digest`: the digest is the same for the same content, on every store and whatever
 //!   the history; where contents differ, the paths are named.
+//! - `tree.follow.complete`: a follower is handed every commit that becomes visible after it began,
+//!   once, in order, and nothing else.
+//! - `tree.follow.states`: the states before and after a commit are exact while it is held,
+//!   whatever is written meanwhile; nothing in them is hidden by the clock.
+//! - `tree.follow.lag`: writers do not wait for a follower; beyond its bound it is told, and goes
+//!   on from its position.
+//! - `tree.follow.end`: a bell ends a follower's wait; after a close it is handed what came before.
+//! - `tree.follow.settled`: what is due is removed by a commit when it is settled.
+//! - `tree.history.exact`: a history tells what a follower saw, across reopens; what it does not
+//!   know of the states around its commits is what was beyond a bound, and it says so.
+//! - `tree.history.reach`: journal that is gone, a rev that is not there yet and more than may be
+//!   read are told apart.
+//! - `tree.history.known`: a rev is known only in the history that made it: not after it was lost,
+//!   not in a copy.
 //! - `tree.seed.whole`: what is not seeded to the end is opened by nobody, and can be gone on with.
 //! - `tree.seed.history`: a seeded tree has a history of its own, which goes on from the source's
 //!   rev, and keeps endings and idempotency keys.
