@@ -116,7 +116,7 @@ async fn answer_long<T: Serialize + Send + 'static>(
 }
 
 /// Does a piece of work on a thread of its own and answers what comes of it.
-async fn answer<T: Serialize + Send + 'static>(
+pub(crate) async fn answer<T: Serialize + Send + 'static>(
     state: &Arc<State>,
     work: impl FnOnce(&Trellis) -> trellis::Result<T> + Send + 'static,
 ) -> Response<Body> {

@@ -19,6 +19,7 @@
 //! work), what a subscription or a query means (`trellis_subscribe` and `trellis_query` know).
 
 mod admin;
+mod admin_indexes;
 mod answer;
 mod body;
 #[cfg(feature = "cli")]

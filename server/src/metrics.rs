@@ -185,7 +185,7 @@ const LIVE_FIGURES: [LiveFigureRow; 11] = [
 type Figure = fn(&TreeStats) -> u64;
 type TreeFigure = (&'static str, &'static str, Figure);
 
-const TREE_FIGURES: [TreeFigure; 13] = [
+const TREE_FIGURES: [TreeFigure; 16] = [
     ("rev", "Number of the newest commit", |stats| stats.rev),
     ("durable_rev", "Newest durable commit", |stats| stats.durable_rev),
     ("applied_rev", "Newest commit in the store", |stats| stats.applied_rev),
@@ -195,6 +195,11 @@ const TREE_FIGURES: [TreeFigure; 13] = [
     ("store_batches", "Batches applied to the store since the start", |stats| stats.batches),
     ("overlay_bytes", "Bytes not yet in the store", |stats| stats.overlay_bytes as u64),
     ("views", "Views being read", |stats| stats.views as u64),
+    ("indexes", "Indexes", |stats| stats.indexes as u64),
+    ("indexes_ready", "Indexes that are built", |stats| stats.indexes_ready as u64),
+    ("index_items_building", "Items taken in by indexes being built", |stats| {
+        stats.index_items_building
+    }),
     ("store_live_bytes", "Bytes of live keys and values in the store", |stats| stats.live_bytes),
     ("store_disk_bytes", "Bytes of the store's files", |stats| stats.disk_bytes),
     ("poisoned", "1 when writes are refused until a restart", |stats| {

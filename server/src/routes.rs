@@ -8,7 +8,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Request, State as FromState};
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use trellis::Trellis;
 use trellis_engine_traits::ErrorKind;
 
@@ -17,7 +17,7 @@ use crate::guard::check_request;
 use crate::options::ServerOptions;
 use crate::rest::{json, refusal};
 use crate::state::{Server, State};
-use crate::{admin, openapi, rest_read, rest_write, socket};
+use crate::{admin, admin_indexes, openapi, rest_read, rest_write, socket};
 
 /// Bytes that are read from a socket at once: an idle connection holds this buffer.
 const SOCKET_READ_BYTES: usize = 4 << 10;
@@ -52,6 +52,8 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/admin/check", get(admin::check))
         .route("/admin/compact", post(admin::compact))
         .route("/admin/digest", get(admin::digest))
+        .route("/admin/indexes", get(admin_indexes::list).post(admin_indexes::create))
+        .route("/admin/indexes/{id}", delete(admin_indexes::remove))
         .route("/admin/pause", post(admin::pause))
         .route("/admin/resume", post(admin::resume))
         .route("/openapi.json", get(openapi::get))

@@ -133,13 +133,41 @@ impl Admin {
         self.json(Method::POST, "resume").await
     }
 
+    /// Every index and how far it is built: `{"indexes":[..]}`.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`].
+    pub async fn indexes(&self) -> Result<Value, ClientError> {
+        self.json(Method::GET, "indexes").await
+    }
+
+    /// Defines an index, `{"path","fields"}`, which is then built in the background; answers how
+    /// far it is. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`]; `Refused` with `invalid` for a definition that makes no sense.
+    pub async fn create_index(&self, definition: &Value) -> Result<Value, ClientError> {
+        let body = Bytes::from(definition.to_string());
+        let (body, _connection) =
+            self.send(Method::POST, "indexes", body, self.options.deadline).await?;
+        parse(&http::collect(body).await?)
+    }
+
+    /// Drops an index.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`]; `Refused` with `not_found` when there is none with this id.
+    pub async fn drop_index(&self, id: &str) -> Result<Value, ClientError> {
+        if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            let message = "the id of an index consists of letters and digits";
+            return Err(ClientError::new(ClientErrorKind::Invalid, message));
+        }
+        self.json(Method::DELETE, &format!("indexes/{id}")).await
+    }
+
     async fn json(&self, method: Method, path: &str) -> Result<Value, ClientError> {
         let (body, _connection) = self.ask(method, path, WORK_MAX).await?;
-        let body = http::collect(body).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let message = format!("the server's answer is no JSON: {error}");
-            ClientError::new(ClientErrorKind::Protocol, message)
-        })
+        parse(&http::collect(body).await?)
     }
 
     async fn ask(
@@ -148,13 +176,30 @@ impl Admin {
         path: &str,
         deadline: Duration,
     ) -> Result<(Incoming, Connection), ClientError> {
+        self.send(method, path, Bytes::new(), deadline).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<(Incoming, Connection), ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(self.target.admin(path))
             .header(header::HOST, &self.target.authority)
-            .body(Full::new(Bytes::new()));
+            .body(Full::new(body));
         let options = ClientOptions { deadline, ..self.options.clone() };
         let (response, connection) = http::send(&self.target, &options, request).await?;
         Ok((response.into_body(), connection))
     }
+}
+
+fn parse(body: &[u8]) -> Result<Value, ClientError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("the server's answer is no JSON: {error}");
+        ClientError::new(ClientErrorKind::Protocol, message)
+    })
 }

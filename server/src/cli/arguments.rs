@@ -113,6 +113,7 @@ pub(super) enum Command {
     Check(super::operators::Check),
     Compact(super::operators::Compact),
     Rebuild(super::operators::Rebuild),
+    Index(super::indexes::Index),
     /// Print the figures of a server or a database
     Stats {
         #[command(flatten)]

@@ -12,6 +12,7 @@ mod copies;
 mod export;
 mod failure;
 mod import;
+mod indexes;
 mod operators;
 mod progress;
 mod remote;

@@ -39,6 +39,11 @@ impl Progress {
         self.bar.set_message(format!("{leaves} leaves"));
     }
 
+    /// Says how many items are done, and where the next one is.
+    pub(super) fn items(&self, items: u64, at: &str) {
+        self.bar.set_message(format!("{items} items, at {at}"));
+    }
+
     /// Removes the bar without a word.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();

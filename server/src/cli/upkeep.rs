@@ -123,8 +123,9 @@ fn describe(report: &Value) -> String {
     for skipped in report.get("skipped").and_then(Value::as_array).into_iter().flatten() {
         line(format!("not checked: {}", skipped.as_str().unwrap_or_default()));
     }
-    let figures = ["leaves", "endings", "keys", "records", "compared"];
-    let figures = figures.map(|name| format!("{} {name}", number(report, name)));
+    let figures = ["leaves", "endings", "keys", "index_entries", "records", "compared"];
+    let figures =
+        figures.map(|name| format!("{} {}", number(report, name), name.replace('_', " ")));
     line(figures.join(", "));
     line(format!(
         "store: {} bytes on disk, {} of them live; applied up to rev {}",

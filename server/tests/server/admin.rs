@@ -76,3 +76,40 @@ async fn checks_and_compaction_answer_reports_and_web_pages_elsewhere_are_refuse
     assert_eq!(server.http("GET", "/admin/archive", &foreign, b"").await.status, 403);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn indexes_are_defined_built_listed_and_dropped() {
+    let server = TestServer::start().await;
+    server.put("/db/users", r#"{"a":{"age":3},"b":{"age":1}}"#).await;
+    let post = async |body: &str| server.http("POST", "/admin/indexes", &[], body.as_bytes()).await;
+    let definition = r#"{"path":"users","fields":["age"]}"#;
+    let created = post(definition).await.json();
+    let id = created["id"].as_str().expect("an id").to_owned();
+    assert_eq!(created["definition"]["path"], "users");
+    assert_eq!(post(definition).await.json()["id"], created["id"], "it is the same one");
+    assert!(server.db.wait_for_index(&id, std::time::Duration::from_secs(600)).expect("built"));
+    let listed = server.get("/admin/indexes").await.json();
+    assert_eq!(
+        (&listed["indexes"][0]["id"], listed["indexes"].as_array().map(Vec::len)),
+        (&created["id"], Some(1))
+    );
+    assert_eq!(
+        (&listed["indexes"][0]["ready"], &listed["indexes"][0]["items_built"]),
+        (&true.into(), &2.into())
+    );
+    assert!(server.get("/metrics").await.text().contains("trellis_indexes_ready 1"));
+    for (body, status) in [
+        ("", 400),
+        ("{}", 400),
+        (r#"{"path":"users","fields":["a","b","c","d","e"]}"#, 413),
+        (r#"{"path":"_auth","fields":["a"]}"#, 403),
+        (&format!("\"{}\"", "x".repeat(20_000)), 413),
+    ] {
+        assert_eq!(post(body).await.status, status, "{body:.40}");
+    }
+    let target = format!("/admin/indexes/{id}");
+    assert_eq!(server.http("DELETE", &target, &[], b"").await.json()["dropped"], created["id"]);
+    assert_eq!(server.http("DELETE", &target, &[], b"").await.status, 404);
+    assert_eq!(server.get("/admin/indexes").await.text(), r#"{"indexes":[]}"#);
+    server.stop().await;
+}

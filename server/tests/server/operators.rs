@@ -215,3 +215,25 @@ fn damage_to_an_archive_is_found_and_named() {
     let (code, out) = ended(&["get", "items", "--data", &copy]);
     assert_eq!(code, Some(1), "half a restore opens to nobody: {out}");
 }
+
+#[test]
+fn an_index_is_created_listed_and_dropped_on_a_closed_database_and_on_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = made(folder.path(), "db", "redb:tree.redb");
+    let create = ["index", "create", "items", "$value:desc", "--data", &data];
+    let index: Value = serde_json::from_str(&text(&run(&create))).expect("JSON");
+    assert_eq!((&index["ready"], &index["items_built"]), (&true.into(), &300.into()));
+    let out = text(&run(&["check", "--data", &data]));
+    assert!(out.contains("300 index entries") && out.contains("nothing is wrong"), "{out}");
+    let id = index["id"].as_str().expect("an id");
+    let server = Served::start(&["--data", &data]);
+    let at = |arguments: &[&str]| text(&server.run(arguments));
+    let listed = at(&["index", "list"]);
+    assert_eq!(serde_json::from_str::<Value>(&listed).expect("JSON"), index);
+    at(&["index", "create", "items", "name", "age"]);
+    assert_eq!(at(&["index", "list"]).lines().count(), 2);
+    at(&["index", "drop", id]);
+    let (code, out) = ended(&["index", "drop", id, "--url", &server.url]);
+    assert!(code == Some(1) && out.contains("no index"), "{out}");
+    assert_eq!(at(&["index", "list"]).lines().count(), 1);
+}

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
-use crate::core::closed;
+use crate::core::{Core, closed};
 use crate::derivation::{Derived, EntryParts, collection_prefix, entry_range, subtree_key};
 use crate::indexing::Built;
 use crate::path;
@@ -123,30 +123,33 @@ fn text(key: &[u8]) -> String {
     String::from_utf8_lossy(key).replace('\0', "/")
 }
 
+pub(crate) fn status(core: &Core) -> Vec<IndexStatus> {
+    let (definitions, indexes) = (core.definitions(), Arc::clone(&core.layers.read().indexes));
+    let status = definitions.all.iter().map(|definition| {
+        let known = indexes.get(&definition.id);
+        let known = known.filter(|known| known.definition.since == definition.since);
+        let (items_built, building_at) = match known.map(|known| &known.built) {
+            Some(Built::Whole(items)) => (*items, None),
+            Some(Built::Until(key, items)) => (*items, Some(text(key))),
+            None => (0, Some(String::new())),
+        };
+        IndexStatus {
+            id: definition.id.clone(),
+            definition: Value::clone(&definition.json),
+            ready: known.is_some_and(|known| known.is_whole()),
+            items_built,
+            building_at,
+            failed: known.and_then(|known| known.failed.clone()),
+        }
+    });
+    status.collect()
+}
+
 impl Tree {
     /// Every index that is defined, and how far it is built.
     #[must_use]
     pub fn indexes(&self) -> Vec<IndexStatus> {
-        let core = self.core();
-        let (definitions, indexes) = (core.definitions(), Arc::clone(&core.layers.read().indexes));
-        let status = definitions.all.iter().map(|definition| {
-            let known = indexes.get(&definition.id);
-            let known = known.filter(|known| known.definition.since == definition.since);
-            let (items_built, building_at) = match known.map(|known| &known.built) {
-                Some(Built::Whole(items)) => (*items, None),
-                Some(Built::Until(key, items)) => (*items, Some(text(key))),
-                None => (0, Some(String::new())),
-            };
-            IndexStatus {
-                id: definition.id.clone(),
-                definition: Value::clone(&definition.json),
-                ready: known.is_some_and(|known| known.is_whole()),
-                items_built,
-                building_at,
-                failed: known.and_then(|known| known.failed.clone()),
-            }
-        });
-        status.collect()
+        status(self.core())
     }
 
     /// Waits until an index is ready, at most for `wait`; `false` when it is still being built.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use trellis_engine_traits::Result;
 
 use crate::core::Core;
-use crate::room;
+use crate::{index_read, room};
 
 /// Where a tree stands. Counters count since open.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,6 +33,12 @@ pub struct TreeStats {
     pub overlay_bytes_max: usize,
     /// Open views.
     pub views: usize,
+    /// Indexes that are defined.
+    pub indexes: usize,
+    /// Those of them that are built, so that queries use them.
+    pub indexes_ready: usize,
+    /// Items that were taken in by indexes which are being built.
+    pub index_items_building: u64,
     /// When commits are acknowledged.
     pub durability: String,
     /// The store's engine.
@@ -56,6 +62,9 @@ pub(crate) fn read(core: &Core) -> Result<TreeStats> {
     let applied_rev = core.layers.read().applied_rev;
     let overlay_bytes = core.overlay_bytes();
     let views = core.views.lock().values().sum();
+    let indexes = index_read::status(core);
+    let building = indexes.iter().filter(|index| !index.ready);
+    let index_items_building = building.map(|index| index.items_built).sum();
     let poisoned = core.poison.lock().as_ref().map(ToString::to_string);
     let store_full = core.apply_failure.lock().as_ref().is_some_and(room::is_storage_full);
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -71,6 +80,9 @@ pub(crate) fn read(core: &Core) -> Result<TreeStats> {
         overlay_bytes,
         overlay_bytes_max: core.options.overlay_bytes_max,
         views,
+        indexes: indexes.len(),
+        indexes_ready: indexes.iter().filter(|index| index.ready).count(),
+        index_items_building,
         durability: core.options.durability.to_string(),
         kv: core.kv.profile().name,
         log: core.log.profile().name,
