@@ -220,7 +220,7 @@ fn test_bounds(test: &Test, field: &Field) -> Intervals {
         Test::Equal(value) => Intervals::of(point(value, field)),
         Test::In { values, or_absent } => {
             let mut all: Vec<Interval> = values.iter().map(|value| point(value, field)).collect();
-            if *or_absent {
+            if *or_absent && *field != Field::Key {
                 all.push(Interval::prefix(&[ABSENT]));
             }
             Intervals::none().or(Intervals(all))
@@ -233,6 +233,9 @@ fn test_bounds(test: &Test, field: &Field) -> Intervals {
         Test::StartsWith(prefix) => Intervals::of(starting_with(prefix, field)),
         // These leave nearly everything: no reason to choose an index.
         Test::Contains(_) | Test::NotEqual(_) => Intervals::all(),
+        // Every item has a key.
+        Test::Exists if *field == Field::Key => Intervals::all(),
+        Test::Absent if *field == Field::Key => Intervals::none(),
         Test::Exists => Intervals::of(after_absent()),
         Test::Absent => Intervals::of(Interval::prefix(&[ABSENT])),
     }

@@ -9,7 +9,7 @@ use trellis_engine_traits::{KeyRange, Result};
 use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
 use trellis_query::{
-    Answer, Field, FieldValue, IndexDefinition, Indexes, Page, Pattern, Queries, QuerySpec, entry,
+    Answer, FieldValue, IndexDefinition, Indexes, Page, Queries, QuerySpec, entry,
 };
 use trellis_runtime::Runtime;
 use trellis_tree::{Commit, Input, Leaf, Path, Tree, TreeOptions, View};
@@ -124,12 +124,4 @@ impl Indexes for Computed {
         keys.sort();
         Ok(keys.into_iter().next())
     }
-}
-
-/// The names that a test's definitions use.
-pub(crate) fn definition(path: &str, fields: &[&str]) -> Value {
-    let pattern = Pattern::parse(path).unwrap();
-    let fields: Vec<String> =
-        fields.iter().map(|field| Field::parse(field).unwrap().to_string()).collect();
-    serde_json::json!({ "path": pattern.to_string(), "fields": fields })
 }

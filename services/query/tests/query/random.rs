@@ -68,8 +68,11 @@ fn queries_answer_what_the_reference_answers_with_and_without_indexes() {
             let plan = queries.explain(&view, &bed::spec(query.clone())).unwrap();
             assert_eq!(found, expected, "round {round}: {query} {indexes:?} {plan}");
             assert_eq!(page.next_cursor, None);
-            paged(&draw, &queries, &view, &query, &expected);
-            counted(&queries, &view, &query, expected.len());
+            match draw.below(3) {
+                0 => paged(&draw, &queries, &view, &query, &expected),
+                1 => counted(&queries, &view, &query, expected.len()),
+                _ => grouped(&draw, &queries, &view, &query, &expected),
+            }
         }
     }
 }
@@ -108,4 +111,36 @@ fn counted(queries: &Queries, view: &trellis_tree::View, query: &Value, expected
     let answer = queries.run(view, &bed::spec(query.clone()), 1 << 20).unwrap();
     let json: Value = serde_json::from_slice(&answer.to_json()).unwrap();
     assert_eq!(json, json!({ "count": expected }), "{query}");
+}
+
+fn grouped(
+    draw: &Draw,
+    queries: &Queries,
+    view: &trellis_tree::View,
+    query: &Value,
+    expected: &[(String, Value)],
+) {
+    let fields = |most: u64| -> Vec<&str> {
+        let mut fields: Vec<&str> = (0..draw.below(most + 1)).map(|_| draw.field()).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    };
+    let (by, of) = (fields(2), fields(2));
+    let mut query = query.clone();
+    let members = query.as_object_mut().unwrap();
+    members.remove("limit");
+    members.remove("orderBy");
+    let aggregate = json!({
+        "groupBy": by, "count": true, "sum": of, "min": of, "max": of, "avg": of,
+    });
+    members.insert("aggregate".into(), aggregate);
+    let answer = queries.run(view, &bed::spec(query.clone()), 1 << 20).unwrap();
+    let found: Value = serde_json::from_slice(&answer.to_json()).unwrap();
+    let mut found = found["groups"].as_array().unwrap().clone();
+    let mut expected = reference::groups(expected, &by, &of);
+    let text = |group: &Value| group["key"].to_string();
+    found.sort_by_key(text);
+    expected.sort_by_key(text);
+    assert_eq!(found, expected, "{query}");
 }

@@ -207,3 +207,57 @@ pub(crate) fn selected(item: &Value, fields: &[&str]) -> Value {
     }
     out
 }
+
+/// Figures by group: count, sum, min, max and mean of the same fields.
+pub(crate) fn groups(items: &[(String, Value)], by: &[&str], of: &[&str]) -> Vec<Value> {
+    type Group<'a> = (Vec<Value>, Vec<(&'a str, &'a Value)>);
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    if by.is_empty() {
+        groups.push((Vec::new(), Vec::new()));
+    }
+    for (path, item) in items {
+        let key = path.rsplit('/').next().unwrap();
+        let value = |name: &&str| match field(key, item, name) {
+            Some(value) if class(&value) == 7 => json!({}),
+            value => value.unwrap_or_default(),
+        };
+        let group: Vec<Value> = by.iter().map(value).collect();
+        let same = |own: &Vec<Value>| own.iter().zip(&group).all(|(a, b)| is_same(a, b));
+        match groups.iter_mut().find(|(own, _)| same(own)) {
+            Some((_, members)) => members.push((key, item)),
+            None => groups.push((group, vec![(key, item)])),
+        }
+    }
+    groups.iter().map(|(key, items)| figures(key, items, of)).collect()
+}
+
+fn is_same(a: &Value, b: &Value) -> bool {
+    a == b || compare_numbers(a, b) == Some(Ordering::Equal)
+}
+
+fn figures(key: &[Value], items: &[(&str, &Value)], of: &[&str]) -> Value {
+    let mut json = json!({ "key": key, "count": items.len() });
+    for name in of {
+        let values: Vec<Value> =
+            items.iter().filter_map(|(key, item)| field(key, item, name)).collect();
+        let whole: i128 = values.iter().filter_map(Value::as_i64).map(i128::from).sum();
+        let parts: Vec<f64> =
+            values.iter().filter(|value| value.is_f64()).filter_map(Value::as_f64).collect();
+        let total = whole as f64 + parts.iter().sum::<f64>();
+        let count = values.iter().filter(|value| value.is_number()).count();
+        json["sum"][*name] = match i64::try_from(whole) {
+            Ok(whole) if parts.is_empty() => json!(whole),
+            _ => json!(total),
+        };
+        json["avg"][*name] = if count == 0 { Value::Null } else { json!(total / count as f64) };
+        let mut leaves: Vec<(Leaf, Value)> =
+            values.into_iter().filter_map(|value| leaf(&value).map(|own| (own, value))).collect();
+        // Of equal ones the first stays.
+        leaves.sort_by(|(a, _), (b, _)| a.compare(b));
+        let lowest = leaves.first().map(|(_, value)| value.clone());
+        let highest = leaves.last().map(|(_, value)| value.clone());
+        json["min"][*name] = lowest.unwrap_or_default();
+        json["max"][*name] = highest.unwrap_or_default();
+    }
+    json
+}
