@@ -44,6 +44,7 @@ mod migrate;
 mod options;
 mod place;
 mod profile;
+mod queries;
 mod rebuild;
 mod registry;
 mod restore;
@@ -65,6 +66,7 @@ pub use encode::IntoPath;
 pub use handle::Trellis;
 pub use migrate::{MigrateReport, migrate, migrate_from};
 pub use profile::Profile;
+pub use queries::Queried;
 pub use rebuild::{RebuildReport, rebuild};
 pub use restore::{RestoreReport, restore, restore_from};
 pub use sources::ConfigBuilder;
@@ -74,7 +76,7 @@ pub use trellis_archive::{
     ArchiveKind, Backup, Header as ArchiveHeader, Summary as ArchiveSummary, Until,
 };
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
-pub use trellis_query::{INDEXES_MAX, IndexDefinition};
+pub use trellis_query::{Answer, INDEXES_MAX, IndexDefinition, Item, Page, QuerySpec};
 pub use trellis_runtime::Runtime;
 pub use trellis_subscribe::{Live, LiveStats};
 pub use trellis_tree::{

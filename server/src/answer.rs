@@ -56,6 +56,10 @@ pub(crate) fn push_error_fields(out: &mut Vec<u8>, error: &WireError) {
         out.extend_from_slice(b",\"path\":");
         push_string(out, path);
     }
+    if let Some(index) = &error.index {
+        out.extend_from_slice(b",\"index\":");
+        out.extend_from_slice(index.as_bytes());
+    }
     if error.failed.is_empty() {
         return;
     }

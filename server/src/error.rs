@@ -15,6 +15,8 @@ pub(crate) struct WireError {
     pub(crate) message: String,
     pub(crate) path: Option<String>,
     pub(crate) failed: Vec<FailedCondition>,
+    /// The definition of the index to add, as JSON text.
+    pub(crate) index: Option<String>,
     pub(crate) status: StatusCode,
     /// Seconds after which the same request may succeed.
     pub(crate) retry_after_s: Option<u32>,
@@ -28,6 +30,7 @@ impl WireError {
             message: message.into(),
             path: None,
             failed: Vec::new(),
+            index: None,
             status: status_of(kind),
             retry_after_s: (kind == ErrorKind::Busy || kind == ErrorKind::Unavailable).then_some(1),
         }
@@ -61,7 +64,7 @@ impl From<Error> for WireError {
         let kind = error.kind();
         let mut message = error.message().to_owned();
         if is_callers(kind) {
-            for (name, value) in error.facts() {
+            for (name, value) in error.facts().iter().filter(|(name, _)| !is_of_a_query(name)) {
                 let _infallible = write!(message, "; {name}={value}");
             }
         } else {
@@ -71,6 +74,11 @@ impl From<Error> for WireError {
         if error.fact("reason") == Some("storage_full") {
             wire.code = "storage_full";
             wire.status = StatusCode::INSUFFICIENT_STORAGE;
+        }
+        if error.fact("reason") == Some("index_required") {
+            wire.code = "index_required";
+            wire.status = StatusCode::UNPROCESSABLE_ENTITY;
+            wire.index = error.fact("index").map(str::to_owned);
         }
         if error.retry_advice() != Retry::SameRequest {
             wire.retry_after_s = None;
@@ -86,6 +94,11 @@ impl From<CommitError> for WireError {
         wire.failed = refused.failed;
         wire
     }
+}
+
+/// Facts of a query that the code and a field of their own say, or the message already.
+fn is_of_a_query(fact: &str) -> bool {
+    matches!(fact, "reason" | "index")
 }
 
 /// Whether an error of this kind is about the request rather than about the server's medium.

@@ -1,6 +1,6 @@
 //! Reads of a WebSocket connection, many in one job of the runtime's pool.
 //!
-//! Invariants: every request of a job sees one view, taken when the job runs, so a read sees every
+//! Invariants: every request of a job but queries sees one view, taken when the job runs, so a read sees every
 //! write that was answered before it was sent; a job stops once its answers fill
 //! [`JOB_ANSWER_BYTES`], so a connection holds that much and one largest answer, however many reads
 //! it has sent.
@@ -8,7 +8,6 @@
 use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, Result};
-use trellis_query::QuerySpec;
 use trellis_tree::{Path, View};
 
 use crate::answer::{begin, end, push_refusal, push_string};
@@ -103,17 +102,23 @@ fn answer(
             push_children(view, path, after.as_deref(), *limit, bytes_max, out)?;
         }
         ReadCommand::Query { path, query } => {
-            let at = |error| WireError::from(error).at(path.clone());
-            let spec = QuerySpec::parse(query.as_bytes()).map_err(at)?;
-            out.extend(queries::answer(state, view, &spec, data_bytes_max(state, request))?);
+            let bytes_max = data_bytes_max(state, request);
+            let found = queries::answer(state, query, bytes_max);
+            return extend(out, found.map_err(|error| error.at(path.clone()))?);
         }
         ReadCommand::Explain { path, query } => {
-            let at = |error| WireError::from(error).at(path.clone());
-            let spec = QuerySpec::parse(query.as_bytes()).map_err(at)?;
-            out.extend(queries::explain(state, view, &spec)?);
+            let found = queries::explain(state, query);
+            return extend(out, found.map_err(|error| error.at(path.clone()))?);
         }
     }
     end(out, Some(view.rev()));
+    Ok(())
+}
+
+/// Closes an answer that is as of a rev of its own.
+fn extend(out: &mut Vec<u8>, (data, rev): (Vec<u8>, u64)) -> Result<(), WireError> {
+    out.extend(data);
+    end(out, Some(rev));
     Ok(())
 }
 

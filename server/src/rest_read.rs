@@ -7,10 +7,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Query;
+use axum::extract::{Query, Request};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use trellis_engine_traits::ErrorKind;
-use trellis_query::QuerySpec;
 use trellis_tree::{Path, View};
 
 use crate::error::WireError;
@@ -22,7 +21,7 @@ use crate::rest::{is_known, json, refusal, set_etag, set_rev};
 use crate::state::State;
 use crate::stream::{self, Format};
 use crate::wire::children_limit;
-use crate::{live_stream, queries};
+use crate::{body, live_stream, queries};
 
 /// Values up to this size are sent in one piece, with their length.
 const WHOLE_BYTES_MAX: usize = 256 << 10;
@@ -205,26 +204,40 @@ async fn live(
     live_stream::open(state, wanted).await
 }
 
+/// Answers `POST /v1/query`.
+pub(crate) async fn query(state: &Arc<State>, request: Request) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let answered = async {
+        let explain = match parts.uri.query() {
+            None | Some("") => false,
+            Some("explain=1") => true,
+            Some(_) => return Err(WireError::invalid("the only parameter is explain=1")),
+        };
+        let options = &state.options;
+        let (bytes_max, idle_max) = (options.frame_bytes_max, options.body_idle_timeout);
+        let text = body::collect(&parts.headers, body, bytes_max, idle_max).await?;
+        let text = std::str::from_utf8(&text)
+            .map_err(|_| WireError::invalid("the request body is not UTF-8"))?;
+        answer_query(state, text, explain).await
+    };
+    answered.await.unwrap_or_else(|error| refusal(&error))
+}
+
 /// Answers a query, given as JSON text; or says how it would be answered.
 pub(crate) async fn answer_query(
     state: &Arc<State>,
     query: &str,
     explain: bool,
 ) -> Result<Response<Body>, WireError> {
-    let spec = QuerySpec::parse(query.as_bytes())?;
-    let job_state = Arc::clone(state);
-    let (rev, found) = state
-        .runtime
-        .run(move || {
-            let view = job_state.tree.view()?;
-            let found = match explain {
-                true => queries::explain(&job_state, &view, &spec),
-                false => queries::answer(&job_state, &view, &spec, PAGE_BYTES_MAX),
-            };
-            Ok((view.rev(), found))
+    let (job_state, query) = (Arc::clone(state), query.to_owned());
+    let found = state.runtime.run(move || {
+        Ok(match explain {
+            true => queries::explain(&job_state, &query),
+            false => queries::answer(&job_state, &query, PAGE_BYTES_MAX),
         })
-        .await?;
-    let mut response = json(StatusCode::OK, found?);
+    });
+    let (found, rev) = found.await??;
+    let mut response = json(StatusCode::OK, found);
     set_rev(&mut response, rev);
     Ok(response)
 }

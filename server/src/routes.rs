@@ -46,6 +46,7 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/db/", any(value))
         .route("/db/{*path}", any(value))
         .route("/v1/commit", post(commit))
+        .route("/v1/query", post(query))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/admin/archive", get(admin::archive))
@@ -120,6 +121,10 @@ async fn answer_value(state: &Arc<State>, request: Request) -> Response<Body> {
 
 async fn commit(FromState(state): FromState<Arc<State>>, request: Request) -> Response<Body> {
     rest_write::commit(&state, request).await
+}
+
+async fn query(FromState(state): FromState<Arc<State>>, request: Request) -> Response<Body> {
+    rest_read::query(&state, request).await
 }
 
 async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {

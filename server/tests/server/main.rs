@@ -12,6 +12,7 @@ mod harness;
 mod limits;
 #[cfg(feature = "cli")]
 mod operators;
+mod queries;
 mod rest;
 mod stopping;
 mod subscriptions;
