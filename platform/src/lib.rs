@@ -49,6 +49,7 @@ mod rebuild;
 mod registry;
 mod restore;
 mod sources;
+mod subscription;
 mod target;
 mod transaction;
 mod upkeep;
@@ -70,6 +71,7 @@ pub use queries::Queried;
 pub use rebuild::{RebuildReport, rebuild};
 pub use restore::{RestoreReport, restore, restore_from};
 pub use sources::ConfigBuilder;
+pub use subscription::{AsyncSubscription, LiveChange, LiveChangeKind, LiveEvent, Subscription};
 pub use upkeep::{CompactReport, RepairReport, check, compact, repair};
 
 pub use trellis_archive::{
@@ -78,10 +80,10 @@ pub use trellis_archive::{
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
 pub use trellis_query::{Answer, INDEXES_MAX, IndexDefinition, Item, Page, QuerySpec};
 pub use trellis_runtime::Runtime;
-pub use trellis_subscribe::{Live, LiveStats};
+pub use trellis_subscribe::{EventKind, Live, LiveStats, Mode, Pattern, SubscribeRequest};
 pub use trellis_tree::{
-    Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed, Compaction,
-    Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding, FindingKind,
-    IndexStatus, Input, Operation, OperationResult, Path, PendingCommit, Remedy, Repair, Tree,
-    TreeStats, View,
+    ChangeCause, Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed,
+    Compaction, Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding,
+    FindingKind, IndexStatus, Input, Operation, OperationResult, Path, PendingCommit, Remedy,
+    Repair, Tree, TreeStats, View,
 };

@@ -24,6 +24,7 @@ mod tests {
             "/db/{path}",
             "/db",
             "/v1/commit",
+            "/v1/query",
             "/health",
             "/metrics",
             "/openapi.json",
@@ -31,6 +32,8 @@ mod tests {
             "/admin/check",
             "/admin/compact",
             "/admin/digest",
+            "/admin/indexes",
+            "/admin/indexes/{id}",
             "/admin/pause",
             "/admin/resume",
         ] {

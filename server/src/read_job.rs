@@ -1,7 +1,7 @@
 //! Reads of a WebSocket connection, many in one job of the runtime's pool.
 //!
-//! Invariants: every request of a job but queries sees one view, taken when the job runs, so a read sees every
-//! write that was answered before it was sent; a job stops once its answers fill
+//! Invariants: every request of a job but queries sees one view, taken when the job runs, so a read
+//! sees every write that was answered before it was sent; a job stops once its answers fill
 //! [`JOB_ANSWER_BYTES`], so a connection holds that much and one largest answer, however many reads
 //! it has sent.
 

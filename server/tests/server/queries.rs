@@ -35,7 +35,10 @@ async fn a_query_is_answered_as_the_protocol_writes_it() {
             .split(",\"nextCursor\":\"")
             .next()
             .expect("a part"),
-        r#"{"id":"1","ok":true,"data":{"items":[{"path":"users/u3","key":"u3","value":{"name":"Cleo"}}]"#,
+        concat!(
+            r#"{"id":"1","ok":true,"data":{"items":[{"path":"users/u3","key":"u3","#,
+            r#""value":{"name":"Cleo"}}]"#
+        ),
     );
     let count = r#"{"id":"2","op":"query","path":"users","where":[["age","exists"]],"count":true}"#;
     assert_eq!(socket.ask(count).await, r#"{"id":"2","ok":true,"data":{"count":3},"rev":1}"#);
@@ -105,7 +108,8 @@ async fn a_query_that_makes_no_sense_is_a_typed_refusal() {
     let nowhere = r#"{"id":"1","op":"query","path":"nobody/here"}"#;
     let nowhere = socket.ask(nowhere).await;
     assert_eq!(nowhere, r#"{"id":"1","ok":true,"data":{"items":[]},"rev":1}"#);
-    for target in ["/db/users?where=age", "/db/users?limit=no", "/db/users?children=1&where=a%3D1"] {
+    for target in ["/db/users?where=age", "/db/users?limit=no", "/db/users?children=1&where=a%3D1"]
+    {
         assert_eq!(server.get(target).await.status, 400, "{target}");
     }
     server.stop().await;
@@ -130,13 +134,21 @@ async fn a_query_that_needs_an_index_names_it_and_is_answered_once_it_is_there()
     let rest = server.get(target).await;
     assert_eq!((rest.status, rest.code().as_str()), (422, "index_required"));
     assert_eq!(&rest.json()["index"], index);
-    let definition = trellis::IndexDefinition::from_json(index).expect("a definition");
-    let status = server.db.create_index(&definition).expect("created");
-    let built = server.db.wait_for_index(&status.id, crate::harness::PATIENCE).expect("built");
-    assert!(built);
+    let body = index.to_string();
+    let created = server.http("POST", "/admin/indexes", &[], body.as_bytes()).await;
+    let id = created.json()["id"].as_str().expect("an id").to_owned();
+    assert!(server.db.wait_for_index(&id, crate::harness::PATIENCE).expect("built"));
+    assert_eq!(server.get("/admin/indexes").await.json()["indexes"][0]["ready"], true);
     assert_eq!(keys(&server.get(target).await.json()).len(), 11);
     socket.send(query).await;
     assert_eq!(keys(&socket.answer().await["data"]).len(), 11);
+    let target = format!("/admin/indexes/{id}");
+    let dropped = server.http("DELETE", &target, &[], b"").await;
+    assert_eq!(dropped.json(), json!({"dropped": id}));
+    let again = server.http("DELETE", &target, &[], b"").await;
+    assert_eq!((again.status, again.code().as_str()), (404, "not_found"));
+    let refused = server.http("POST", "/admin/indexes", &[], b"{\"path\":\"a\"}").await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid"));
     server.stop().await;
 }
 
