@@ -16,7 +16,7 @@ pub(crate) struct WireError {
     pub(crate) path: Option<String>,
     pub(crate) failed: Vec<FailedCondition>,
     /// The definition of the index to add, as JSON text.
-    pub(crate) index: Option<String>,
+    pub(crate) index: Option<Box<str>>,
     pub(crate) status: StatusCode,
     /// Seconds after which the same request may succeed.
     pub(crate) retry_after_s: Option<u32>,
@@ -78,7 +78,7 @@ impl From<Error> for WireError {
         if error.fact("reason") == Some("index_required") {
             wire.code = "index_required";
             wire.status = StatusCode::UNPROCESSABLE_ENTITY;
-            wire.index = error.fact("index").map(str::to_owned);
+            wire.index = error.fact("index").map(Box::from);
         }
         if error.retry_advice() != Retry::SameRequest {
             wire.retry_after_s = None;
