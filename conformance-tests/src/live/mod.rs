@@ -1,10 +1,18 @@
 //! The families of what is live above the tree, on every store with every log.
+//!
+//! What a subscription must have told is decided by a model (`watch.rs`) that a receiver without
+//! any knowledge of the tree could be: it takes the snapshot, applies the events, and is compared
+//! with the tree at every rev.
 
 mod kills;
 mod leases;
 mod presence;
+mod resume;
 mod stored;
+mod subscribe;
 mod tools;
+mod watch;
+mod workload;
 
 pub use kills::live_child;
 
@@ -15,4 +23,10 @@ use crate::tree::TreeWorld;
 #[must_use]
 pub fn presence_cases() -> Vec<Case<TreeWorld>> {
     [presence::CASES, leases::CASES, stored::CASES, kills::CASES].concat()
+}
+
+/// Every case of the family `live`: subscriptions.
+#[must_use]
+pub fn subscribe_cases() -> Vec<Case<TreeWorld>> {
+    [subscribe::CASES, resume::CASES].concat()
 }

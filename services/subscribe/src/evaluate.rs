@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_tree::Path;
+use trellis_tree::{Path, View};
 
 use crate::json::{member, open_event};
 use crate::moment::{Moment, covers, is_stored, relative};
@@ -78,46 +78,73 @@ pub(crate) fn events(
 ) -> Result<Option<Bytes>> {
     let mut frame = Frame { bytes_max, ..Frame::default() };
     for key in keys {
-        match topic.event {
-            EventKind::Value => value(topic, moment, key, &mut frame)?,
-            EventKind::Child => children(topic, moment, key, &mut frame)?,
-        }
-        frame.check()?;
+        let told = match topic.event {
+            EventKind::Value => value(topic, moment, key, &mut frame),
+            EventKind::Child => children(topic, moment, key, &mut frame),
+        };
+        told.and_then(|()| frame.check()).map_err(|error| advise(error, bytes_max))?;
     }
     Ok(frame.finish())
 }
 
-fn value(topic: &Topic, moment: &Moment<'_>, key: &[u8], frame: &mut Frame) -> Result<()> {
-    let path = Path::from_key(key)?;
-    let within_array = if moment.first_change(key, key)?.is_some() {
-        false
-    } else if moment.is_above(key) {
-        true
-    } else {
+/// Says of what does not fit what can be done about a subscription.
+pub(crate) fn advise(error: Error, bytes_max: usize) -> Error {
+    if error.kind() == ErrorKind::TooLarge { too_large(bytes_max) } else { error }
+}
+
+/// Appends what a path of the pattern shows in a state.
+fn show(
+    view: &View,
+    pattern: &Pattern,
+    path: &Path,
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let wild = pattern.wild_part(path.key()).map(Path::from_key).transpose()?;
+    if let Some(wild) = wild
+        && !is_stored(view, &wild)?
+    {
+        // The path leads into an array, where no wildcard stands for anything.
+        out.extend_from_slice(b"null");
         return Ok(());
-    };
-    let bytes_max = frame.bytes_max;
-    if within_array {
-        // Places in an array are few bytes of it; only comparing tells.
-        let now = moment.after()?.get_json(&path, bytes_max)?;
-        if now == moment.before()?.get_json(&path, usize::MAX)? {
-            return Ok(());
-        }
     }
+    view.append_json(path, bytes_max, out)
+}
+
+/// Whether a place in an array shows something else than before.
+fn differs(pattern: &Pattern, moment: &Moment<'_>, path: &Path) -> Result<bool> {
+    let (mut was, mut is) = (Vec::new(), Vec::new());
+    show(moment.before()?, pattern, path, usize::MAX, &mut was)?;
+    show(moment.after()?, pattern, path, usize::MAX, &mut is)?;
+    Ok(was != is)
+}
+
+fn value(topic: &Topic, moment: &Moment<'_>, key: &[u8], frame: &mut Frame) -> Result<()> {
+    let (path, pattern) = (Path::from_key(key)?, &topic.pattern);
+    let stored = moment.first_change(key, key)?.is_some();
+    // A change above may have made it a place in an array, or such a place a value of its own.
+    let in_array = moment.is_above(key)
+        && !(stored && is_stored(moment.before()?, &path)? && is_stored(moment.after()?, &path)?);
+    if !(stored || in_array) || (in_array && !differs(pattern, moment, &path)?) {
+        return Ok(());
+    }
+    let bytes_max = frame.bytes_max;
     let out = &mut frame.changed;
     begin(out);
-    open_event("value", &topic.pattern, &path, out);
+    open_event("value", pattern, &path, out);
     match topic.mode {
         Mode::Notify => {}
         Mode::Full => {
             member("value", out);
-            moment.after()?.append_json(&path, bytes_max, out)?;
+            show(moment.after()?, pattern, &path, bytes_max, out)?;
         }
         Mode::Patch => {
             member("patch", out);
-            if within_array || !patch::append(moment, key, bytes_max, out)? {
+            // What is gone may have become a place in an array.
+            let gone = !is_stored(moment.after()?, &path)?;
+            if !stored || gone || !patch::append(moment, key, bytes_max, out)? {
                 out.extend_from_slice(b"{\"\":");
-                moment.after()?.append_json(&path, bytes_max, out)?;
+                show(moment.after()?, pattern, &path, bytes_max, out)?;
                 out.push(b'}');
             }
         }

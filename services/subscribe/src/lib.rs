@@ -19,6 +19,17 @@
 //! - `live.sub.ack`: a snapshot and the events after it, applied in order, give the state of what
 //!   is watched at every rev; nothing that is written at or after the acknowledgement is missed.
 //! - `live.sub.once`: one commit makes at most one event for a subscription, in the order of revs.
+//! - `live.sub.exact`: a commit that changes what is watched is told, any other is not; in every
+//!   mode, with clears, arrays and endings.
+//! - `live.sub.wildcards`: a wildcard stands for the keys of objects, system paths aside; the event
+//!   names the path and what stood for the wildcards.
+//! - `live.sub.resume`: a subscription goes on after the rev it names, across reconnects and
+//!   restarts, with every event as if it had stayed; else it is reset, and never silently.
+//! - `live.sub.slow`: what waits for a receiver is bounded; what is dropped is told as stale, and a
+//!   new snapshot is exactly what is there.
+//! - `live.sub.ends`: of an ended subscription nothing is told any more and nothing is kept.
+//! - `live.sub.limits`: each limit takes its own value and refuses one more; a subscription that
+//!   outgrows its frame ends and says what to do.
 
 mod evaluate;
 mod group;
@@ -34,6 +45,7 @@ mod publisher;
 mod register;
 mod registry;
 mod request;
+mod resume;
 mod snapshot;
 mod trie;
 

@@ -251,18 +251,22 @@ impl Mailbox {
     }
 
     /// What the receiver knows: events up to this rev are dropped, and `missed` come before those
-    /// that are held.
-    pub(crate) fn know(&self, id: u64, rev: u64, missed: Vec<Arc<Event>>) {
-        let mut state = self.state.lock();
-        let Some(slot) = state.slots.get_mut(&id) else { return };
-        slot.known = slot.known.max(rev);
-        let before: usize = slot.events.iter().map(|event| cost(event)).sum();
-        slot.events.retain(|event| event.rev > rev);
-        for event in missed.into_iter().rev() {
-            slot.events.push_front(event);
+    /// that are held. `false`, and nothing changed, when there is no room for what was missed.
+    pub(crate) fn know(&self, id: u64, rev: u64, missed: Vec<Arc<Event>>) -> bool {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(slot) = state.slots.get_mut(&id) else { return false };
+        let added: usize = missed.iter().map(|event| cost(event)).sum();
+        if state.bytes + added > self.bytes_max && added > 0 {
+            return false;
         }
-        let after: usize = slot.events.iter().map(|event| cost(event)).sum();
-        state.bytes = (state.bytes + after) - before.min(state.bytes + after);
+        slot.known = slot.known.max(rev);
+        let held = std::mem::take(&mut slot.events);
+        let (old, new): (Vec<_>, Vec<_>) = held.into_iter().partition(|event| event.rev <= rev);
+        let dropped: usize = old.iter().map(|event| cost(event)).sum();
+        slot.events = missed.into_iter().chain(new).collect();
+        state.bytes = (state.bytes + added) - dropped.min(state.bytes);
+        true
     }
 
     /// Lets a held subscription's events out; `false` when there is none of this name.

@@ -71,6 +71,26 @@ impl Pattern {
         self.path.segments().map(|segment| (segment != ANY).then_some(segment))
     }
 
+    /// The part of a fitting path's key up to its last wildcard: that is stored, not a place in an
+    /// array. `None` without wildcards.
+    pub(crate) fn wild_part<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        let last = self.segments().enumerate().filter(|(_, own)| own.is_none()).last()?.0;
+        let ends = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
+        let end = ends.chain([key.len()]).nth(last)?;
+        key.get(..end)
+    }
+
+    /// Whether what is at, above or below a path's key may matter here.
+    pub(crate) fn concerns(&self, key: &[u8]) -> bool {
+        let names = key.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        let mut pairs = self.segments().zip(names).enumerate();
+        let fits = pairs.all(|(depth, (own, name))| match own {
+            Some(own) => own.as_bytes() == name,
+            None => any_matches(depth, name),
+        });
+        fits && !(self.path.is_root() && key.first() == Some(&b'_'))
+    }
+
     /// The segments of a path that stand where the wildcards are.
     pub(crate) fn captures<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a str> {
         let pairs = self.segments().zip(path.segments());

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::View;
 
@@ -16,6 +17,7 @@ use crate::group::Group;
 use crate::mailbox::Mailbox;
 use crate::registry::Core;
 use crate::request::{Acknowledgement, AcknowledgementKind, Resume, SubscribeRequest};
+use crate::resume::Resuming;
 use crate::snapshot;
 
 /// A subscription that is entered and has no answer yet.
@@ -54,19 +56,30 @@ impl Core {
 
     fn begin(
         &self,
-        mailbox: &Mailbox,
+        mailbox: &Arc<Mailbox>,
         entered: Vec<(usize, Entered)>,
     ) -> Vec<(usize, Result<Acknowledgement>)> {
-        if entered.is_empty() {
-            return Vec::new();
-        }
-        let view = self.settled();
+        let wanted = entered.iter().filter_map(|(_, entered)| {
+            let resume = entered.resume.as_ref()?;
+            self.tree.knows(&resume.epoch, resume.since).then(|| Resuming {
+                id: entered.id,
+                mailbox: Arc::clone(mailbox),
+                topic: entered.group.topic().clone(),
+                since: resume.since,
+            })
+        });
+        let resumed = self.resume(wanted.collect());
+        // All snapshots are of one view, taken when the first is.
+        let mut view = None;
         let answers = entered.into_iter().map(|(place, entered)| {
-            let kind = match entered.resume {
+            let kind = match &entered.resume {
                 None => AcknowledgementKind::Fresh,
+                Some(resume) if resumed.contains(&entered.id) => {
+                    return (place, Ok(self.resumed(resume.since)));
+                }
                 Some(_) => AcknowledgementKind::Reset,
             };
-            let answer = match &view {
+            let answer = match view.get_or_insert_with(|| self.settled()) {
                 Ok(view) => self.acknowledge(mailbox, entered.id, &entered.group, view, kind),
                 Err(error) => Err(error.duplicate()),
             };
@@ -77,6 +90,11 @@ impl Core {
             (place, answer)
         });
         answers.collect()
+    }
+
+    fn resumed(&self, since: u64) -> Acknowledgement {
+        let (data, kind) = (Bytes::from_static(b"null"), AcknowledgementKind::Resumed);
+        Acknowledgement { data, rev: since, epoch: self.tree.epoch_token(), kind }
     }
 
     /// A view that hides nothing, or, where what is due cannot be removed at the moment, one that
@@ -101,7 +119,8 @@ impl Core {
         kind: AcknowledgementKind,
     ) -> Result<Acknowledgement> {
         let data = snapshot::take(view, group.topic(), self.options.frame_bytes_max)?;
-        mailbox.know(id, view.rev(), Vec::new());
+        // Nothing is missed, for which there would have to be room.
+        let _known = mailbox.know(id, view.rev(), Vec::new());
         Ok(Acknowledgement { data, rev: view.rev(), epoch: self.tree.epoch_token(), kind })
     }
 

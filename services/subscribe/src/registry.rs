@@ -14,6 +14,7 @@ use crate::live::{LiveOptions, LiveStats};
 use crate::mailbox::{Mailbox, closed};
 use crate::matching::Matches;
 use crate::moment::Moment;
+use crate::resume::Resumer;
 use crate::trie::Trie;
 
 /// What the publisher and the inboxes share.
@@ -28,6 +29,7 @@ pub(crate) struct Core {
     bell: Condvar,
     ids: AtomicU64,
     pub(crate) counters: Counters,
+    pub(crate) resumer: Resumer,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +94,7 @@ impl Core {
             bell: Condvar::new(),
             ids: AtomicU64::new(1),
             counters: Counters::default(),
+            resumer: Resumer::default(),
         }
     }
 

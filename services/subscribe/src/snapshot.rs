@@ -6,7 +6,7 @@ use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Path, View};
 
-use crate::evaluate::{Topic, too_large};
+use crate::evaluate::{Topic, advise, too_large};
 use crate::json;
 use crate::request::{EventKind, Mode};
 
@@ -49,16 +49,14 @@ impl Snapshot<'_> {
     fn one(&mut self, path: &Path, always: bool) -> Result<bool> {
         let start = self.out.len();
         let left = self.bytes_max.saturating_sub(start);
-        let advise = |error: Error| match error.kind() {
-            ErrorKind::TooLarge => too_large(self.bytes_max),
-            _ => error,
-        };
         let is_shown = match self.topic.event {
             EventKind::Value => true,
             EventKind::Child => !self.view.children(path, None, 1, None)?.items.is_empty(),
         };
         if is_shown {
-            self.view.append_json(path, left, &mut self.out).map_err(advise)?;
+            self.view
+                .append_json(path, left, &mut self.out)
+                .map_err(|error| advise(error, self.bytes_max))?;
         } else if always {
             self.out.extend_from_slice(b"{}");
         }
