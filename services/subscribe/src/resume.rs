@@ -94,13 +94,18 @@ impl Core {
                 self.resumer.done.wait(&mut state);
                 continue;
             }
+            if !state.queue.iter().any(|(own, _)| *own == ticket) {
+                // A pass took it and broke down.
+                return Vec::new();
+            }
             let queue = std::mem::take(&mut state.queue);
             state.running = true;
             drop(state);
-            let pass = Pass { core: self, _running: Running(&self.resumer) };
-            let answers = pass.serve(queue);
+            let running = Running(&self.resumer);
+            let answers = Pass { core: self }.serve(queue);
+            self.resumer.state.lock().answers.extend(answers);
+            drop(running);
             state = self.resumer.state.lock();
-            state.answers.extend(answers);
         }
     }
 }
@@ -117,7 +122,6 @@ impl Drop for Running<'_> {
 
 struct Pass<'a> {
     core: &'a Core,
-    _running: Running<'a>,
 }
 
 impl Pass<'_> {
@@ -212,12 +216,7 @@ impl Pass<'_> {
         }
     }
 
-    fn evaluate(
-        &self,
-        trie: &Trie<Arc<Wanted>>,
-        change: &Change,
-        bytes: &mut usize,
-    ) -> Result<()> {
+    fn evaluate(&self, trie: &Trie<Arc<Wanted>>, change: &Change, bytes: &mut usize) -> Result<()> {
         let options = &self.core.options;
         let moment = Moment::new(change);
         for touched in Matches::find(trie, &moment)?.touched {
