@@ -8,6 +8,7 @@ mod kills;
 mod leases;
 mod presence;
 mod resume;
+mod resume_kills;
 mod stored;
 mod subscribe;
 mod tools;
@@ -15,6 +16,7 @@ mod watch;
 mod workload;
 
 pub use kills::live_child;
+pub use resume_kills::subscribe_child;
 
 use crate::Case;
 use crate::tree::TreeWorld;
@@ -28,5 +30,5 @@ pub fn presence_cases() -> Vec<Case<TreeWorld>> {
 /// Every case of the family `live`: subscriptions.
 #[must_use]
 pub fn subscribe_cases() -> Vec<Case<TreeWorld>> {
-    [subscribe::CASES, resume::CASES].concat()
+    [subscribe::CASES, resume::CASES, resume_kills::CASES].concat()
 }

@@ -102,10 +102,9 @@ impl Watch {
             *held = event["value"].clone();
         }
         prune(&mut self.held);
-        if self.request.pattern.is_wild() || self.request.event == EventKind::Child {
-            if self.held.is_null() {
-                self.held = Value::Object(Map::new());
-            }
+        let of_many = self.request.pattern.is_wild() || self.request.event == EventKind::Child;
+        if of_many && self.held.is_null() {
+            self.held = Value::Object(Map::new());
         }
     }
 

@@ -14,6 +14,8 @@ const CRASH: &str = "crash";
 const LINEAR: &str = "linear";
 /// What a child of the family `live` is started as.
 const LIVE: &str = "live";
+/// What a child of the subscriptions is started as.
+const SUBSCRIBE: &str = "subscribe";
 
 /// Every store on disk with every log on disk.
 pub(super) fn crash() -> Vec<Combination<Ground>> {
@@ -34,6 +36,11 @@ pub(super) fn live() -> Vec<Combination<Ground>> {
     with_children(LIVE)
 }
 
+/// Every store with every log.
+pub(super) fn subscribe() -> Vec<Combination<Ground>> {
+    with_children(SUBSCRIBE)
+}
+
 fn with_children(role: &'static str) -> Vec<Combination<Ground>> {
     let on_disk = trees::for_children(role);
     let name = |one: &Combination<Ground>| one.factory.name().to_owned();
@@ -52,6 +59,7 @@ pub(super) fn child_main() -> bool {
         CRASH if crash::is_archive_child() => crash::archive_child(&name, &dir),
         CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
         LIVE => live::live_child(&ground(&live(), &name, &dir)),
+        SUBSCRIBE => live::subscribe_child(&ground(&subscribe(), &name, &dir)),
         LINEAR => linear::linear_child(&ground(&linear(), &name, &dir), &dir),
         _ => combinations::engine_child(&name, &dir),
     }

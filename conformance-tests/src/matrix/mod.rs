@@ -69,7 +69,7 @@ pub(crate) fn families() -> Vec<Family> {
         family("kv", "Stores (`KvBackend`)", &kv::cases(), &combinations::kv()),
         family("log", "Logs (`StreamLog`)", &log::cases(), &combinations::log()),
         family("tree", "The tree on a store and a log", &tree::cases(), &trees::combinations()),
-        family("live", "Subscriptions", &live::subscribe_cases(), &trees::combinations()),
+        family("live", "Subscriptions", &live::subscribe_cases(), &children::subscribe()),
         family(
             "faults",
             "The tree while calls fail",

@@ -140,9 +140,8 @@ fn value(topic: &Topic, moment: &Moment<'_>, key: &[u8], frame: &mut Frame) -> R
         }
         Mode::Patch => {
             member("patch", out);
-            // What is gone may have become a place in an array.
-            let gone = !is_stored(moment.after()?, &path)?;
-            if !stored || gone || !patch::append(moment, key, bytes_max, out)? {
+            // What a place in an array holds is no object that could be patched.
+            if in_array || !patch::append(moment, key, bytes_max, out)? {
                 out.extend_from_slice(b"{\"\":");
                 show(moment.after()?, pattern, &path, bytes_max, out)?;
                 out.push(b'}');
