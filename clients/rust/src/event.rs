@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{ClientError, ClientErrorKind};
@@ -31,15 +31,15 @@ pub enum SubscriptionEvent {
 }
 
 /// What one commit changed for a subscription.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changes {
     /// The commit.
     pub rev: u64,
     /// The idempotency key of the commit, when it was made on this very connection.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Why there was a commit, when it was nobody's request: `ttl` for what was due to vanish.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The changes in the order removed, added, moved, changed, value.
     #[serde(rename = "events")]
@@ -47,34 +47,34 @@ pub struct Changes {
 }
 
 /// One change.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: ChangeKind,
     /// The key of the child or the item; `None` for a value.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The path, where the subscription has wildcards.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// What the wildcards stand for, in the order of the path.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub captures: Vec<String>,
     /// The new value (`Value::Null`: there is none any more); `None` in the modes `patch`, where
     /// `patch` says it, and `notify`.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
     /// What changed below: relative path to new value, `null` for what is gone; `""` is the whole.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<BTreeMap<String, Value>>,
     /// Of an item that was added or moved: the key of the item before it; `None` for the first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
 /// What happened to a child, an item or a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It is gone, or left the window of the query.

@@ -20,8 +20,8 @@ use serde_json::Value;
 ///     r#"{"path":"users","where":[["age",">=",18]],"orderBy":[["age","desc"]],"limit":10}"#
 /// );
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Query {
     /// The collection, whose children are the items; `*` stands for any segment.
     pub path: String,
@@ -76,12 +76,13 @@ pub struct QueryAnswer {
 }
 
 /// One item of a query's answer.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueryItem {
     /// Where it is.
     pub path: String,
     /// Its key, the last segment of the path.
     pub key: String,
-    /// Its value, or the fields selected.
+    /// Its value, or the fields selected; `null` when no field is.
+    #[serde(default)]
     pub value: Value,
 }

@@ -78,6 +78,8 @@ pub(super) enum Command {
         #[command(flatten)]
         place: Place,
     },
+    Query(super::live::Query),
+    Watch(super::live::Watch),
     /// Read a file of any size into the tree, leaf by leaf (not one commit; a later leaf wins)
     Import {
         /// A file, or - for standard input

@@ -13,6 +13,7 @@ mod export;
 mod failure;
 mod import;
 mod indexes;
+mod live;
 mod operators;
 mod progress;
 mod remote;

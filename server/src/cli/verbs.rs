@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::arguments::{Command, Format, Place};
 use super::failure::Failure;
 use super::target::{Entry, Target};
-use super::{copies, export, import, indexes, upkeep};
+use super::{copies, export, import, indexes, live, upkeep};
 
 /// Children that are asked for at once.
 const PAGE: usize = 1_000;
@@ -39,6 +39,8 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         Command::Children { path, after, limit, values, place } => {
             children(&path, after, limit, values, &place).await
         }
+        Command::Query(query) => live::query(query).await,
+        Command::Watch(watch) => live::watch(watch).await,
         Command::Import { file, path, format, place } => {
             let format = Format::of(format, Some(&file));
             import::run(&file, &path, format, &place).await
