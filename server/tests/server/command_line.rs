@@ -13,7 +13,11 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut process = trellis(&["serve", "--port", "0"])
+        Self::start_at("0", arguments)
+    }
+
+    pub(crate) fn start_at(port: &str, arguments: &[&str]) -> Self {
+        let mut process = trellis(&["serve", "--port", port])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -137,6 +137,30 @@ async fn a_stream_begins_with_what_is_there_and_tells_what_changes() {
 }
 
 #[tokio::test]
+async fn an_event_source_that_comes_back_goes_on_where_it_was() {
+    let server = TestServer::start().await;
+    server.db.set("n", 1).expect("written");
+    let mut source = EventSource::open(&server, "/db/n", None).await;
+    let first = source.next().await.id.expect("an id");
+    drop(source);
+    server.db.set("n", 2).expect("written");
+    server.db.set("n", 3).expect("written");
+    let mut source = EventSource::open(&server, "/db/n", Some(&first)).await;
+    for value in [2, 3] {
+        let event = source.next().await;
+        assert_eq!((event.event.as_str(), &event.data["data"]), ("put", &json!(value)));
+    }
+    // What is of elsewhere cannot be gone on from: everything anew, and said so.
+    for id in ["0123456789abcdef.1-2", "nonsense", &first.replace("-1", "-99")] {
+        let mut source = EventSource::open(&server, "/db/n", Some(id)).await;
+        let event = source.next().await;
+        assert_eq!((event.event.as_str(), &event.data["data"]), ("reset", &json!(3)), "{id}");
+        assert!(event.id.expect("an id").ends_with("-3"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn children_and_modes_are_told_as_on_a_web_socket() {
     let server = TestServer::start().await;
     let mut child = EventSource::open(&server, "/db/users?event=child", None).await;

@@ -11,6 +11,8 @@ mod event_streams;
 mod harness;
 mod limits;
 #[cfg(feature = "cli")]
+mod live_command_line;
+#[cfg(feature = "cli")]
 mod operators;
 mod queries;
 mod rest;

@@ -132,6 +132,35 @@ async fn many_subscriptions_begin_at_one_rev() {
 }
 
 #[tokio::test]
+async fn it_goes_on_where_it_was_left_or_says_that_it_cannot() {
+    let server = TestServer::start().await;
+    let mut socket = server.socket().await;
+    let epoch = epoch(&mut socket).await;
+    for value in 1..=4 {
+        server.db.set("a", value).expect("written");
+    }
+    let resume = format!(r#"{{"id":"1","op":"sub","path":"a","since":2,"epoch":"{epoch}"}}"#);
+    let answer: Value = serde_json::from_str(&socket.ask(&resume).await).expect("JSON");
+    assert_eq!((&answer["data"], &answer["resumed"]), (&Value::Null, &json!(true)));
+    for rev in [3, 4] {
+        let frame = socket.answer().await;
+        assert_eq!((&frame["rev"], &frame["events"][0]["value"]), (&json!(rev), &json!(rev)));
+    }
+    for (id, since, epoch) in [
+        ("future", 100, epoch.as_str()),
+        ("elsewhere", 2, "0123456789abcdef.1"),
+        ("nonsense", 2, "\\u0000"),
+    ] {
+        let resume =
+            format!(r#"{{"id":"{id}","op":"sub","path":"a","since":{since},"epoch":"{epoch}"}}"#);
+        let answer: Value = serde_json::from_str(&socket.ask(&resume).await).expect("JSON");
+        let found = (&answer["data"], &answer["reset"], &answer["rev"]);
+        assert_eq!(found, (&json!(4), &json!(true), &json!(4)), "{id}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn bad_input_is_a_typed_refusal_that_leaves_nothing_behind() {
     let server = server_with(|server| server.subscriptions_max = 500).await;
     let mut socket = server.socket().await;

@@ -8,3 +8,4 @@ mod harness;
 mod lost_connections;
 mod resuming;
 mod scripted;
+mod subscriptions;
