@@ -1,5 +1,6 @@
 //! Subscriptions of a real server, over a connection that fails again and again.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -12,16 +13,21 @@ async fn each_commit_is_told_once_and_in_order_over_a_failing_connection() {
     const WRITES: u64 = 300;
     let server = TestServer::start().await;
     let proxy = Proxy::before(server.address).await;
-    proxy.faults.lose_every.store(5, Ordering::SeqCst);
     let client = connect(proxy.address, options()).await;
     let mut value = client.subscribe("n", SubscribeOptions::default()).await.expect("subscribed");
     let children = SubscribeOptions { kind: SubscribeKind::Child, ..SubscribeOptions::default() };
     let mut children = client.subscribe("l", children).await.expect("subscribed");
-    let db = server.db.clone();
+    let (db, faults) = (server.db.clone(), Arc::clone(&proxy.faults));
     let writer = tokio::task::spawn_blocking(move || {
         for index in 1..=WRITES {
+            // Every tenth frame is lost, and the connection with it.
+            let is_lost = index.is_multiple_of(10);
+            faults.lose_next_answer.fetch_or(is_lost, Ordering::SeqCst);
             let both = [("n".to_owned(), index), (format!("l/k{index:03}"), index)];
             db.update(both).expect("written");
+            while is_lost && faults.lost.load(Ordering::SeqCst) < index / 10 {
+                std::thread::yield_now();
+            }
         }
     });
     let mut seen = 0;
@@ -54,7 +60,7 @@ async fn each_commit_is_told_once_and_in_order_over_a_failing_connection() {
     let expected: Vec<String> = (1..=WRITES).map(|index| format!("k{index:03}")).collect();
     assert_eq!(keys, expected);
     writer.await.expect("written");
-    assert!(proxy.faults.lost.load(Ordering::SeqCst) > 5, "the connection was not lost");
+    assert_eq!(proxy.faults.lost.load(Ordering::SeqCst), WRITES / 10);
     drop((value, children));
     client.close().await;
     while server.db.live_stats().subscriptions > 0 {
