@@ -233,6 +233,8 @@ pub struct ServerConfig {
     /// Bytes of events that wait for one connection; beyond it a subscription keeps its newest
     /// value only, or gets everything anew (`reset`) when it is read again. Default 4 MiB.
     pub inbox_bytes_max: usize,
+    /// Leases at once; one more is answered with `busy`. Default 100,000.
+    pub leases_max: usize,
     /// Subtrees that may be streamed over HTTP at once. Default 32.
     pub streams_max: usize,
     /// How often a WebSocket is pinged. Default 20 s.
@@ -265,6 +267,7 @@ impl Default for ServerConfig {
             in_flight_bytes_max: 4 << 20,
             subscriptions_max: 500,
             inbox_bytes_max: 4 << 20,
+            leases_max: 100_000,
             streams_max: 32,
             ping_interval: Duration::from_secs(20),
             silence_max: Duration::from_secs(45),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_presence::Presence;
 use trellis_runtime::Runtime;
 use trellis_subscribe::{Live, LiveStats};
 use trellis_tree::{
@@ -55,6 +56,8 @@ struct Open {
     tree: Tree,
     /// Started when it is first asked for; ends before the tree does.
     live: Mutex<Option<Live>>,
+    /// Started when it is first asked for.
+    presence: Mutex<Option<Presence>>,
     runtime: Arc<Runtime>,
     engines: Engines,
     config: Config,
@@ -145,8 +148,9 @@ impl Trellis {
         let description = Description::new(&config, &choice, &engines);
         let directory = Mutex::new(directory);
         let pause = Mutex::new(pause);
-        let live = Mutex::new(None);
-        let open = Open { tree, live, runtime, engines, config, description, directory, pause };
+        let (live, presence) = (Mutex::new(None), Mutex::new(None));
+        let open =
+            Open { tree, live, presence, runtime, engines, config, description, directory, pause };
         Ok(Self(Arc::new(open)))
     }
 
@@ -373,6 +377,10 @@ impl Trellis {
         self.0.tree.stats()
     }
 
+    pub(crate) fn presence_slot(&self) -> &Mutex<Option<Presence>> {
+        &self.0.presence
+    }
+
     pub(crate) fn pause_slot(&self) -> &Mutex<Option<WritePause>> {
         &self.0.pause
     }
@@ -409,6 +417,9 @@ impl Open {
         let mut directory = self.directory.lock();
         if let Some(live) = self.live.lock().take() {
             live.close();
+        }
+        if let Some(presence) = self.presence.lock().take() {
+            presence.close();
         }
         let tree = self.tree.close();
         let engines = self.engines.close();

@@ -43,6 +43,7 @@ mod known_keys;
 mod migrate;
 mod options;
 mod place;
+mod presence;
 mod profile;
 mod queries;
 mod rebuild;
@@ -78,6 +79,9 @@ pub use trellis_archive::{
     ArchiveKind, Backup, Header as ArchiveHeader, Summary as ArchiveSummary, Until,
 };
 pub use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
+pub use trellis_presence::{
+    Ended, Hold, LeaseInfo, LeaseWrite, Pending as PendingLease, Presence, PresenceStats, Stored,
+};
 pub use trellis_query::{Answer, INDEXES_MAX, IndexDefinition, Item, Page, QuerySpec};
 pub use trellis_runtime::Runtime;
 pub use trellis_subscribe::{EventKind, Live, LiveStats, Mode, Pattern, SubscribeRequest};

@@ -30,6 +30,8 @@ mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod lease;
+mod lease_rest;
 mod listen;
 mod live;
 mod live_job;

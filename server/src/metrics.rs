@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use trellis::PresenceStats;
 use trellis_subscribe::LiveStats;
 use trellis_tree::TreeStats;
 
@@ -44,6 +45,7 @@ pub(crate) struct Metrics {
     /// Subscriptions that lost events and were given everything anew.
     pub(crate) resets: Counter,
     live: Vec<(Gauge, LiveFigure)>,
+    presence: Vec<(Gauge, PresenceFigure)>,
     tree: Vec<(Gauge, Figure)>,
 }
 
@@ -90,6 +92,7 @@ impl Metrics {
             counter
         });
         let live = gauges(&mut registry, &LIVE_FIGURES);
+        let presence = gauges(&mut registry, &PRESENCE_FIGURES);
         let tree = gauges(&mut registry, &TREE_FIGURES);
         Self {
             registry,
@@ -102,6 +105,7 @@ impl Metrics {
             event_frames,
             resets,
             live,
+            presence,
             tree,
         }
     }
@@ -129,13 +133,21 @@ impl Metrics {
         self.http.get_or_create(&HttpLabels { method, status }).inc();
     }
 
-    /// The exposition text, with the figures of tree and subscriptions as of these.
-    pub(crate) fn render(&self, tree: &TreeStats, live: &LiveStats) -> Result<String, fmt::Error> {
+    /// The exposition text, with the figures of tree, subscriptions and leases as of these.
+    pub(crate) fn render(
+        &self,
+        tree: &TreeStats,
+        live: &LiveStats,
+        presence: &PresenceStats,
+    ) -> Result<String, fmt::Error> {
         for (gauge, figure) in &self.tree {
             gauge.set(i64::try_from(figure(tree)).unwrap_or(i64::MAX));
         }
         for (gauge, figure) in &self.live {
             gauge.set(i64::try_from(figure(live)).unwrap_or(i64::MAX));
+        }
+        for (gauge, figure) in &self.presence {
+            gauge.set(i64::try_from(figure(presence)).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -180,6 +192,23 @@ const LIVE_FIGURES: [LiveFigureRow; 11] = [
     ("subscription_resumed", "Subscriptions that went on where they were left", |stats| {
         stats.resumed
     }),
+];
+
+type PresenceFigure = fn(&PresenceStats) -> u64;
+type PresenceFigureRow = (&'static str, &'static str, PresenceFigure);
+
+const PRESENCE_FIGURES: [PresenceFigureRow; 9] = [
+    ("leases", "Leases", |stats| stats.leases as u64),
+    ("leases_held", "Leases that a connection holds", |stats| stats.held as u64),
+    ("leases_ending", "Leases whose writes wait to run", |stats| stats.ending as u64),
+    ("lease_writes", "Paths of writes stored with leases", |stats| stats.writes as u64),
+    ("lease_bytes", "Bytes of writes stored with leases", |stats| stats.bytes as u64),
+    ("leases_ended", "Leases that ended since the start", |stats| stats.ended),
+    ("lease_writes_run", "Paths of stored writes that ran", |stats| stats.writes_run),
+    ("lease_writes_dropped", "Paths of stored writes that could not be applied", |stats| {
+        stats.writes_dropped
+    }),
+    ("lease_retries", "Ends of leases that have to be tried again", |stats| stats.retries),
 ];
 
 type Figure = fn(&TreeStats) -> u64;

@@ -17,7 +17,7 @@ use crate::guard::check_request;
 use crate::options::ServerOptions;
 use crate::rest::{json, refusal};
 use crate::state::{Server, State};
-use crate::{admin, admin_indexes, openapi, rest_read, rest_write, socket};
+use crate::{admin, admin_indexes, lease_rest, openapi, rest_read, rest_write, socket};
 
 /// Bytes that are read from a socket at once: an idle connection holds this buffer.
 const SOCKET_READ_BYTES: usize = 4 << 10;
@@ -47,6 +47,9 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/db/{*path}", any(value))
         .route("/v1/commit", post(commit))
         .route("/v1/query", post(query))
+        .route("/v1/lease", lease_rest::leases())
+        .route("/v1/lease/{id}", lease_rest::lease())
+        .route("/v1/lease/{id}/on-disconnect", lease_rest::on_disconnect())
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/admin/archive", get(admin::archive))
@@ -150,7 +153,10 @@ async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {
 async fn metrics(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats_state = Arc::clone(&state);
     let rendered = match state.runtime.run(move || stats_state.tree.stats()).await {
-        Ok(stats) => state.metrics.render(&stats, &state.db.live_stats()),
+        Ok(stats) => {
+            let presence = state.db.presence_stats();
+            state.metrics.render(&stats, &state.db.live_stats(), &presence)
+        }
         Err(error) => return refusal(&WireError::from(error)),
     };
     let Ok(text) = rendered else {

@@ -25,6 +25,7 @@ use trellis_tree::PendingCommit;
 use crate::answer::{begin, end, push_refusal, write_answer};
 use crate::error::WireError;
 use crate::frames::utf8;
+use crate::lease::Lease;
 use crate::live::Live;
 use crate::live_job::{LiveDone, LiveWork};
 use crate::operation::ResultShape;
@@ -68,6 +69,7 @@ struct Connection {
     reads_rest: Option<ReadBatch>,
     is_reading: bool,
     live: Live,
+    lease: Lease,
     requests_in_flight: usize,
     bytes_in_flight: usize,
     /// Answers to be written.
@@ -88,6 +90,7 @@ pub(crate) async fn run(socket: WebSocket, state: Arc<State>, permit: OwnedSemap
         reads_rest: None,
         is_reading: false,
         live: Live::default(),
+        lease: Lease::default(),
         requests_in_flight: 0,
         bytes_in_flight: 0,
         ready: Vec::new(),
@@ -122,6 +125,12 @@ impl Connection {
                 Some(Ending::Close(_)) if self.work.is_empty() => break,
                 _ => {}
             }
+            let soon = Instant::now() + self.lease.ping_interval(ping_interval);
+            if soon < next_ping {
+                // A lease of a short time wants its holder heard of more often.
+                next_ping = soon;
+                alarm.as_mut().reset(next_ping);
+            }
             let may_read = self.may_read();
             tokio::select! {
                 biased;
@@ -134,15 +143,17 @@ impl Connection {
                     if !may_read {
                         // Nothing was read, so silence says nothing about the peer.
                         self.last_heard = now;
+                        self.lease.heard();
                     }
-                    let silence_end = self.last_heard + self.state.options.silence_max;
+                    let silence_max = self.lease.silence_max(self.state.options.silence_max);
+                    let silence_end = self.last_heard + silence_max;
                     if silence_end <= now {
                         tracing::debug!("a silent WebSocket peer is dropped");
                         return;
                     }
                     if next_ping <= now {
                         self.ready.push(Message::Ping(Bytes::new()));
-                        next_ping = now + ping_interval;
+                        next_ping = now + self.lease.ping_interval(ping_interval);
                     }
                     alarm.as_mut().reset(next_ping.min(silence_end));
                 }
@@ -181,6 +192,9 @@ impl Connection {
 
     fn accept(&mut self, message: Option<Result<Message, axum::Error>>) {
         self.last_heard = Instant::now();
+        if matches!(message, Some(Ok(_))) {
+            self.lease.heard();
+        }
         match message {
             Some(Ok(Message::Text(text))) => self.accept_text(&text),
             Some(Ok(Message::Binary(_))) => {
@@ -192,7 +206,11 @@ impl Connection {
             }
             // The codec answers pings itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(_))) | None => self.ending = Some(Ending::Gone),
+            Some(Ok(Message::Close(_))) => {
+                self.lease.say_goodbye();
+                self.ending = Some(Ending::Gone);
+            }
+            None => self.ending = Some(Ending::Gone),
             Some(Err(error)) => self.accept_failure(error),
         }
     }
@@ -208,7 +226,7 @@ impl Connection {
                 let mut out = Vec::with_capacity(64);
                 begin(&mut out, &id);
                 match command {
-                    Command::Hello => out.extend_from_slice(&self.state.hello),
+                    Command::Hello => self.state.push_hello(&mut out),
                     _ => out.extend_from_slice(b"null"),
                 }
                 end(&mut out, None);
@@ -222,6 +240,16 @@ impl Connection {
             Command::Live(command) => {
                 self.count_in(frame_bytes);
                 self.live.push(LiveWork::Request { id, operation, command, frame_bytes });
+            }
+            Command::Lease(command) => {
+                self.count_in(frame_bytes);
+                let answer = self.lease.carry_out(&self.state, id, command);
+                let state = Arc::clone(&self.state);
+                self.work.push(Box::pin(async move {
+                    let (answer, is_ok) = answer.await;
+                    state.metrics.count_operation(operation, is_ok);
+                    Done::Write { answer, frame_bytes }
+                }));
             }
             Command::Write(commit, shape) => {
                 self.count_in(frame_bytes);

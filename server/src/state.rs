@@ -33,14 +33,21 @@ pub(crate) struct State {
     /// Frames that several sockets get.
     pub(crate) frames: Frames,
     stopping: watch::Sender<bool>,
-    /// The `data` of `hello`, which never changes.
-    pub(crate) hello: Vec<u8>,
+    /// The `data` of `hello` but for the time.
+    hello: Vec<u8>,
 }
 
 impl State {
     /// What [`stopped`] waits on.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
+    }
+
+    /// Appends the `data` of `hello`.
+    pub(crate) fn push_hello(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":");
+        push_number(out, self.runtime.clock().now_ms());
+        out.extend_from_slice(&self.hello);
     }
 
     /// Largest HTTP request body, in bytes.
@@ -73,6 +80,10 @@ impl Server {
     pub fn new(db: Trellis, options: ServerOptions) -> Self {
         let tree = db.tree().clone();
         let runtime = Arc::clone(db.runtime());
+        if let Err(error) = db.presence() {
+            // Asked for again by the first request about a lease.
+            tracing::error!(%error, "stored leases are not looked after");
+        }
         let hello = hello_data(&db, &options);
         let state = State {
             connections: Arc::new(Semaphore::new(options.connections_max)),
@@ -131,7 +142,7 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
     let identity = tree.identity();
     let limits = &tree.options().limits;
     let mut out = Vec::with_capacity(384);
-    out.extend_from_slice(b"{\"version\":");
+    out.extend_from_slice(b",\"version\":");
     push_string(&mut out, crate::VERSION);
     out.extend_from_slice(b",\"node\":");
     push_string(&mut out, &identity.log_id);
@@ -144,6 +155,7 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
         ("inFlightBytes", options.in_flight_bytes_max),
         ("subscriptions", bounds.subscriptions_max),
         ("inboxBytes", bounds.inbox_bytes_max),
+        ("leases", bounds.leases_max),
         ("leafBytes", limits.leaf_bytes_max),
         ("commitBytes", limits.commit_bytes_max),
         ("commitOperations", limits.commit_operations_max),
@@ -181,6 +193,8 @@ pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Vec<u8> {
         out.push(b':');
         push_number(&mut out, figure as u64);
     }
-    out.extend_from_slice(b"}}");
+    out.extend_from_slice(b"},\"presence\":");
+    let _infallible = serde_json::to_writer(&mut out, &state.db.presence_stats());
+    out.push(b'}');
     out
 }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use trellis_tree::{Commit, Path};
 
 use crate::error::WireError;
+use crate::lease::{LeaseCommand, LeaseFields, ttl_of};
 use crate::live_request::{
     Listed, QueryFields, Subscription, SubscriptionFields, WireSubscription, listed,
 };
@@ -25,7 +26,7 @@ pub(crate) const CHILDREN_DEFAULT: usize = 100;
 pub(crate) const CHILDREN_MAX: usize = 1_000;
 
 /// The operations that this server has; the index of each names its counters.
-pub(crate) const OPERATIONS: [&str; 17] = [
+pub(crate) const OPERATIONS: [&str; 19] = [
     "hello",
     "ping",
     "stats",
@@ -43,6 +44,8 @@ pub(crate) const OPERATIONS: [&str; 17] = [
     "unsub",
     "query",
     "explain",
+    "lease",
+    "on-disconnect",
 ];
 
 /// Families and operations that the protocol names and this server does not offer yet.
@@ -71,6 +74,8 @@ pub(crate) enum Command {
     Write(Box<Commit>, ResultShape),
     /// Carried out in the order of arrival among themselves.
     Live(LiveCommand),
+    /// Handed to presence.
+    Lease(LeaseCommand),
 }
 
 /// What is done to the subscriptions of a connection.
@@ -167,6 +172,10 @@ struct Frame<'a> {
     count: Option<&'a RawValue>,
     #[serde(borrow, default)]
     aggregate: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "do")]
+    verb: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    lease: Option<Text<'a>>,
 }
 
 /// What can still be read of a frame that [`Frame`] does not fit.
@@ -206,6 +215,7 @@ impl<'a> Frame<'a> {
                 Command::Read(self.read_command()?)
             }
             "sub" | "batch-sub" | "unsub" => Command::Live(self.live_command(id)?),
+            "lease" | "on-disconnect" => Command::Lease(self.lease_command()?),
             "batch" => {
                 let operations = self.operations.take().ok_or_else(|| missing("operations"))?;
                 let commit = build_commit(Vec::new(), operations, self.key.take())?;
@@ -288,6 +298,20 @@ impl<'a> Frame<'a> {
         }
     }
 
+    fn lease_command(&mut self) -> Result<LeaseCommand, WireError> {
+        let id = self.lease.take().map(Text::into_owned);
+        if &*self.op == "lease" {
+            return Ok(LeaseCommand::Lease { id, ttl: ttl_of(self.ttl.take())? });
+        }
+        let fields = LeaseFields {
+            verb: self.verb.take(),
+            path: self.path.take(),
+            value: self.value.take(),
+            updates: self.updates.take(),
+        };
+        Ok(LeaseCommand::OnDisconnect { id, write: fields.build()? })
+    }
+
     fn query_fields(&mut self) -> QueryFields<'a> {
         QueryFields {
             filter: self.filter.take(),
@@ -327,6 +351,8 @@ impl<'a> Frame<'a> {
             ("select", self.select.is_some()),
             ("count", self.count.is_some()),
             ("aggregate", self.aggregate.is_some()),
+            ("do", self.verb.is_some()),
+            ("lease", self.lease.is_some()),
         ];
         given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
     }

@@ -9,6 +9,7 @@ mod bad_input;
 mod command_line;
 mod event_streams;
 mod harness;
+mod leases;
 mod limits;
 #[cfg(feature = "cli")]
 mod live_command_line;

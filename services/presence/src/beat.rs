@@ -25,13 +25,18 @@ const ENDED: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Beat {
     last_ms: AtomicU64,
+    ttl_ms: AtomicU64,
     state: AtomicU8,
 }
 
 impl Beat {
     /// A beat of a lease that the worker does not know yet.
-    pub(crate) fn new(now_ms: u64) -> Self {
-        Self { last_ms: AtomicU64::new(now_ms), state: AtomicU8::new(NEW) }
+    pub(crate) const fn new(now_ms: u64, ttl_ms: u64) -> Self {
+        Self {
+            last_ms: AtomicU64::new(now_ms),
+            ttl_ms: AtomicU64::new(ttl_ms),
+            state: AtomicU8::new(NEW),
+        }
     }
 
     /// It was heard of.
@@ -41,6 +46,15 @@ impl Beat {
 
     pub(crate) fn last_ms(&self) -> u64 {
         self.last_ms.load(Ordering::Relaxed)
+    }
+
+    /// How long the lease lasts, as far as the worker has said.
+    pub(crate) fn ttl_ms(&self) -> u64 {
+        self.ttl_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_ttl_ms(&self, ttl_ms: u64) {
+        self.ttl_ms.store(ttl_ms, Ordering::Relaxed);
     }
 
     /// Whether the worker has not met it yet.

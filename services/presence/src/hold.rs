@@ -31,7 +31,8 @@ pub struct Hold {
 impl Hold {
     pub(crate) fn new(desk: Arc<Desk>, id: String) -> Result<Self> {
         let key = Key::of(&id)?;
-        let beat = Arc::new(Beat::new(moment_ms(desk.clock.as_ref())));
+        let ttl_ms = u64::try_from(desk.options.ttl_default.as_millis()).unwrap_or(u64::MAX);
+        let beat = Arc::new(Beat::new(moment_ms(desk.clock.as_ref()), ttl_ms));
         Ok(Self { desk, id, key, beat, is_known: AtomicBool::new(false) })
     }
 
@@ -39,6 +40,12 @@ impl Hold {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// How long it lasts after it was last heard of, as far as is known here.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        Duration::from_millis(self.beat.ttl_ms())
     }
 
     /// Whether it ended, or was taken over: it stands for no lease any more.

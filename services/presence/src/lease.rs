@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn notes_are_a_third_of_the_time_apart_and_share_moments() {
-        let mut lease = Lease::new(Arc::new(Beat::new(5_000)), 45_000);
+        let mut lease = Lease::new(Arc::new(Beat::new(5_000, 45_000)), 45_000);
         lease.is_durable = true;
         lease.noted(5_000, 5_400);
         assert_eq!(lease.next_note_ms, 21_000);

@@ -50,7 +50,7 @@ impl Worker {
         let now_ms = self.now_ms();
         let left_ms = record.until_ms.saturating_sub(self.clock.now_ms());
         let heard_ms = heard_before(left_ms, record.ttl_ms, now_ms, &self.options);
-        let beat = Arc::new(Beat::new(heard_ms));
+        let beat = Arc::new(Beat::new(heard_ms, record.ttl_ms));
         beat.open();
         let mut lease = Lease::new(beat, record.ttl_ms);
         lease.is_durable = true;

@@ -52,7 +52,7 @@ pub(crate) struct Desk {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     tree: Tree,
-    options: PresenceOptions,
+    pub(crate) options: PresenceOptions,
 }
 
 struct Handle {

@@ -82,7 +82,7 @@ impl Worker {
             tracing::warn!(%error, "stored leases could not be read; trying again");
             let (waiting, is_closing) = shared.take();
             waiting.into_iter().for_each(|request| request.refuse(error.duplicate()));
-            if is_closing {
+            if is_closing || error.kind() == ErrorKind::Closed {
                 return false;
             }
             let deadline = self.clock.monotonic() + LOAD_PAUSE;
@@ -127,7 +127,7 @@ impl Worker {
     fn handle(&mut self, request: Request, batch: &mut Batch) {
         match request {
             Request::Create { key, ttl_ms, answer } => {
-                let beat = Arc::new(Beat::new(self.now_ms()));
+                let beat = Arc::new(Beat::new(self.now_ms(), ttl_ms));
                 match self.open(key, &beat, ttl_ms) {
                     Ok(()) => batch.create(key, ttl_ms, answer),
                     Err(error) => batch.reply(Reply::Info(answer, Err(error))),
@@ -331,6 +331,7 @@ impl Worker {
     /// Looks at a lease again when that may matter.
     pub(crate) fn schedule(&mut self, key: Key) {
         let Some(lease) = self.leases.get_mut(&key) else { return };
+        lease.beat.set_ttl_ms(lease.ttl_ms);
         self.due.remove(&(lease.due_ms, key));
         lease.due_ms = lease.next_look_ms();
         self.due.insert((lease.due_ms, key));
