@@ -46,6 +46,8 @@ pub mod matrix;
 mod plan;
 #[cfg(feature = "matrix")]
 mod power;
+#[cfg(feature = "matrix")]
+pub mod query;
 mod report;
 mod seed;
 #[cfg(feature = "matrix")]

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::combinations::{self, Combination};
 use super::trees;
 use crate::tree::Ground;
-use crate::{Need, crash, linear, live};
+use crate::{Need, crash, linear, live, query};
 
 /// What a child of the family `crash` is started as.
 const CRASH: &str = "crash";
@@ -16,6 +16,8 @@ const LINEAR: &str = "linear";
 const LIVE: &str = "live";
 /// What a child of the subscriptions is started as.
 const SUBSCRIBE: &str = "subscribe";
+/// What a child of the family `query` is started as.
+const QUERY: &str = "query";
 
 /// Every store on disk with every log on disk.
 pub(super) fn crash() -> Vec<Combination<Ground>> {
@@ -41,6 +43,11 @@ pub(super) fn subscribe() -> Vec<Combination<Ground>> {
     with_children(SUBSCRIBE)
 }
 
+/// Every store with every log.
+pub(super) fn query() -> Vec<Combination<Ground>> {
+    with_children(QUERY)
+}
+
 fn with_children(role: &'static str) -> Vec<Combination<Ground>> {
     let on_disk = trees::for_children(role);
     let name = |one: &Combination<Ground>| one.factory.name().to_owned();
@@ -60,6 +67,7 @@ pub(super) fn child_main() -> bool {
         CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
         LIVE => live::live_child(&ground(&live(), &name, &dir)),
         SUBSCRIBE => live::subscribe_child(&ground(&subscribe(), &name, &dir)),
+        QUERY => query::index_child(&ground(&query(), &name, &dir)),
         LINEAR => linear::linear_child(&ground(&linear(), &name, &dir), &dir),
         _ => combinations::engine_child(&name, &dir),
     }

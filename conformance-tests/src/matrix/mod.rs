@@ -26,7 +26,7 @@ pub use ledger::bless;
 use crate::report::run_case;
 use crate::{
     Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, live, log, plan,
-    power, tree,
+    power, query, tree,
 };
 use combinations::Combination;
 use select::Selection;
@@ -93,6 +93,12 @@ pub(crate) fn families() -> Vec<Family> {
             "Leases, and the writes of their end",
             &live::presence_cases(),
             &children::live(),
+        ),
+        family(
+            "query",
+            "Queries, and the indexes that they read",
+            &query::cases(),
+            &children::query(),
         ),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
         family("damage", "Damaged files", &damage::cases(), &stands::combinations()),

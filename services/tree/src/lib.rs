@@ -64,6 +64,12 @@
 //! - `tree.seed.whole`: what is not seeded to the end is opened by nobody, and can be gone on with.
 //! - `tree.seed.history`: a seeded tree has a history of its own, which goes on from the source's
 //!   rev, and keeps endings and idempotency keys.
+//! - `tree.index.exact`: an index that a view names holds exactly one entry of each item, as of the
+//!   view's rev, and is read the same in both directions.
+//! - `tree.index.build`: an index is built while writes go on, goes on after a restart or a kill,
+//!   and is named by no view before it is whole; it travels with copies as its definition.
+//! - `tree.index.check`: a check names entries that are missing, left over or damaged, and a repair
+//!   has the indexes made anew.
 
 mod answer;
 mod apply;
