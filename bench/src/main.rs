@@ -22,6 +22,7 @@ mod load;
 mod measure;
 mod point;
 mod process;
+mod query;
 mod raw;
 mod raw_redb;
 mod raw_sled;
@@ -81,6 +82,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             Group::Reopen => reopen::run(&settings, &mut report),
             Group::Growth => growth::run(&settings, &mut report),
             Group::Copy => copying::run(&settings, &mut report),
+            Group::Query => query::run(&settings, &mut report),
         };
         done.map_err(|error| format!("{}: {error}", group.name()))?;
     }

@@ -35,11 +35,22 @@ pub(crate) trait RawEngine: Send {
 
 /// The engine with all keys in it.
 pub(crate) fn loaded(settings: &Settings, kv: Kv) -> Result<Box<dyn RawEngine>> {
-    let name = format!("raw-{}-{}", kv.name(), settings.keys);
+    loaded_with(settings, kv, "raw", &mut |engine| load(engine, settings.keys))
+}
+
+/// The engine with what `load` writes in it; `what` names the data.
+pub(crate) fn loaded_with(
+    settings: &Settings,
+    kv: Kv,
+    what: &str,
+    load: &mut dyn FnMut(&mut dyn RawEngine) -> Result<()>,
+) -> Result<Box<dyn RawEngine>> {
+    let mark = if what == "raw" { "raw".to_owned() } else { format!("raw-{what}") };
+    let name = format!("{mark}-{}-{}", kv.name(), settings.keys);
     let dir = settings.dir.join(&name);
     once(&dir, || {
         let begin = Instant::now();
-        load(open(settings, kv, &dir)?.as_mut(), settings.keys)?;
+        load(open(settings, kv, &dir)?.as_mut())?;
         eprintln!("{name}: loaded in {:.1} s", begin.elapsed().as_secs_f64());
         Ok(())
     })?;

@@ -85,6 +85,8 @@ pub(crate) enum Group {
     Growth,
     /// Moves between stores, and backups beside writers.
     Copy,
+    /// 50 of the children by an index against 50 entries and 50 gets of the engine.
+    Query,
 }
 
 /// Servers that this program becomes.
@@ -109,6 +111,7 @@ impl Group {
             Self::Reopen => "reopen",
             Self::Growth => "growth",
             Self::Copy => "copy",
+            Self::Query => "query",
         }
     }
 }
