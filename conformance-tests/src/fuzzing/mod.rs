@@ -15,6 +15,7 @@ mod files;
 mod journal;
 mod mutate;
 mod path;
+mod query;
 mod rest;
 mod segment;
 mod value;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "segment", run: segment::files, words: &["TLF1", "TLS1", "TLD1"], inputs: 60 },
     Target { name: "value", run: value::json, words: value::WORDS, inputs: 20_000 },
     Target { name: "order", run: value::order, words: value::WORDS, inputs: 20_000 },
+    Target { name: "query", run: query::text, words: query::WORDS, inputs: 10_000 },
     Target { name: "archive", run: archive::bytes, words: &["TRELLIS\0"], inputs: 2_000 },
     Target {
         name: "configuration",
