@@ -198,10 +198,8 @@ fn own_cursors(world: &TreeWorld) {
 
 fn looked_at(world: &TreeWorld) {
     let ground = world.engine();
-    let tree = ground.tree_with(TreeOptions {
-        derivation: Some(&FIELD_INDEXES),
-        ..TreeOptions::default()
-    });
+    let tree = ground
+        .tree_with(TreeOptions { derivation: Some(&FIELD_INDEXES), ..TreeOptions::default() });
     let many: serde_json::Map<String, Value> =
         (0..LOOKED_MAX).map(|n| (format!("k{n:05}"), json!({"n": n % 100}))).collect();
     set(&tree, "c", many.into());

@@ -32,6 +32,8 @@ mod wire;
 mod wire_cases;
 
 pub use ground::{Engines, Ground};
+#[cfg(feature = "wire")]
+pub(crate) use wire::with_server;
 
 use crate::{Case, World};
 

@@ -11,26 +11,26 @@ use trellis_client::{Client, ClientOptions};
 use super::TreeWorld;
 
 /// What a case over the wire talks to.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     address: SocketAddr,
     /// The client of the WebSocket.
-    pub(super) client: Client,
+    pub(crate) client: Client,
 }
 
 /// An answer over HTTP.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     head: String,
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -52,7 +52,7 @@ fn config(world: &TreeWorld) -> Config {
 }
 
 /// Runs `body` against a server in the world's directory; once more and it finds the same data.
-pub(super) fn with_server(world: &TreeWorld, body: impl AsyncFnOnce(&Wire)) {
+pub(crate) fn with_server(world: &TreeWorld, body: impl AsyncFnOnce(&Wire)) {
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     executor.block_on(async {
         let db = Trellis::open_config(config(world)).expect("the database opens");
@@ -75,7 +75,7 @@ pub(super) fn with_server(world: &TreeWorld, body: impl AsyncFnOnce(&Wire)) {
 
 impl Wire {
     /// One request over HTTP; HTTP/1.0, so that the answer ends with the connection.
-    pub(super) async fn http(
+    pub(crate) async fn http(
         &self,
         method: &str,
         path: &str,
@@ -98,7 +98,7 @@ impl Wire {
         Reply { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let reply = self.http("GET", path, &[], "").await;
         assert_eq!(reply.status, 200, "{reply:?}");
         reply.json()

@@ -11,6 +11,16 @@
 //!    definition of the index that would serve it.
 //!
 //! Deliberately absent: where indexes are stored and built, subscriptions, and the wire.
+//!
+//! # Contract
+//! - `query.answer.exact`: an answer is that of a plain evaluation over all children at the view's
+//!   rev, whichever way it was found.
+//! - `query.bound.named`: more than 10,000 children are looked at by no query; it is refused with
+//!   the index that serves it once it is added.
+//! - `query.cursor.stable`: page after page, beside writers and across reopens, no item comes twice
+//!   and none is left out that was there all the time where it was.
+//! - `query.cursor.own`: only the query that a cursor was handed out for takes it.
+//! - `query.live.exact`: after every commit, a live window is the query's first page at its rev.
 
 mod answer;
 mod bounds;

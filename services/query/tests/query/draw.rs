@@ -10,17 +10,18 @@ const FIELDS: [&str; 6] = ["a", "b", "p/x", "p", "tags", "missing"];
 
 impl Draw {
     pub(crate) fn new(seed: u64) -> Self {
-        println!("TRELLIS_SEED={seed}");
         Self(SeededRandom::new(seed))
     }
 
     /// From `TRELLIS_SEED`, else a new one.
     pub(crate) fn seeded() -> Self {
         let given = std::env::var("TRELLIS_SEED").ok().and_then(|seed| seed.parse().ok());
-        Self::new(given.unwrap_or_else(|| {
+        let seed = given.unwrap_or_else(|| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             u64::from(now.unwrap().subsec_nanos()) + u64::from(std::process::id())
-        }))
+        });
+        println!("TRELLIS_SEED={seed}");
+        Self::new(seed)
     }
 
     pub(crate) fn below(&self, end: u64) -> u64 {
