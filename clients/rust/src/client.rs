@@ -8,20 +8,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::timeout;
 
 use crate::answer::{Answer, Children, Hello, Written};
 use crate::connection;
 use crate::error::{ClientError, ClientErrorKind};
-use crate::feed::Feed;
 use crate::http::{self, Export, ExportFormat};
 use crate::operation::{Condition, Expiry, Operation, WriteOptions};
 use crate::options::ClientOptions;
 use crate::pending::Shared;
-use crate::query::{Query, QueryAnswer};
-use crate::subscription::{SubscribeKind, SubscribeOptions, Subscription};
 use crate::target::Target;
 
 /// A connection to a server, made anew whenever it is lost. Cheap to clone.
@@ -95,18 +92,6 @@ struct Body<'a> {
     limit: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<bool>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    query: Option<&'a Query>,
-}
-
-/// A request for a subscription, without `id`, `since` and `epoch`.
-#[derive(Debug, Serialize)]
-struct SubscribeBody<'a> {
-    op: &'a str,
-    #[serde(flatten)]
-    query: &'a Query,
-    event: &'a str,
-    mode: &'a str,
 }
 
 impl Client {
@@ -336,61 +321,15 @@ impl Client {
         Ok(written(&answer, results))
     }
 
-    /// Asks for children of a path: which, in which order, how many.
-    ///
-    /// # Errors
-    /// `index_required` when too many children would have to be looked at; its message has the
-    /// index to add. `invalid` for a query that makes no sense, and for another query's cursor.
-    pub async fn query(&self, query: &Query) -> Result<QueryAnswer, ClientError> {
-        let body = Body { op: "query", query: Some(query), ..Body::default() };
-        let answer = self.call(&body).await?;
-        let found: QueryAnswer = answer.read()?;
-        Ok(QueryAnswer { rev: answer.rev, ..found })
-    }
-
-    /// How the server would carry a query out: plan, index, what it would look at.
-    ///
-    /// # Errors
-    /// As [`Client::query`], except `index_required`.
-    pub async fn explain(&self, query: &Query) -> Result<Value, ClientError> {
-        self.call(&Body { op: "explain", query: Some(query), ..Body::default() }).await?.read()
-    }
-
-    /// Subscribes to what changes at a path, in which `*` stands for any segment.
-    ///
-    /// # Errors
-    /// `too_large` when what is there does not fit a frame, and beyond the server's limit of
-    /// subscriptions; what else the server answers.
-    pub async fn subscribe(
-        &self,
-        path: &str,
-        options: SubscribeOptions,
-    ) -> Result<Subscription, ClientError> {
-        let SubscribeOptions { kind, mode, resume, queue_bytes_max } = options;
-        let (event, query) = match kind {
-            SubscribeKind::Value => ("value", Query::new(path)),
-            SubscribeKind::Child => ("child", Query::new(path)),
-            SubscribeKind::Query(query) => ("query", Query { path: path.to_owned(), ..query }),
-        };
-        let body = SubscribeBody { op: "sub", query: &query, event, mode: mode.name() };
-        let text = serde_json::to_string(&body).map_err(|error| no_json(&error))?;
-        let fields = text.trim_start_matches('{').strip_suffix('}').unwrap_or_default().to_owned();
-        let (feed, is_open) = Feed::new(fields, resume, queue_bytes_max);
-        let feed = Arc::new(feed);
-        self.handle.shared.ask(&feed)?;
-        // From here on dropping it, at the deadline too, unsubscribes.
-        let subscription = Subscription::new(self.clone(), feed);
-        let options = &self.handle.shared.options;
-        match timeout(options.deadline, is_open).await {
-            Ok(Ok(Ok(()))) => Ok(subscription),
-            Ok(Ok(Err(refused))) => Err(refused),
-            Ok(Err(_)) => Err(ClientError::new(ClientErrorKind::Closed, "the client was closed")),
-            Err(_elapsed) => Err(late(options)),
-        }
-    }
-
     pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
+    }
+
+    /// Whether there is a connection now, and when that changes. Calls and subscriptions need not
+    /// look: they wait for the next connection by themselves.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.handle.shared.connected.subscribe()
     }
 
     /// How the server introduced itself when it was last connected.
@@ -442,7 +381,8 @@ impl Client {
         self.call(&body).await
     }
 
-    async fn call(&self, body: &Body<'_>) -> Result<Answer, ClientError> {
+    /// Sends a request, a JSON object without an id, and waits for its answer.
+    pub(crate) async fn call<T: Serialize>(&self, body: &T) -> Result<Answer, ClientError> {
         let text = serde_json::to_string(body).map_err(|error| no_json(&error))?;
         let shared = &self.handle.shared;
         let closed = |_| ClientError::new(ClientErrorKind::Closed, "the client was closed");
@@ -476,11 +416,11 @@ fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, ClientError> {
     to_raw_value(value).map_err(|error| no_json(&error))
 }
 
-fn no_json(error: &serde_json::Error) -> ClientError {
+pub(crate) fn no_json(error: &serde_json::Error) -> ClientError {
     ClientError::new(ClientErrorKind::Invalid, format!("the value is no JSON: {error}"))
 }
 
-fn late(options: &ClientOptions) -> ClientError {
+pub(crate) fn late(options: &ClientOptions) -> ClientError {
     let message =
         format!("no answer within {} ms; a write may have happened", options.deadline.as_millis());
     ClientError::new(ClientErrorKind::Deadline, message)

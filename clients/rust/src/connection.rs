@@ -156,7 +156,11 @@ async fn read_all(
                 tracing::warn!(%error, "the server refused a frame");
             }
             Parsed::Answer(None, Ok(_)) => {}
-            Parsed::Told(sub, told) => shared.tell(&sub, told, text.as_str()),
+            Parsed::Told(sub, told) => {
+                if let Some(feed) = shared.tell(&sub, told, text.as_str()) {
+                    ask_later(shared, &feed);
+                }
+            }
         }
     }
 }

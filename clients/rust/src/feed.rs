@@ -197,6 +197,10 @@ impl Feed {
                 let position = Position { rev, epoch: state.epoch.clone() };
                 Queued::Data { is_reset: true, data, position }
             }
+            Told::Cancelled(error) if error.is_retryable() => {
+                state.phase = Phase::Asked;
+                return Next::AskLater;
+            }
             Told::Cancelled(error) => {
                 state.end(error);
                 return Next::Nothing;

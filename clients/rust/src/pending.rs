@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     /// Rings when there is something to write.
     pub(crate) wake: Notify,
     pub(crate) closed: watch::Sender<bool>,
+    /// Whether there is a connection now.
+    pub(crate) connected: watch::Sender<bool>,
     pub(crate) requests: Semaphore,
     pub(crate) bytes: Semaphore,
     pub(crate) options: ClientOptions,
@@ -79,6 +81,7 @@ impl Shared {
             }),
             wake: Notify::new(),
             closed: watch::Sender::new(false),
+            connected: watch::Sender::new(true),
             requests: Semaphore::new(options.in_flight_requests_max.max(1)),
             bytes: Semaphore::new(options.in_flight_bytes_max.max(1)),
             options,
@@ -136,17 +139,22 @@ impl Shared {
     }
 
     /// Hands a frame to its subscription; one that has none any more is dropped.
-    pub(crate) fn tell(&self, sub: &str, told: Told, text: &str) {
-        let Ok(id) = sub.parse::<u64>() else {
-            return;
-        };
+    ///
+    /// Gives a subscription back that is to be asked for again after a pause.
+    pub(crate) fn tell(&self, sub: &str, told: Told, text: &str) -> Option<Arc<Feed>> {
+        let id = sub.parse::<u64>().ok()?;
         let is_last = matches!(told, Told::Cancelled(_));
         let feed = match is_last {
             true => self.lock().feeds.remove(&id),
             false => self.lock().feeds.get(&id).map(Arc::clone),
-        };
-        if feed.is_some_and(|feed| feed.tell(told, text) == Next::Unsubscribe) {
-            self.unsubscribe(id);
+        }?;
+        match feed.tell(told, text) {
+            Next::Nothing => None,
+            Next::AskLater => Some(feed),
+            Next::Unsubscribe => {
+                self.unsubscribe(id);
+                None
+            }
         }
     }
 
@@ -171,6 +179,7 @@ impl Shared {
     /// The connection is lost: everything unanswered is to be written again, every subscription to
     /// be asked for from where it stands.
     pub(crate) fn rewind(&self) {
+        self.connected.send_replace(false);
         let mut state = self.lock();
         state.write_from = 0;
         state.pending.retain(|_, pending| matches!(pending.reply, Reply::Call(_)));
@@ -184,6 +193,7 @@ impl Shared {
     /// There is a new connection, to this server.
     pub(crate) fn introduce(&self, hello: Hello) {
         self.lock().hello = hello;
+        self.connected.send_replace(true);
     }
 
     /// Hands an answer to whoever waits for it; one that nobody waits for any more is dropped.

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::client::Client;
+use crate::error::ClientError;
+
 /// A query on the children of a path.
 ///
 /// ```
@@ -85,4 +88,32 @@ pub struct QueryItem {
     /// Its value, or the fields selected; `null` when no field is.
     #[serde(default)]
     pub value: Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    op: &'a str,
+    #[serde(flatten)]
+    query: &'a Query,
+}
+
+impl Client {
+    /// Asks for children of a path: which, in which order, how many.
+    ///
+    /// # Errors
+    /// `index_required` when too many children would have to be looked at; its message has the
+    /// index to add. `invalid` for a query that makes no sense, and for another query's cursor.
+    pub async fn query(&self, query: &Query) -> Result<QueryAnswer, ClientError> {
+        let answer = self.call(&Body { op: "query", query }).await?;
+        let found: QueryAnswer = answer.read()?;
+        Ok(QueryAnswer { rev: answer.rev, ..found })
+    }
+
+    /// How the server would carry a query out: plan, index, what it would look at.
+    ///
+    /// # Errors
+    /// As [`Client::query`], except `index_required`.
+    pub async fn explain(&self, query: &Query) -> Result<Value, ClientError> {
+        self.call(&Body { op: "explain", query }).await?.read()
+    }
 }

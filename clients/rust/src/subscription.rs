@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use serde::Serialize;
+use tokio::time::timeout;
 
-use crate::client::Client;
-use crate::error::ClientError;
+use crate::client::{Client, late, no_json};
+use crate::error::{ClientError, ClientErrorKind};
 use crate::event::{Position, SubscriptionEvent};
 use crate::feed::{Feed, Phase, Read};
 use crate::query::Query;
@@ -80,6 +82,51 @@ impl Default for SubscribeOptions {
             mode: SubscribeMode::Full,
             resume: None,
             queue_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// A request for a subscription, without `id`, `since` and `epoch`.
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    op: &'a str,
+    #[serde(flatten)]
+    query: &'a Query,
+    event: &'a str,
+    mode: &'a str,
+}
+
+impl Client {
+    /// Subscribes to what changes at a path, in which `*` stands for any segment.
+    ///
+    /// # Errors
+    /// `too_large` when what is there does not fit a frame, and beyond the server's limit of
+    /// subscriptions; what else the server answers.
+    pub async fn subscribe(
+        &self,
+        path: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, ClientError> {
+        let SubscribeOptions { kind, mode, resume, queue_bytes_max } = options;
+        let (event, query) = match kind {
+            SubscribeKind::Value => ("value", Query::new(path)),
+            SubscribeKind::Child => ("child", Query::new(path)),
+            SubscribeKind::Query(query) => ("query", Query { path: path.to_owned(), ..query }),
+        };
+        let body = Body { op: "sub", query: &query, event, mode: mode.name() };
+        let text = serde_json::to_string(&body).map_err(|error| no_json(&error))?;
+        let fields = text.trim_start_matches('{').strip_suffix('}').unwrap_or_default().to_owned();
+        let (feed, is_open) = Feed::new(fields, resume, queue_bytes_max);
+        let feed = Arc::new(feed);
+        self.shared().ask(&feed)?;
+        // From here on dropping it, at the deadline too, unsubscribes.
+        let subscription = Subscription::new(self.clone(), feed);
+        let options = &self.shared().options;
+        match timeout(options.deadline, is_open).await {
+            Ok(Ok(Ok(()))) => Ok(subscription),
+            Ok(Ok(Err(refused))) => Err(refused),
+            Ok(Err(_)) => Err(ClientError::new(ClientErrorKind::Closed, "the client was closed")),
+            Err(_elapsed) => Err(late(options)),
         }
     }
 }
