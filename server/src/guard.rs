@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State as FromState};
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use trellis_engine_traits::{Error, ErrorKind, Result};
@@ -50,11 +50,24 @@ pub(crate) async fn check_request(
     next: Next,
 ) -> Response {
     let method = request.method().clone();
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let response = match check_headers(request.headers(), request.uri(), &state.options) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => shared_with(origin, next.run(request).await),
         Err(error) => refusal(&error),
     };
     state.metrics.count_http(&method, response.status().as_u16());
+    response
+}
+
+/// Lets the page of an allowed origin read the answer, as it may read everything over a WebSocket.
+fn shared_with(origin: Option<HeaderValue>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin {
+        let exposed = HeaderValue::from_static("etag, trellis-rev, retry-after");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
     response
 }
 
@@ -101,7 +114,6 @@ fn is_loopback_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn check(host: &str, origin: Option<&str>, options: &ServerOptions) -> bool {
         let mut headers = HeaderMap::new();

@@ -181,6 +181,21 @@ async fn children_and_modes_are_told_as_on_a_web_socket() {
 }
 
 #[tokio::test]
+async fn a_page_of_an_allowed_origin_reads_and_another_one_is_denied() {
+    let server = TestServer::start().await;
+    let own = ["Origin: http://localhost:5173"];
+    let allowed = server.http("GET", "/db/a", &own, b"").await;
+    let origin = allowed.header("access-control-allow-origin");
+    assert_eq!((allowed.status, origin), (200, Some("http://localhost:5173")));
+    assert_eq!(allowed.header("vary"), Some("origin"));
+    let live = ["Accept: text/event-stream", "Origin: https://elsewhere.example"];
+    let denied = server.http("GET", "/db/a", &live, b"").await;
+    let origin = denied.header("access-control-allow-origin");
+    assert_eq!((denied.status, denied.code().as_str(), origin), (403, "denied", None));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_live_read_that_makes_no_sense_is_a_json_error() {
     let server = TestServer::start().await;
     for target in [
