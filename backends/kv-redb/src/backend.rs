@@ -184,16 +184,9 @@ impl RedbKv {
 
     /// Bytes that removals have left free within the file, by a cautious guess: pages are rarely
     /// less than half full.
-    #[cfg(unix)]
     fn free_bytes(&self, writer: &Writer) -> u64 {
-        use std::os::unix::fs::MetadataExt;
-        let blocks = fs::metadata(&self.path).map_or(0, |file| file.blocks());
-        (blocks * 512 / 2).saturating_sub(writer.state.live_bytes)
-    }
-
-    #[cfg(not(unix))]
-    fn free_bytes(&self, _writer: &Writer) -> u64 {
-        0
+        let held_bytes = fs::metadata(&self.path).map_or(0, |file| taken_bytes(&file));
+        (held_bytes / 2).saturating_sub(writer.state.live_bytes)
     }
 
     /// Makes every commit so far durable with an empty transaction.
@@ -213,6 +206,19 @@ impl RedbKv {
             }
         })
     }
+}
+
+/// What a file takes of the disk. Its length says little: redb doubles it ahead of its needs, and
+/// what nobody has written takes nothing.
+#[cfg(unix)]
+fn taken_bytes(file: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    file.blocks() * 512
+}
+
+#[cfg(not(unix))]
+fn taken_bytes(file: &fs::Metadata) -> u64 {
+    file.len()
 }
 
 impl KvBackend for RedbKv {
@@ -299,7 +305,8 @@ impl KvBackend for RedbKv {
             return Ok(SpaceUsage { live_bytes, disk_bytes: 0 });
         }
         let file = fs::metadata(&self.path);
-        let disk_bytes = file.map_err(|error| error::io(error).operation("usage"))?.len();
+        let file = file.map_err(|error| error::io(error).operation("usage"))?;
+        let disk_bytes = taken_bytes(&file);
         Ok(SpaceUsage { live_bytes: self.live_bytes.load(Ordering::Relaxed), disk_bytes })
     }
 
