@@ -16,12 +16,15 @@ use super::plan::{Aim, KILLS_MOST, run_and_kill};
 use super::trail::{Answered, Outcome, Pen, Trail, Writer};
 use super::work::{marker, task};
 use super::{Defect, WRITERS};
+use crate::tree::follower::history_fits;
 use crate::tree::tools::{get, leaves, rev};
 use crate::tree::{Ground, TreeWorld};
 use crate::{Rng, Seed};
 
 /// Rounds unless `TRELLIS_CRASH_ROUNDS` says otherwise: some twenty seconds.
 const ROUNDS: usize = 100;
+/// Commits before a kill whose history is looked at.
+const HISTORY_COMMITS: u64 = 40;
 /// Rounds on one database, before a fresh one.
 const ROUNDS_OF_ONE: usize = 25;
 /// Rounds after which a planted defect must have been noticed.
@@ -36,18 +39,20 @@ struct Tally {
     hit: BTreeMap<String, usize>,
     acknowledged: usize,
     unanswered: usize,
+    /// Commits whose history was looked at.
+    told: usize,
     time: Duration,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, kills, acknowledged, unanswered, .. } = self;
+        let Self { rounds, kills, acknowledged, unanswered, told, .. } = self;
         let hit: Vec<_> = self.hit.iter().map(|(what, count)| format!("{what} {count}")).collect();
         let seconds = self.time.as_secs_f64();
         write!(
             f,
             "{rounds} rounds, {kills} kills (while {}), {acknowledged} acknowledged commits, \
-             {unanswered} unanswered; {seconds:.1} s, {:.2} s a round",
+             {unanswered} unanswered, {told} told by histories; {seconds:.1} s, {:.2} s a round",
             hit.join(", "),
             seconds / (*rounds).max(1) as f64
         )
@@ -75,6 +80,7 @@ pub(super) fn killed_anywhere(world: &TreeWorld) {
     }
     eprintln!("{name}: {tally}; 0 losses, seed {}", Seed::of_run().0);
     assert!(tally.acknowledged > 0, "no child committed anything");
+    assert!(tally.told > 0, "no history was looked at");
 }
 
 /// Runs with a planted defect; what the parent said when it noticed.
@@ -177,6 +183,7 @@ impl<'a> Campaign<'a> {
         if rev(tree) < self.rev {
             return Err(format!("rev {} was acknowledged, {} is the last", self.rev, rev(tree)));
         }
+        tally.told += history_fits(tree, HISTORY_COMMITS)?;
         let differs = self.model.differs(&found, (before_ms, after_ms));
         if !differs.is_empty() {
             return Err(differs.join("\n  "));

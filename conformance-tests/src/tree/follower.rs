@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use trellis_engine_traits::ErrorKind;
 use trellis_tree::{
     Change, ChangeCause, ChangeEffect, Commit, Followed, Follower, History, Path, Tree, View,
 };
@@ -165,4 +166,39 @@ pub(super) fn any_commit(rng: &mut Rng, n: u64) -> Commit {
         _ => setting(&at, value),
     };
     if rng.one_in(4) { commit.with_key(format!("key-{n}")) } else { commit }
+}
+
+/// Whether the history of the last commits leads, commit by commit, to what the tree shows now; for
+/// a tree whose commits nobody watched. Answers how many were looked at.
+pub(crate) fn history_fits(tree: &Tree, commits: u64) -> Result<usize, String> {
+    let wrong = |error: trellis_engine_traits::Error| format!("no history: {error:?}");
+    let since = tree.position().rev.saturating_sub(commits);
+    let history = match tree.history(since, ROOMY) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        history => history.map_err(wrong)?,
+    };
+    if !history.is_exact(since, &|_| true) {
+        return Ok(0);
+    }
+    let mut model: Option<Leaves> = None;
+    for change in history.changes() {
+        let rev = change.rev();
+        let before = all(&change.before().map_err(wrong)?);
+        if model.as_ref().is_some_and(|model| *model != before) {
+            return Err(format!("the state before {rev} is not the one after the commit before"));
+        }
+        let mut after = before;
+        apply(&mut after, change);
+        if all(&change.after().map_err(wrong)?) != after {
+            return Err(format!("the state after {rev} is not what the commit made"));
+        }
+        model = Some(after);
+    }
+    let now = tree.settled_view().map_err(wrong)?;
+    // Meanwhile something may have ended.
+    let is_newest = now.rev() == history.through();
+    if is_newest && model.is_some_and(|model| model != all(&now)) {
+        return Err(format!("the history up to {} does not lead to what is there", now.rev()));
+    }
+    Ok(history.changes().count())
 }

@@ -11,7 +11,7 @@ mod copies;
 mod disk_full;
 mod failure;
 mod follow;
-mod follower;
+pub(crate) mod follower;
 mod gate;
 mod ground;
 mod heartbeat;
