@@ -13,6 +13,7 @@ mod stored;
 mod subscribe;
 mod tools;
 mod watch;
+mod windows;
 mod workload;
 
 pub use kills::live_child;
@@ -30,5 +31,5 @@ pub fn presence_cases() -> Vec<Case<TreeWorld>> {
 /// Every case of the family `live`: subscriptions.
 #[must_use]
 pub fn subscribe_cases() -> Vec<Case<TreeWorld>> {
-    [subscribe::CASES, resume::CASES, resume_kills::CASES].concat()
+    [subscribe::CASES, resume::CASES, resume_kills::CASES, windows::CASES].concat()
 }

@@ -17,7 +17,7 @@ use crate::Case;
 use crate::tree::tools::{refused, set, small_overlay, until};
 use crate::tree::{Ground, TreeWorld};
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 /// Watched by each receiver, so that it knows when it has heard of everything before a commit.
 pub(super) const MARK: &str = "_mark";
 

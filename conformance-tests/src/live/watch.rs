@@ -168,7 +168,7 @@ fn is_object(value: &Value) -> bool {
 }
 
 /// Applies one path of a patch.
-fn patched(base: &mut Value, at: &str, value: &Value) {
+pub(super) fn patched(base: &mut Value, at: &str, value: &Value) {
     let mut held = base;
     for name in at.split('/').filter(|name| !name.is_empty()) {
         if value.is_null() && held.get(name).is_none() {
@@ -180,7 +180,7 @@ fn patched(base: &mut Value, at: &str, value: &Value) {
 }
 
 /// Removes nulls, and objects that lost their last member with them.
-fn prune(value: &mut Value) {
+pub(super) fn prune(value: &mut Value) {
     let Value::Object(members) = value else { return };
     let had = !members.is_empty();
     for member in members.values_mut() {
@@ -209,6 +209,7 @@ pub(super) fn expected(request: &SubscribeRequest, tree: &Value) -> Value {
         EventKind::Value => value.clone(),
         EventKind::Child if is_object(value) && !in_array => value.clone(),
         EventKind::Child => Value::Object(Map::new()),
+        EventKind::Query(_) => panic!("queries have a model of their own"),
     };
     if !request.pattern.is_wild() {
         let absent = (String::new(), Value::Null, false);

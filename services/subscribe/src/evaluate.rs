@@ -11,7 +11,7 @@ use crate::json::{member, open_event};
 use crate::moment::{Moment, covers, is_stored, relative};
 use crate::patch;
 use crate::pattern::Pattern;
-use crate::request::{EventKind, Mode};
+use crate::request::{EventKind, Mode, WatchedQuery};
 
 /// What is evaluated: the same for all who asked for the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +37,13 @@ struct Frame {
     added: Vec<u8>,
     changed: Vec<u8>,
     bytes_max: usize,
+}
+
+impl Topic {
+    /// The query that is watched.
+    pub(crate) fn query(&self) -> Option<&WatchedQuery> {
+        if let EventKind::Query(query) = &self.event { Some(query) } else { None }
+    }
 }
 
 impl Frame {
@@ -81,6 +88,8 @@ pub(crate) fn events(
         let told = match topic.event {
             EventKind::Value => value(topic, moment, key, &mut frame),
             EventKind::Child => children(topic, moment, key, &mut frame),
+            // The window tells; here it is only seen that somebody touched it.
+            EventKind::Query(_) => Ok(()),
         };
         told.and_then(|()| frame.check()).map_err(|error| advise(error, bytes_max))?;
     }

@@ -11,6 +11,7 @@ use crate::evaluate::Topic;
 use crate::mailbox::{Mailbox, Put};
 use crate::matching::Registered;
 use crate::request::{Event, EventKind, Mode};
+use crate::window::Window;
 
 /// Subscriptions of one topic.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Group {
     topic: Topic,
     /// By the number of the subscription.
     members: Mutex<HashMap<u64, Arc<Mailbox>>>,
+    /// Of a query.
+    window: Window,
 }
 
 /// What became of an event for the members of a group.
@@ -31,11 +34,15 @@ pub(crate) struct Told {
 
 impl Group {
     pub(crate) fn new(id: u64, topic: Topic) -> Self {
-        Self { id, topic, members: Mutex::default() }
+        Self { id, topic, members: Mutex::default(), window: Window::default() }
     }
 
     pub(crate) fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    pub(crate) fn window(&self) -> &Window {
+        &self.window
     }
 
     /// Whether the newest event says all that those before it say.
@@ -76,6 +83,7 @@ impl Group {
 
     /// Tells every member that it needs a new snapshot; how many did not know.
     pub(crate) fn stale(&self) -> u64 {
+        self.window.lose();
         let members = self.members.lock();
         let news = members.iter().filter(|(id, mailbox)| mailbox.stale(**id));
         u64::try_from(news.count()).unwrap_or(u64::MAX)

@@ -23,6 +23,7 @@
 //!   mode, with clears, arrays and endings.
 //! - `live.sub.wildcards`: a wildcard stands for the keys of objects, system paths aside; the event
 //!   names the path and what stood for the wildcards.
+//! - `live.sub.query`: a watched query's snapshot and events give its window at every rev.
 //! - `live.sub.resume`: a subscription goes on after the rev it names, across reconnects and
 //!   restarts, with every event as if it had stayed; else it is reset, and never silently.
 //! - `live.sub.slow`: what waits for a receiver is bounded; what is dropped is told as stale, and a
@@ -48,11 +49,12 @@ mod request;
 mod resume;
 mod snapshot;
 mod trie;
+mod window;
 
 pub use inbox::{Inbox, Next};
 pub use live::{Live, LiveOptions, LiveStats};
 pub use pattern::{Pattern, WILDCARDS_MAX};
 pub use request::{
     Acknowledgement, AcknowledgementKind, Delivery, Event, EventKind, Mode, Resume,
-    SubscribeRequest,
+    SubscribeRequest, WatchedQuery,
 };

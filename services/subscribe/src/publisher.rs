@@ -83,6 +83,9 @@ impl Core {
 
     fn tell(&self, touched: &Touched<Arc<Group>>, moment: &Moment<'_>) {
         let group = &touched.item;
+        if group.topic().query().is_some() {
+            return self.follow_window(group, moment.change());
+        }
         if touched.more {
             return self.stale(group);
         }
@@ -94,7 +97,16 @@ impl Core {
         }
     }
 
-    fn cannot_tell(&self, group: &Arc<Group>, error: &Error) {
+    /// A window finds by itself what a commit changed in it.
+    fn follow_window(&self, group: &Arc<Group>, change: &Change) {
+        let bytes_max = self.options.frame_bytes_max;
+        let give = |change: &Change, body| self.give(group, event(change, body));
+        if let Err(error) = group.window().follow(group.topic(), change, bytes_max, &give) {
+            self.cannot_tell(group, &error);
+        }
+    }
+
+    pub(crate) fn cannot_tell(&self, group: &Arc<Group>, error: &Error) {
         if error.kind() == ErrorKind::TooLarge && group.coalesces() {
             // A snapshot would be the same text.
             return self.cancel(group, error);
@@ -105,7 +117,7 @@ impl Core {
         self.stale(group);
     }
 
-    fn give(&self, group: &Group, event: Event) {
+    pub(crate) fn give(&self, group: &Group, event: Event) {
         let told = group.tell(&Arc::new(event));
         Counters::add(&self.counters.events, 1);
         Counters::add(&self.counters.deliveries, told.kept + told.coalesced);

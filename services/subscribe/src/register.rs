@@ -9,16 +9,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trellis_engine_traits::{ErrorKind, Result};
-use trellis_tree::View;
+use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_query::LiveQuery;
+use trellis_tree::{Change, View};
 
-use crate::evaluate::Topic;
+use crate::evaluate::{Topic, too_large};
 use crate::group::Group;
 use crate::mailbox::Mailbox;
+use crate::publisher::event;
 use crate::registry::Core;
 use crate::request::{Acknowledgement, AcknowledgementKind, Resume, SubscribeRequest};
 use crate::resume::Resuming;
-use crate::snapshot;
+use crate::window::Started;
+use crate::{snapshot, window};
 
 /// A subscription that is entered and has no answer yet.
 pub(crate) struct Entered {
@@ -59,6 +62,41 @@ impl Core {
         mailbox: &Arc<Mailbox>,
         entered: Vec<(usize, Entered)>,
     ) -> Vec<(usize, Result<Acknowledgement>)> {
+        // A window follows from before the view that it is started at.
+        let windows = entered.iter().map(|(_, entered)| &entered.group);
+        let windows: Vec<_> = windows.filter(|group| group.topic().query().is_some()).collect();
+        windows.iter().for_each(|group| group.window().begin());
+        // All snapshots are of one view. That of a query that goes on comes before the journal is
+        // read, so that what touched nothing in there touched nothing up to the view either.
+        let mut view = (!windows.is_empty()).then(|| self.settled());
+        let resumed = self.resume(self.to_resume(mailbox, &entered));
+        let answers = entered.into_iter().map(|(place, entered)| {
+            let kind = match &entered.resume {
+                None => AcknowledgementKind::Fresh,
+                Some(_) if resumed.contains(&entered.id) => AcknowledgementKind::Resumed,
+                Some(_) => AcknowledgementKind::Reset,
+            };
+            let Entered { id, group, resume } = entered;
+            let since = resume.filter(|_| kind == AcknowledgementKind::Resumed);
+            let answer = match since {
+                Some(resume) if group.topic().query().is_none() => Ok(self.resumed(resume.since)),
+                since => {
+                    let view = view.get_or_insert_with(|| self.settled()).as_ref();
+                    let shown = self.acknowledge(mailbox, id, &group, view, kind);
+                    shown.map(|shown| since.map_or(shown, |one| self.resumed(one.since)))
+                }
+            };
+            if answer.is_err() {
+                mailbox.leave(id);
+                self.part(id, &group);
+            }
+            (place, answer)
+        });
+        answers.collect()
+    }
+
+    /// Those that may go on where they were left.
+    fn to_resume(&self, mailbox: &Arc<Mailbox>, entered: &[(usize, Entered)]) -> Vec<Resuming> {
         let wanted = entered.iter().filter_map(|(_, entered)| {
             let resume = entered.resume.as_ref()?;
             self.tree.knows(&resume.epoch, resume.since).then(|| Resuming {
@@ -68,28 +106,7 @@ impl Core {
                 since: resume.since,
             })
         });
-        let resumed = self.resume(wanted.collect());
-        // All snapshots are of one view, taken when the first is.
-        let mut view = None;
-        let answers = entered.into_iter().map(|(place, entered)| {
-            let kind = match &entered.resume {
-                None => AcknowledgementKind::Fresh,
-                Some(resume) if resumed.contains(&entered.id) => {
-                    return (place, Ok(self.resumed(resume.since)));
-                }
-                Some(_) => AcknowledgementKind::Reset,
-            };
-            let answer = match view.get_or_insert_with(|| self.settled()) {
-                Ok(view) => self.acknowledge(mailbox, entered.id, &entered.group, view, kind),
-                Err(error) => Err(error.duplicate()),
-            };
-            if answer.is_err() {
-                mailbox.leave(entered.id);
-                self.part(entered.id, &entered.group);
-            }
-            (place, answer)
-        });
-        answers.collect()
+        wanted.collect()
     }
 
     fn resumed(&self, since: u64) -> Acknowledgement {
@@ -109,19 +126,50 @@ impl Core {
         }
     }
 
-    /// Takes the snapshot of a held subscription.
+    /// Takes the snapshot of a held subscription, and starts the window of a query.
     fn acknowledge(
         &self,
         mailbox: &Mailbox,
         id: u64,
-        group: &Group,
-        view: &View,
+        group: &Arc<Group>,
+        view: Result<&View, &Error>,
         kind: AcknowledgementKind,
     ) -> Result<Acknowledgement> {
-        let data = snapshot::take(view, group.topic(), self.options.frame_bytes_max)?;
-        // Nothing is missed, for which there would have to be room.
-        let _known = mailbox.know(id, view.rev(), Vec::new());
-        Ok(Acknowledgement { data, rev: view.rev(), epoch: self.tree.epoch_token(), kind })
+        let bytes_max = self.options.frame_bytes_max;
+        let epoch = self.tree.epoch_token();
+        let Some(query) = group.topic().query() else {
+            let view = view.map_err(Error::duplicate)?;
+            let data = snapshot::take(view, group.topic(), bytes_max)?;
+            // Nothing is missed, for which there would have to be room.
+            let _known = mailbox.know(id, view.rev(), Vec::new());
+            return Ok(Acknowledgement { data, rev: view.rev(), epoch, kind });
+        };
+        let started = view.map_err(Error::duplicate).and_then(|view| {
+            let spec = query.spec().clone();
+            let (window, items) = LiveQuery::start(&self.queries, view, spec, bytes_max)?;
+            Ok((view.rev(), window, window::snapshot(group.topic(), items)))
+        });
+        let (rev, window, data) = match started {
+            Ok((_, _, data)) if data.len() > bytes_max => {
+                group.window().give_up();
+                return Err(too_large(bytes_max));
+            }
+            Ok(started) => started,
+            Err(error) => {
+                group.window().give_up();
+                return Err(error);
+            }
+        };
+        let _known = mailbox.know(id, rev, Vec::new());
+        let give = |change: &Change, body| self.give(group, event(change, body));
+        match group.window().started(group.topic(), window, rev, bytes_max, &give) {
+            Started::Joined => {}
+            Started::Missed => {
+                let _news = mailbox.stale(id);
+            }
+            Started::Lost(error) => self.cannot_tell(group, &error),
+        }
+        Ok(Acknowledgement { data: data.into(), rev, epoch, kind })
     }
 
     /// A new snapshot for a subscription that was held anew.
@@ -131,9 +179,12 @@ impl Core {
         id: u64,
         group: &Arc<Group>,
     ) -> Result<Acknowledgement> {
+        if group.topic().query().is_some() {
+            group.window().begin();
+        }
         let view = self.settled();
         let kind = AcknowledgementKind::Reset;
-        let answer = view.and_then(|view| self.acknowledge(mailbox, id, group, &view, kind));
+        let answer = self.acknowledge(mailbox, id, group, view.as_ref(), kind);
         if answer.is_err() {
             mailbox.leave(id);
             self.part(id, group);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_query::Queries;
 use trellis_tree::{Follower, FollowerBell, Tree};
 
 use crate::evaluate::Topic;
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     ids: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) resumer: Resumer,
+    pub(crate) queries: Queries,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +90,7 @@ impl Registry {
 impl Core {
     pub(crate) fn new(tree: Tree, options: LiveOptions) -> Self {
         Self {
+            queries: Queries::new(&tree),
             tree,
             options,
             registry: Mutex::default(),

@@ -1,9 +1,11 @@
 //! What is asked for, what is answered, and what arrives: the plain types of a subscription.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trellis_engine_traits::Error;
+use trellis_engine_traits::{Error, Result};
+use trellis_query::QuerySpec;
 use trellis_tree::ChangeCause;
 
 use crate::pattern::Pattern;
@@ -15,6 +17,44 @@ pub enum EventKind {
     Value,
     /// The children of the path, or of each path that fits.
     Child,
+    /// The items of a query, its window kept filled.
+    Query(WatchedQuery),
+}
+
+/// A query to be watched; equal to another that asks the same.
+#[derive(Debug, Clone)]
+pub struct WatchedQuery {
+    spec: Arc<QuerySpec>,
+    fingerprint: [u8; 16],
+}
+
+impl WatchedQuery {
+    /// The query.
+    #[must_use]
+    pub fn spec(&self) -> &QuerySpec {
+        &self.spec
+    }
+}
+
+impl From<QuerySpec> for WatchedQuery {
+    fn from(spec: QuerySpec) -> Self {
+        let fingerprint = spec.fingerprint();
+        Self { spec: Arc::new(spec), fingerprint }
+    }
+}
+
+impl PartialEq for WatchedQuery {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for WatchedQuery {}
+
+impl Hash for WatchedQuery {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
 }
 
 /// How much an event says.
@@ -70,6 +110,15 @@ impl SubscribeRequest {
     #[must_use]
     pub const fn child(pattern: Pattern) -> Self {
         Self { pattern, event: EventKind::Child, mode: Mode::Full, resume: None }
+    }
+
+    /// The items of a query, which has neither cursor nor totals.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond 8 wildcards in its path.
+    pub fn query(spec: QuerySpec) -> Result<Self> {
+        let pattern = Pattern::parse(&spec.path.to_string())?;
+        Ok(Self { pattern, event: EventKind::Query(spec.into()), mode: Mode::Full, resume: None })
     }
 
     /// With events that say this much.

@@ -225,7 +225,9 @@ impl Pass<'_> {
             if change.rev() <= wanted.since || told.failed {
                 continue;
             }
-            let body = match touched.more {
+            // A window cannot be told again: it goes on if nothing touched it.
+            let untold = touched.more || wanted.topic.query().is_some();
+            let body = match untold {
                 true => None,
                 false => Some(evaluate::events(
                     &wanted.topic,

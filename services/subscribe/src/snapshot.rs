@@ -51,7 +51,9 @@ impl Snapshot<'_> {
         let left = self.bytes_max.saturating_sub(start);
         let is_shown = match self.topic.event {
             EventKind::Value => true,
-            EventKind::Child => !self.view.children(path, None, 1, None)?.items.is_empty(),
+            EventKind::Child | EventKind::Query(_) => {
+                !self.view.children(path, None, 1, None)?.items.is_empty()
+            }
         };
         if is_shown {
             self.view
