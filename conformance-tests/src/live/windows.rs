@@ -10,7 +10,7 @@ use trellis_subscribe::{
 };
 use trellis_tree::{Commit, Tree};
 
-use super::subscribe::{LONG, roomy, start};
+use super::subscribe::{LONG, roomy, start, value};
 use crate::tree::TreeWorld;
 use crate::tree::tools::{delete_op, rev, set, set_op, setting, small_overlay};
 use crate::{Case, Rng};
@@ -20,6 +20,8 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("live.query.comes_back", &["live.sub.query", "live.sub.resume"], comes_back),
     Case::new("live.query.slow", &["live.sub.query", "live.sub.slow"], slow),
 ];
+
+const MARK: &str = "mark";
 
 const SPECS: [&str; 6] = [
     r#"{"path":"users","orderBy":[["age","desc"]],"limit":4}"#,
@@ -69,6 +71,9 @@ impl Watched {
             assert_eq!((answer.rev, &answer.data[..]), (self.rev, &b"null"[..]));
             return;
         }
+        // Of what it passed over it holds nothing.
+        let passed = |rev: u64| rev > self.rev && rev < answer.rev;
+        self.expected.retain(|rev, _| !passed(*rev));
         self.items = items_of(&serde_json::from_slice(&answer.data).unwrap());
         self.rev = answer.rev;
         self.log.insert(self.rev, (self.items.clone(), true));
@@ -177,7 +182,15 @@ fn watched(rng: &mut Rng) -> Vec<Watched> {
     SPECS.iter().map(|spec| Watched::new(spec, mode(rng))).collect()
 }
 
-fn begin(inbox: &Inbox, all: &mut [Watched]) -> Vec<AcknowledgementKind> {
+fn begin(
+    inbox: &Inbox,
+    tree: &Tree,
+    queries: &Queries,
+    all: &mut [Watched],
+) -> Vec<AcknowledgementKind> {
+    all.iter_mut().for_each(|one| one.expect(queries, tree));
+    inbox.subscribe(MARK, value(MARK)).expect("it begins");
+    assert!(inbox.activate(MARK));
     let requests = all.iter().enumerate().map(|(at, one)| (at.to_string(), one.request()));
     let answers = inbox.subscribe_all(requests.collect());
     let kinds = answers.into_iter().zip(all).enumerate().map(|(at, (answer, one))| {
@@ -189,33 +202,39 @@ fn begin(inbox: &Inbox, all: &mut [Watched]) -> Vec<AcknowledgementKind> {
     kinds.collect()
 }
 
-/// Receives until a commit that every query hears of, which it makes.
-fn receive(inbox: &Inbox, tree: &Tree, queries: &Queries, all: &mut [Watched], mark: u64) {
-    // Before every other in each order, or behind none that it is not shown.
-    for (at, place) in ["users/!", "teams/t0/users/!"].iter().enumerate() {
-        let age = 100 + mark;
-        set(tree, place, json!({"age": if at == 0 { age } else { 0 }, "name": format!("!{mark}")}));
-        all.iter_mut().for_each(|one| one.expect(queries, tree));
-    }
-    let behind = |one: &Watched| {
-        let last = one.expected.last_key_value().unwrap().1;
-        one.items != *last
-    };
-    while all.iter().any(behind) {
+/// Receives until it has heard of everything up to now.
+fn receive(inbox: &Inbox, tree: &Tree, queries: &Queries, all: &mut [Watched]) {
+    let mark = set(tree, MARK, json!(rev(tree)));
+    all.iter_mut().for_each(|one| one.expect(queries, tree));
+    let mut heard = 0;
+    while heard < mark {
         let deliveries = inbox.wait(LONG);
-        assert!(!deliveries.is_empty(), "nothing came at rev {}", rev(tree));
+        assert!(!deliveries.is_empty(), "nothing came, and the mark {mark} was to come");
         for delivery in deliveries {
-            let at: usize = delivery.name().parse().unwrap();
+            let at = delivery.name().parse::<usize>().ok();
             match delivery {
-                Delivery::Event { event, .. } => all[at].told(&event),
+                Delivery::Event { event, .. } => match at {
+                    Some(at) => all[at].told(&event),
+                    None => heard = event.rev,
+                },
                 Delivery::Stale { name } => {
                     let fresh = inbox.refresh(&name).expect("a new snapshot");
-                    all[at].acknowledged(&fresh);
+                    match at {
+                        Some(at) => all[at].acknowledged(&fresh),
+                        None => heard = fresh.rev,
+                    }
                     assert!(inbox.activate(&name));
                 }
                 Delivery::Cancelled { error, .. } => panic!("it was ended: {error}"),
             }
         }
+    }
+}
+
+fn check_last(all: &[Watched]) {
+    for one in all {
+        let last = one.expected.last_key_value().unwrap().1;
+        assert_eq!(one.items, *last, "{:?}", one.spec.to_json());
     }
 }
 
@@ -234,20 +253,17 @@ fn windows(world: &TreeWorld) {
     let queries = Queries::new(&tree);
     let (mut early, mut late) = (watched(&mut rng), watched(&mut rng));
     let inboxes = (live.inbox(), live.inbox());
-    begin(&inboxes.0, &mut early);
-    for all in [&mut early, &mut late] {
-        all.iter_mut().for_each(|one| one.expect(&queries, &tree));
-    }
+    begin(&inboxes.0, &tree, &queries, &mut early);
     steps(&tree, &queries, &mut early, &mut rng, 60);
     // They join windows that are there.
-    begin(&inboxes.1, &mut late);
+    begin(&inboxes.1, &tree, &queries, &mut late);
     for _ in 0..60 {
         tree.commit(draw(&mut rng)).expect("it is committed");
         let all = early.iter_mut().chain(&mut late);
         all.for_each(|one| one.expect(&queries, &tree));
     }
     for (inbox, all) in [(&inboxes.0, &mut early), (&inboxes.1, &mut late)] {
-        receive(inbox, &tree, &queries, all, 1);
+        receive(inbox, &tree, &queries, all);
         all.iter().for_each(Watched::check);
     }
     drop(inboxes);
@@ -265,10 +281,13 @@ fn comes_back(world: &TreeWorld) {
     let queries = Queries::new(&tree);
     let mut all = watched(&mut rng);
     let mut inbox = live.inbox();
-    begin(&inbox, &mut all);
+    begin(&inbox, &tree, &queries, &mut all);
     let mut kinds = Vec::new();
     for round in 0..8 {
-        receive(&inbox, &tree, &queries, &mut all, round);
+        if rng.one_in(2) {
+            receive(&inbox, &tree, &queries, &mut all);
+            check_last(&all);
+        }
         let rounds = if rng.one_in(2) { 0 } else { rng.below(6) };
         if round == 4 {
             live.close();
@@ -278,14 +297,14 @@ fn comes_back(world: &TreeWorld) {
         set(&tree, "elsewhere", json!(round));
         steps(&tree, &queries, &mut all, &mut rng, rounds);
         inbox = live.inbox();
-        kinds.extend(begin(&inbox, &mut all));
+        kinds.extend(begin(&inbox, &tree, &queries, &mut all));
         steps(&tree, &queries, &mut all, &mut rng, 4);
     }
-    receive(&inbox, &tree, &queries, &mut all, 99);
+    receive(&inbox, &tree, &queries, &mut all);
+    all.iter().for_each(Watched::check);
     drop(inbox);
-    for kind in kinds {
-        assert_ne!(kind, AcknowledgementKind::Fresh);
-    }
+    assert!(kinds.contains(&AcknowledgementKind::Resumed), "{kinds:?}");
+    assert!(kinds.contains(&AcknowledgementKind::Reset), "{kinds:?}");
     live.close();
 }
 
@@ -299,11 +318,14 @@ fn slow(world: &TreeWorld) {
     let queries = Queries::new(&tree);
     let mut all = watched(&mut rng);
     let inbox = live.inbox();
-    begin(&inbox, &mut all);
-    for round in 0..3 {
+    begin(&inbox, &tree, &queries, &mut all);
+    for _ in 0..3 {
         steps(&tree, &queries, &mut all, &mut rng, 60);
         assert!(inbox.waiting_bytes() <= 3000);
-        receive(&inbox, &tree, &queries, &mut all, round);
+        // What was stale when it heard of the first mark has heard of the second.
+        receive(&inbox, &tree, &queries, &mut all);
+        receive(&inbox, &tree, &queries, &mut all);
+        check_last(&all);
     }
     drop(inbox);
     assert!(live.stats().stale > 0);
