@@ -287,8 +287,9 @@ pub(crate) fn request_of(wanted: &Subscription) -> Result<SubscribeRequest, Wire
     let event = match &wanted.event {
         wire::Event::Value => EventKind::Value,
         wire::Event::Child => EventKind::Child,
-        wire::Event::Query(_) => {
-            return Err(WireError::new(ErrorKind::Unsupported, "live queries are not offered yet"));
+        wire::Event::Query(text) => {
+            let spec = trellis_query::QuerySpec::parse(text.as_bytes()).map_err(at)?;
+            EventKind::Query(spec.into())
         }
     };
     let mode = match wanted.mode {
