@@ -50,6 +50,8 @@ mod power;
 pub mod query;
 mod report;
 mod seed;
+#[cfg(feature = "wire")]
+mod soak;
 #[cfg(feature = "matrix")]
 pub mod tree;
 mod world;

@@ -55,6 +55,12 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
             archives_killed,
         )
         .needs(&[Need::AllOnDisk, Need::Platform]),
+        Case::new(
+            "crash.live.misses_nothing",
+            &["live.sub.ack", "live.sub.once", "tree.commit.key"],
+            live_misses_nothing,
+        )
+        .needs(&[Need::AllOnDisk, Need::Platform]),
     ]
 }
 
@@ -65,6 +71,16 @@ fn archives_killed(world: &TreeWorld) {
 
 #[cfg(not(feature = "wire"))]
 fn archives_killed(_: &TreeWorld) {
+    unreachable!("not compiled in")
+}
+
+#[cfg(feature = "wire")]
+fn live_misses_nothing(world: &TreeWorld) {
+    crate::soak::misses_nothing(world);
+}
+
+#[cfg(not(feature = "wire"))]
+fn live_misses_nothing(_: &TreeWorld) {
     unreachable!("not compiled in")
 }
 

@@ -64,6 +64,8 @@ pub(super) fn child_main() -> bool {
     match role.as_str() {
         #[cfg(feature = "wire")]
         CRASH if crash::is_archive_child() => crash::archive_child(&name, &dir),
+        #[cfg(feature = "wire")]
+        CRASH if crate::soak::is_soak_child() => crate::soak::soak_child(&name, &dir),
         CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
         LIVE => live::live_child(&ground(&live(), &name, &dir)),
         SUBSCRIBE => live::subscribe_child(&ground(&subscribe(), &name, &dir)),

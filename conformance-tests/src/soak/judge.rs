@@ -181,14 +181,14 @@ fn compare_snapshots(
     let mut wanted: HashMap<usize, Value> = HashMap::new();
     for (topic, data, name) in here.into_iter().flatten() {
         if compared.insert(Arc::as_ptr(data)) {
-            let wanted =
-                wanted.entry(topic).or_insert_with(|| leaves.snapshot(&topics[topic]));
+            let wanted = wanted.entry(topic).or_insert_with(|| leaves.snapshot(&topics[topic]));
             let got: Value = serde_json::from_str(&data.json).expect("it was JSON on the wire");
             if got != *wanted {
                 let topic = &topics[topic];
-                verdict.offence(|it| &mut it.wrong, || {
-                    format!("{name}, {topic:?}: the snapshot is {got}, there was {wanted}")
-                });
+                verdict.offence(
+                    |it| &mut it.wrong,
+                    || format!("{name}, {topic:?}: the snapshot is {got}, there was {wanted}"),
+                );
                 continue;
             }
         }
@@ -236,9 +236,14 @@ impl Reader<'_> {
         }
         let next = self.of.items.get(self.at).map(Item::rev);
         let name = &self.of.name;
-        verdict.offence(|it| &mut it.missing, || {
-            format!("{name}, {topic:?}: rev {rev} is missing, next is {next:?}: {differences:?}")
-        });
+        verdict.offence(
+            |it| &mut it.missing,
+            || {
+                format!(
+                    "{name}, {topic:?}: rev {rev} is missing, next is {next:?}: {differences:?}"
+                )
+            },
+        );
     }
 
     fn told_of_nothing(&self, rev: u64, verdict: &mut Verdict) {
@@ -248,9 +253,10 @@ impl Reader<'_> {
             return;
         }
         let name = &self.of.name;
-        verdict.offence(|it| &mut it.invented, || {
-            format!("{name}: rev {rev} changed nothing there, and was told")
-        });
+        verdict.offence(
+            |it| &mut it.invented,
+            || format!("{name}: rev {rev} changed nothing there, and was told"),
+        );
     }
 
     fn finish(&mut self, until: u64, verdict: &mut Verdict) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::judge::Verdict;
 use super::record::{Item, Recorded, Text};
+use super::topics::{Mode, Topic};
 use crate::Rng;
 
 /// What is done to a recording.
@@ -37,7 +38,17 @@ impl Planted {
     ];
 
     /// The recording with the defect; `None` when it has no place for it.
-    pub(super) fn plant(self, of: &Recorded, until: u64, rng: &mut Rng) -> Option<Recorded> {
+    pub(super) fn plant(
+        self,
+        of: &Recorded,
+        topics: &[Topic],
+        until: u64,
+        rng: &mut Rng,
+    ) -> Option<Recorded> {
+        if topics[of.topic].mode == Mode::Notify {
+            // Its snapshots are empty at every rev.
+            return None;
+        }
         let mut bent = of.clone();
         let items = &mut bent.items;
         let told: Vec<usize> = (0..items.len())
@@ -66,7 +77,8 @@ impl Planted {
                 *frame = Arc::new(Text { cause: frame.cause.clone(), json: json.into() });
             }
             Self::Renumbered => {
-                let (before, own, after) = (items[one - 1].rev(), items[one].rev(), items[next].rev());
+                let (before, own, after) =
+                    (items[one - 1].rev(), items[one].rev(), items[next].rev());
                 let Item::Told { rev, .. } = &mut items[one] else { return None };
                 *rev = if own + 1 < after { own + 1 } else { own - 1 };
                 if *rev <= before {

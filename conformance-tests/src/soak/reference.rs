@@ -204,7 +204,7 @@ fn put(at: &mut Value, names: &[String], value: Value) {
         *at = Value::Object(Map::new());
     }
     let Value::Object(members) = at else { unreachable!("just made") };
-    put(members.entry(first.clone()).or_default(), rest, value);
+    put(members.entry(first.clone()).or_insert(Value::Null), rest, value);
 }
 
 /// What a value becomes by a patch of `{"relative/path": value | null}`.
