@@ -36,7 +36,7 @@ impl Engines {
         (!parts.is_empty()).then(|| parts.join(" "))
     }
 
-    fn set_on(&self, step: Step) -> Step {
+    pub(crate) fn set_on(&self, step: Step) -> Step {
         match self.matrix() {
             Some(matrix) => step.environment("TRELLIS_MATRIX", matrix),
             None => step,
@@ -166,11 +166,11 @@ impl Power {
     }
 }
 
-fn matrix_binary() -> Step {
+pub(crate) fn matrix_binary() -> Step {
     Step::cargo("test -p trellis-conformance --test matrix --")
 }
 
-fn matrix_binary_optimised() -> Step {
+pub(crate) fn matrix_binary_optimised() -> Step {
     Step::cargo("test --release -p trellis-conformance --test matrix --")
 }
 

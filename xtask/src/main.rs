@@ -9,6 +9,7 @@
 mod check;
 mod conform;
 mod features;
+mod live;
 mod metadata;
 mod step;
 #[cfg(test)]
@@ -71,6 +72,16 @@ enum Verb {
     ///   cargo xtask crash --rounds 300
     #[command(verbatim_doc_comment)]
     Crash(conform::Crash),
+    /// The soak of subscriptions: writers, sockets that are cut off, a server that is killed.
+    ///
+    /// Afterwards what every subscriber got is compared with the journal of the closed database:
+    /// each change once, in order, with what it changed. Prints what was compared, how often a
+    /// subscription was resumed and how often it was told everything anew, and the seed. Example:
+    ///
+    ///   cargo xtask live --subscriptions 10000 --restarts 10 --disconnects 100 --kv redb \
+    ///     --log segment --release
+    #[command(verbatim_doc_comment)]
+    Live(live::Live),
     /// The power family: images of what loss of power may leave, each opened and checked.
     ///
     /// On every log and store whose files can be recorded, so many images each: what was not
@@ -107,6 +118,7 @@ fn main() -> ExitCode {
         Verb::Test => check::test(),
         Verb::Conform(selection) => selection.step().run(),
         Verb::Crash(selection) => selection.step().run(),
+        Verb::Live(selection) => selection.step().run(),
         Verb::Power(selection) => selection.step().run(),
         Verb::Features => features::features(),
         Verb::Bless => Step::cargo("run -p trellis-conformance --bin bless").run(),

@@ -1,7 +1,7 @@
 //! What all clients of a run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::peer::Scissors;
@@ -12,6 +12,9 @@ use super::topics::{Topic, topics};
 
 /// Longest wait for anything, on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Ringing for each frame would cost more than to look again now and then.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What all clients of a run share.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(super) struct Stage {
     pub(super) newest: AtomicU64,
     over: AtomicBool,
     complaints: Mutex<Vec<String>>,
+    waiting: Mutex<()>,
+    bell: Condvar,
 }
 
 impl Stage {
@@ -51,6 +56,8 @@ impl Stage {
             newest: AtomicU64::new(0),
             over: AtomicBool::new(false),
             complaints: Mutex::default(),
+            waiting: Mutex::default(),
+            bell: Condvar::new(),
         }
     }
 
@@ -64,6 +71,7 @@ impl Stage {
     /// Nothing more is to be done: connections end, nobody connects again.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Release);
+        self.bell.notify_all();
         self.server.end();
         for line in &self.sockets {
             cut(&line.scissors);
@@ -88,11 +96,13 @@ impl Stage {
     /// Waits; a wait without end is a complaint, and ends as well.
     pub(super) fn wait_until(&self, what: &str, reached: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
+        let mut guard = lock(&self.waiting);
         while !reached() {
             if Instant::now() >= deadline {
                 return self.complain(format!("waited in vain for {what}"));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            let waited = self.bell.wait_timeout(guard, LOOK_AGAIN);
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

@@ -38,9 +38,8 @@ impl<'a> Writer<'a> {
     pub(super) fn run(mut self) -> Told {
         let mut pending: Option<(String, String)> = None;
         while let Some(port) = self.stage.server.port() {
-            match self.session(port, &mut pending) {
-                Ok(()) => break,
-                Err(Broken) => {}
+            if let Ok(()) = self.session(port, &mut pending) {
+                break;
             }
         }
         self.told
@@ -126,9 +125,10 @@ fn operation(rng: &mut Rng, places: usize) -> String {
             let deep = ["/m", "/t", ""][rng.below(3)];
             format!(r#""op":"delete","path":"r/{one}{deep}""#)
         }
-        6 => format!(
-            r#""op":"set","path":"u/{one}","value":{{"n":{n},"p":{{"x":{n},"y":1}},"tags":["a",{n}]}}"#
-        ),
+        6 => {
+            let value = format!(r#"{{"n":{n},"p":{{"x":{n},"y":1}},"tags":["a",{n}]}}"#);
+            format!(r#""op":"set","path":"u/{one}","value":{value}"#)
+        }
         7 => format!(r#""op":"set","path":"u/{one}/tags","value":[{n},"b"]"#),
         8 => {
             let title = if rng.one_in(2) { format!("{n}") } else { format!(r#"{{"deep":{n}}}"#) };
