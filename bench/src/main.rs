@@ -10,10 +10,12 @@
     reason = "a stopwatch needs the clock, and load needs threads"
 )]
 
+mod broadcast;
 mod concurrent;
 mod copying;
 mod echo;
 mod engine;
+mod fan_out;
 mod footprint;
 mod growth;
 mod import;
@@ -34,6 +36,7 @@ mod settings;
 mod single;
 mod socket_client;
 mod sockets;
+mod subscriptions;
 mod subtree;
 
 use std::process::ExitCode;
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.serve {
         Some(Serve::Echo) => echo::serve(),
+        Some(Serve::Broadcast) => broadcast::serve(),
         Some(Serve::Trellis) => process::serve_trellis(&arguments),
         None => match arguments.write_tail {
             Some(kv) => reopen::write_tail(&arguments, kv),
@@ -83,6 +87,8 @@ fn run(arguments: &Arguments) -> Result<()> {
             Group::Growth => growth::run(&settings, &mut report),
             Group::Copy => copying::run(&settings, &mut report),
             Group::Query => query::run(&settings, &mut report),
+            Group::FanOut => fan_out::run(&settings, &mut report),
+            Group::Subscriptions => subscriptions::run(&settings, &mut report),
         };
         done.map_err(|error| format!("{}: {error}", group.name()))?;
     }

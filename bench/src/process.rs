@@ -54,6 +54,7 @@ impl Server {
     pub(crate) fn start(kind: Serve, dir: &Path) -> Result<Self> {
         let name = match kind {
             Serve::Echo => "echo",
+            Serve::Broadcast => "broadcast",
             Serve::Trellis => "trellis",
         };
         let mut child = Command::new(std::env::current_exe()?)

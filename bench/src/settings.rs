@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     /// The release binary `trellis`; default: beside this one.
     #[arg(long)]
     trellis: Option<PathBuf>,
-    /// Becomes one of the two servers of the socket figures.
+    /// Becomes one of the servers of the socket figures.
     #[arg(long, value_enum, hide = true)]
     pub(crate) serve: Option<Serve>,
     /// Becomes the writer that is killed.
@@ -87,6 +87,10 @@ pub(crate) enum Group {
     Copy,
     /// 50 of the children by an index against 50 entries and 50 gets of the engine.
     Query,
+    /// One writer and 1,000 subscribers of its path against a bare broadcast; latencies.
+    FanOut,
+    /// Commits beside 100,000 subscriptions elsewhere in the tree, and beside none.
+    Subscriptions,
 }
 
 /// Servers that this program becomes.
@@ -94,6 +98,8 @@ pub(crate) enum Group {
 pub(crate) enum Serve {
     /// Answers without a database.
     Echo,
+    /// Hands every value on to every subscriber, without a database.
+    Broadcast,
     /// A whole Trellis server.
     Trellis,
 }
@@ -112,6 +118,8 @@ impl Group {
             Self::Growth => "growth",
             Self::Copy => "copy",
             Self::Query => "query",
+            Self::FanOut => "fan-out",
+            Self::Subscriptions => "subscriptions",
         }
     }
 }

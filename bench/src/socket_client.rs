@@ -76,8 +76,37 @@ impl Connection {
         Ok(self.stream.write_all(&self.out)?)
     }
 
+    /// Sends texts with one write.
+    pub(crate) fn send_texts(&mut self, texts: &[String]) -> Result<()> {
+        self.out.clear();
+        for text in texts {
+            self.out.push(0x81);
+            match u8::try_from(text.len()) {
+                Ok(short) if short < 126 => self.out.push(0x80 | short),
+                _ => {
+                    self.out.push(0x80 | 126);
+                    self.out.extend_from_slice(&u16::try_from(text.len())?.to_be_bytes());
+                }
+            }
+            self.out.extend_from_slice(&[0; 4]);
+            self.out.extend_from_slice(text.as_bytes());
+        }
+        Ok(self.stream.write_all(&self.out)?)
+    }
+
     /// Reads once; answers how many answers that completed.
     pub(crate) fn receive(&mut self) -> Result<usize> {
+        let mut answer_bytes = self.answer_bytes;
+        let answers = self.receive_texts(&mut |body| check(&mut answer_bytes, body));
+        self.answer_bytes = answer_bytes;
+        answers
+    }
+
+    /// Reads once; answers how many texts that completed, each of which was shown to `visit`.
+    pub(crate) fn receive_texts(
+        &mut self,
+        visit: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<usize> {
         let space = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let read = self.stream.read(space)?;
         if read == 0 {
@@ -89,7 +118,7 @@ impl Connection {
         while let Some(frame) = Frame::first(self.buffer.get(at..self.filled).unwrap_or_default()) {
             if frame.opcode == 1 {
                 let body = self.buffer.get(at + frame.head_bytes..at + frame.bytes);
-                check(&mut self.answer_bytes, body.unwrap_or_default())?;
+                visit(body.unwrap_or_default())?;
                 answers += 1;
             }
             at += frame.bytes;
