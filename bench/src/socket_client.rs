@@ -10,6 +10,8 @@ use crate::Result;
 use crate::keys::Random;
 
 const BUFFER_BYTES: usize = 16 << 10;
+const PING: u8 = 9;
+const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
 const PATH_DIGITS: usize = 10;
 const REQUEST: &str = r#"{"id":"00000001","op":"get","path":"users/0000000000/name"}"#;
 
@@ -120,6 +122,9 @@ impl Connection {
                 let body = self.buffer.get(at + frame.head_bytes..at + frame.bytes);
                 visit(body.unwrap_or_default())?;
                 answers += 1;
+            } else if frame.opcode == PING {
+                // Empty, as the server's pings are.
+                self.stream.write_all(&PONG)?;
             }
             at += frame.bytes;
         }

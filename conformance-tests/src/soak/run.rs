@@ -143,11 +143,10 @@ fn disturb(stage: &Stage, scale: &Scale, rng: &mut Rng, start: impl Fn()) {
 
 /// Changes what everybody watches; the rev of that.
 fn raise_fence(stage: &Stage) -> u64 {
-    let paths: Vec<String> =
-        fence(stage.places).into_iter().map(|path| format!(r#""{path}":1000000007"#)).collect();
     let port = stage.server.port().expect("the run goes on");
     let (mut peer, _) = Peer::connect(port).expect("it listens");
-    let request = format!(r#"{{"id":"fence","op":"update","updates":{{{}}}}}"#, paths.join(","));
+    let request =
+        format!(r#"{{"id":"fence","op":"update","updates":{{{}}}}}"#, fence(stage.places));
     peer.send(request).expect("it is sent");
     let text = peer.receive().expect("it is answered");
     let frame = super::peer::Frame::parse(&text);

@@ -99,13 +99,15 @@ pub(super) fn draw(rng: &mut Rng, topics: &[Topic]) -> usize {
     if rng.one_in(25) { rng.below(wide) } else { wide + rng.below(topics.len() - wide) }
 }
 
-/// Paths whose change everybody is told of.
-pub(super) fn fence(places: usize) -> Vec<String> {
-    let mut paths = Vec::new();
+/// Values that nothing else has, on paths whose change everybody is told of: members of an object.
+pub(super) fn fence(places: usize) -> String {
+    const VALUE: &str = "1000000007";
+    let mut members = Vec::new();
     for place in 0..places {
-        paths.extend(["n", "p/x", "tags"].map(|name| format!("u/{place}/{name}")));
-        paths.extend(["t", "m/fence/text"].map(|name| format!("r/{place}/{name}")));
-        paths.push(format!("c/{place}"));
+        members.push(format!(r#""u/{place}/tags":[{VALUE}]"#));
+        let single = ["u/#/n", "u/#/p/x", "r/#/t", "r/#/m/fence/text", "c/#"];
+        let path = |path: &str| path.replace('#', &place.to_string());
+        members.extend(single.map(|single| format!(r#""{}":{VALUE}"#, path(single))));
     }
-    paths
+    members.join(",")
 }
