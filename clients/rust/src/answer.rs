@@ -77,6 +77,9 @@ pub struct Child {
 /// How a server introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Hello {
+    /// The server's time when the answer arrived, in milliseconds since 1970.
+    #[serde(default)]
+    pub time: u64,
     /// Version of the server.
     pub version: String,
     /// Name of the node.

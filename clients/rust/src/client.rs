@@ -412,7 +412,7 @@ fn written(answer: &Answer, results: Vec<Value>) -> Written {
     Written { rev: answer.rev, results, resolved: answer.resolved.clone() }
 }
 
-fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, ClientError> {
+pub(crate) fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, ClientError> {
     to_raw_value(value).map_err(|error| no_json(&error))
 }
 

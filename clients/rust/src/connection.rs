@@ -10,16 +10,17 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::answer::{self, Hello, Parsed};
+use crate::answer::{self, Answer, Hello, Parsed};
 use crate::error::{ClientError, ClientErrorKind};
 use crate::feed::Feed;
 use crate::options::ClientOptions;
 use crate::pending::Shared;
+use crate::presence;
 use crate::target::Target;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -59,16 +60,27 @@ pub(crate) async fn connect(
 }
 
 async fn introduce(socket: &mut Socket) -> Result<Hello, ClientError> {
+    let asked_at = Instant::now();
+    let answer = ask(socket, r#"{"id":"hello","op":"hello"}"#.to_owned()).await?;
+    let mut hello: Hello = answer.read()?;
+    // Half of the way there and back is the way back.
+    let way_back = asked_at.elapsed() / 2;
+    let way_back_ms = u64::try_from(way_back.as_millis()).unwrap_or_default();
+    hello.time = hello.time.saturating_add(way_back_ms);
+    Ok(hello)
+}
+
+/// Asks one thing before the connection is used for anything else.
+async fn ask(socket: &mut Socket, frame: String) -> Result<Answer, ClientError> {
     let lost = |why: &str| ClientError::new(ClientErrorKind::Unreachable, why);
-    let hello = Message::text(r#"{"id":"hello","op":"hello"}"#);
-    socket.send(hello).await.map_err(|error| lost(&error.to_string()))?;
+    socket.send(Message::text(frame)).await.map_err(|error| lost(&error.to_string()))?;
     while let Some(message) = socket.next().await {
         let message = message.map_err(|error| lost(&error.to_string()))?;
         let Message::Text(text) = message else {
             continue;
         };
         if let Parsed::Answer(_id, outcome) = answer::parse(text.as_str())? {
-            return outcome?.read();
+            return outcome;
         }
     }
     Err(lost("the server closed the connection at once"))
@@ -100,8 +112,10 @@ pub(crate) async fn drive(shared: Arc<Shared>, target: Target, first: Socket) {
         if let Err(error) = outcome {
             tracing::debug!(%error, "the connection is lost");
         }
+        shared.presence.disconnected();
         shared.rewind();
     }
+    shared.presence.closed();
     shared.fail_all();
 }
 
@@ -114,7 +128,7 @@ async fn reconnect(shared: &Shared, target: &Target) -> Socket {
         .without_max_times();
     for bound in pauses.build() {
         tokio::time::sleep(bound.mul_f64(random_fraction())).await;
-        match connect(target, options).await {
+        match connect_again(shared, target).await {
             Ok((socket, hello)) => {
                 shared.introduce(hello);
                 return socket;
@@ -124,6 +138,18 @@ async fn reconnect(shared: &Shared, target: &Target) -> Socket {
     }
     // The pauses never end.
     std::future::pending().await
+}
+
+/// Connects, and takes the lease over that the last connection held.
+async fn connect_again(shared: &Shared, target: &Target) -> Result<(Socket, Hello), ClientError> {
+    let (mut socket, hello) = connect(target, &shared.options).await?;
+    if let Some(lease) = shared.presence.lease() {
+        let asked = ask(&mut socket, presence::take_over_frame(&lease));
+        let outcome = timeout(shared.options.connect_timeout, asked).await;
+        let late = |_elapsed| ClientError::new(ClientErrorKind::Unreachable, "it took too long");
+        shared.taken_over(&lease, outcome.map_err(late)?.map(|_lease| ()))?;
+    }
+    Ok((socket, hello))
 }
 
 fn random_fraction() -> f64 {

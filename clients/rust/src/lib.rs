@@ -38,6 +38,7 @@ mod http;
 mod operation;
 mod options;
 mod pending;
+mod presence;
 mod query;
 mod subscription;
 mod target;
@@ -50,6 +51,7 @@ pub use event::{Change, ChangeKind, Changes, Position, SubscriptionEvent};
 pub use http::{Export, ExportFormat};
 pub use operation::{Check, Condition, Expiry, Operation, WriteOptions};
 pub use options::ClientOptions;
+pub use presence::{ConnectionState, ConnectionWatch, OnDisconnect};
 pub use query::{Query, QueryAnswer, QueryItem};
 pub use subscription::{SubscribeKind, SubscribeMode, SubscribeOptions, Subscription};
 

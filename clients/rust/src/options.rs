@@ -27,6 +27,10 @@ pub struct ClientOptions {
     pub backoff_max: Duration,
     /// A server that sent nothing for this long, pings included, is taken for lost.
     pub silence_max: Duration,
+    /// How long the client may be silent before what it stored with
+    /// [`Client::on_disconnect`](crate::Client::on_disconnect) runs: 10 to 600 s; `None` leaves it
+    /// to the server (45 s).
+    pub lease_ttl: Option<Duration>,
 }
 
 impl Default for ClientOptions {
@@ -39,6 +43,7 @@ impl Default for ClientOptions {
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
             silence_max: Duration::from_secs(45),
+            lease_ttl: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::answer::{Answer, Hello, Told};
 use crate::error::{ClientError, ClientErrorKind};
 use crate::feed::{Feed, Next, Phase};
 use crate::options::ClientOptions;
+use crate::presence::Presence;
 
 /// What the calls and the connection task share.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) requests: Semaphore,
     pub(crate) bytes: Semaphore,
     pub(crate) options: ClientOptions,
+    pub(crate) presence: Presence,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Drop for Waiting<'_> {
 impl Shared {
     pub(crate) fn new(options: ClientOptions, hello: Hello) -> Self {
         Self {
+            presence: Presence::new(&hello),
             state: Mutex::new(State {
                 next_id: 1,
                 write_from: 1,
@@ -192,6 +195,7 @@ impl Shared {
 
     /// There is a new connection, to this server.
     pub(crate) fn introduce(&self, hello: Hello) {
+        self.presence.connected(&hello);
         self.lock().hello = hello;
         self.connected.send_replace(true);
     }

@@ -6,6 +6,7 @@
 mod calls;
 mod harness;
 mod lost_connections;
+mod presence;
 mod resuming;
 mod scripted;
 mod subscriptions;
