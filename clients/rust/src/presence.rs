@@ -37,8 +37,8 @@ pub struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// The server's time now, in milliseconds since 1970, as far as the last connection told: off by
-    /// half the way there and back at most, and by what the clocks have drifted since.
+    /// The server's time now, in milliseconds since 1970, as far as the last connection told: off
+    /// by half the way there and back at most, and by what the clocks have drifted since.
     #[must_use]
     pub fn server_time_ms(&self) -> u64 {
         let (time_ms, at) = self.server_time;
@@ -202,7 +202,8 @@ impl Client {
     /// heard of it for [`ClientOptions::lease_ttl`](crate::ClientOptions::lease_ttl).
     ///
     /// ```no_run
-    /// # async fn example(client: trellis_client::Client) -> Result<(), trellis_client::ClientError> {
+    /// # use trellis_client::{Client, ClientError};
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
     /// client.on_disconnect().delete("online/alice").await?;
     /// client.set("online/alice", &true).await?;
     /// # Ok(())
