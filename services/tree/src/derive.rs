@@ -20,7 +20,17 @@ use crate::json::JsonWriter;
 use crate::path;
 use crate::pattern::Located;
 use crate::record::{DATA, Effect};
+use crate::resolve::over;
 use crate::state::State;
+
+/// Bytes of the entries that one request may change: what goes to the store in one batch.
+pub(crate) const INDEX_BYTES_MAX: usize = 64 << 20;
+/// What a changed entry takes besides its key.
+const ENTRY_BYTES: usize = 160;
+/// Definitions that are kept; more can only come from a copy of something else.
+const DEFINITIONS_MAX: usize = 64;
+/// Bytes of an id, so that keys stay below what every store takes.
+const ID_BYTES_MAX: usize = 64;
 
 /// An index that is kept.
 #[derive(Debug, Clone)]
@@ -46,6 +56,7 @@ pub(crate) struct IndexEffects {
     pub(crate) clears: Vec<Bytes>,
     pub(crate) deletes: Vec<Bytes>,
     pub(crate) puts: Vec<Entry>,
+    pub(crate) bytes: usize,
     /// What is kept from this commit on, where it defines or drops an index.
     pub(crate) definitions: Option<Definitions>,
 }
@@ -93,7 +104,9 @@ impl Definitions {
                 }
             }
         };
-        Ok(Self { from_rev: since, all: values.into_iter().filter_map(define).collect() })
+        let fits = values.into_iter().filter(|(id, _)| id.len() <= ID_BYTES_MAX);
+        let all = fits.filter_map(define).take(DEFINITIONS_MAX).collect();
+        Ok(Self { from_rev: since, all })
     }
 
     /// What the store defines.
@@ -121,13 +134,14 @@ fn changed_path(effect: &Effect) -> Option<&Bytes> {
 /// What a commit at `rev` changes.
 ///
 /// # Errors
-/// Those of reading the state: nothing was changed.
+/// `TooLarge` beyond `bytes_max`; those of reading the state: nothing was changed.
 pub(crate) fn derive(
     derivation: Option<&'static dyn Derivation>,
     definitions: &Definitions,
     before: &State,
     effects: &[Effect],
     rev: u64,
+    bytes_max: usize,
 ) -> Result<IndexEffects> {
     let mut changes = IndexEffects::default();
     let Some(derivation) = derivation else { return Ok(changes) };
@@ -143,7 +157,7 @@ pub(crate) fn derive(
             continue;
         }
         let after = after.get_or_insert_with(|| After::new(before, effects));
-        touched.derive(definition, before, after, &mut changes)?;
+        touched.derive(definition, before, after, bytes_max, &mut changes)?;
     }
     if defines {
         let mut leaves = definition_leaves(before)?;
@@ -201,6 +215,7 @@ impl<'a> Touched<'a> {
         definition: &Definition,
         before: &State,
         after: &After<'_>,
+        bytes_max: usize,
         into: &mut IndexEffects,
     ) -> Result<()> {
         let (id, derived) = (&definition.id, definition.derived.as_ref());
@@ -210,6 +225,12 @@ impl<'a> Touched<'a> {
             let old = if gone { None } else { Entry::of(id, derived, item, before)? };
             let new = Entry::of(id, derived, item, after)?;
             if old != new {
+                let keys = old.iter().chain(&new).map(|entry| entry.key.len() + ENTRY_BYTES);
+                into.bytes += keys.sum::<usize>();
+                if into.bytes > bytes_max {
+                    let message = "the commit changes too many index entries; split it";
+                    return Err(over(message, "index_bytes_max", bytes_max));
+                }
                 into.deletes.extend(old.map(|old| old.key));
                 into.puts.extend(new);
             }

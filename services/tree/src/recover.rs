@@ -318,7 +318,8 @@ impl<'a> Replay<'a> {
 
     fn derive(&mut self, record: &Record) -> Result<IndexEffects> {
         let (rev, effects) = (record.rev, &record.effects);
-        match derive(self.derivation, &self.definitions, &self.state, effects, rev) {
+        let (definitions, state) = (&self.definitions, &self.state);
+        match derive(self.derivation, definitions, state, effects, rev, usize::MAX) {
             Err(error) => self.without_indexes(error).map(|()| IndexEffects::default()),
             derived => derived,
         }

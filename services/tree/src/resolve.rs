@@ -10,7 +10,7 @@ use crate::answer::{CommitError, Committed, OperationResult};
 use crate::commit::{Commit, Operation};
 use crate::condition::check_conditions;
 use crate::core::Core;
-use crate::derive::derive;
+use crate::derive::{INDEX_BYTES_MAX, derive};
 use crate::draft::Draft;
 use crate::expiry::Hidden;
 use crate::image::Image;
@@ -123,7 +123,9 @@ impl Resolver {
             ));
         }
         let (derivation, definitions) = (core.options.derivation, core.definitions());
-        let index = derive(derivation, &definitions, &core.newest(), &record.effects, rev)?;
+        let bytes_max = if cause == Cause::Request { INDEX_BYTES_MAX } else { usize::MAX };
+        let newest = core.newest();
+        let index = derive(derivation, &definitions, &newest, &record.effects, rev, bytes_max)?;
         self.rev = rev;
         self.chain = crate::record::chain(&encoded);
         core.enter(&record, index);

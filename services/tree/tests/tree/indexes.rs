@@ -263,3 +263,30 @@ fn an_index_of_another_version_or_left_behind_by_others_is_made_anew() {
     ready(&tree, "one");
     compare(&tree, "after others wrote");
 }
+
+#[test]
+fn a_commit_that_would_change_too_many_entries_is_refused_and_changes_nothing() {
+    let mut bed = bed();
+    bed.options.overlay_bytes_max = 64 << 20;
+    let tree = bed.open();
+    for n in 0..60 {
+        define(&tree, &format!("n{n}"), json!({"path": "c", "fields": [format!("f{n}")]}));
+    }
+    // More definitions and longer ids than anybody could have created are not kept.
+    for n in 60..70 {
+        define(&tree, &format!("n{n}"), json!({"path": "c", "fields": ["f"]}));
+    }
+    define(&tree, &"x".repeat(65), json!({"path": "c", "fields": ["f"]}));
+    assert_eq!(tree.indexes().len(), 64);
+    let items = |count: usize| {
+        let all = (0..count).map(|n| (format!("{n:0700}"), json!(1)));
+        input(Value::Object(all.collect()))
+    };
+    let before = tree.position();
+    let refused = tree.commit(Commit::set(path("c"), items(1_500))).unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::TooLarge);
+    assert_eq!(refused.error.fact("index_bytes_max"), Some("67108864"));
+    assert_eq!((tree.position(), get(&tree, "c")), (before, Value::Null));
+    tree.commit(Commit::set(path("c"), items(300))).unwrap();
+    tree.commit(Commit::delete(path("c"))).unwrap();
+}
