@@ -23,8 +23,8 @@ pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 const RETRY: Duration = Duration::from_secs(1);
 /// Entries that a store takes at once if it holds readers up meanwhile: some milliseconds.
 const SMALL_BATCH: usize = 1000;
-/// Their bytes; the last one may go beyond. More than what a store takes for a removal, to which it
-/// gives its last room.
+/// Their bytes where room is scarce; the last one may go beyond. More than what a store takes for a
+/// removal, to which it gives its last room.
 const SMALL_BATCH_BYTES: usize = 1 << 20;
 /// Time for one slice of the store's own upkeep after a batch.
 const MAINTENANCE: Duration = Duration::from_millis(20);
@@ -162,7 +162,7 @@ impl Core {
             Err(error) if is_storage_full(&error) && !self.log_is_full() => {
                 let mut batch = batch()?.put(META, APPLIED_KEY, record::encode(&applied)?);
                 seal::seal_batch(&mut batch);
-                commit_in_parts(self.kv.as_ref(), batch)?;
+                commit_in_parts(self.kv.as_ref(), batch, SMALL_BATCH_BYTES)?;
             }
             taken => taken?,
         }
@@ -242,18 +242,23 @@ pub(crate) fn commit_sealed(
 ) -> Result<()> {
     seal::seal_batch(&mut batch);
     if kv.profile().emulated.contains(&Semantic::SnapshotIsolation) {
-        return commit_in_parts(kv, batch);
+        return commit_in_parts(kv, batch, usize::MAX);
     }
     kv.commit(&batch, Durability::Synced).map(|_| ())
 }
 
-fn commit_in_parts(kv: &dyn trellis_engine_traits::KvBackend, mut batch: WriteBatch) -> Result<()> {
+/// Parts of [`SMALL_BATCH`] entries or `bytes_max` bytes, whichever is less.
+fn commit_in_parts(
+    kv: &dyn trellis_engine_traits::KvBackend,
+    mut batch: WriteBatch,
+    bytes_max: usize,
+) -> Result<()> {
     let mut rest = std::mem::take(&mut batch.ops).into_iter().peekable();
     let mut bytes = 0;
     while let Some(op) = rest.next() {
         bytes += op_bytes(&op);
         batch.ops.push(op);
-        if rest.peek().is_some() && (batch.ops.len() == SMALL_BATCH || bytes >= SMALL_BATCH_BYTES) {
+        if rest.peek().is_some() && (batch.ops.len() == SMALL_BATCH || bytes >= bytes_max) {
             kv.commit(&batch, Durability::Buffered)?;
             batch.ops.clear();
             bytes = 0;
