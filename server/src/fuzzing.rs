@@ -55,7 +55,8 @@ pub fn request(
     let uri = Uri::try_from(uri).map_err(|_| "invalid")?;
     let path = path_after(uri.path(), "/db").map_err(code)?;
     if method == Method::GET {
-        rest_read::query_of(&uri).map_err(code)?;
+        let query = rest_read::query_of(&uri).map_err(code)?;
+        query.asked(&path).map_err(code)?;
         return Ok((path, None));
     }
     let expiry = rest_write::expiry_of(&uri).map_err(code)?;

@@ -76,8 +76,7 @@ async fn try_get(
         ));
     }
     if query.is_query() {
-        let wanted = query.typed().to_json(&path.to_string())?;
-        return answer_query(state, &serde_json::Value::Object(wanted).to_string(), false).await;
+        return answer_query(state, &query.asked(&path)?, false).await;
     }
     if query.shallow || query.children {
         return page(state, path, query).await;
@@ -148,6 +147,12 @@ impl ReadQuery {
         !self.children && (self.limit.is_some() || !self.typed.is_empty())
     }
 
+    /// The query on `path` as JSON text.
+    pub(crate) fn asked(&self, path: &Path) -> Result<String, WireError> {
+        let query = self.typed().to_json(&path.to_string())?;
+        Ok(serde_json::Value::Object(query).to_string())
+    }
+
     fn typed(&self) -> TypedQuery {
         TypedQuery { limit: self.limit, ..self.typed.clone() }
     }
@@ -178,10 +183,9 @@ async fn live(
     if typed.cursor.is_some() || typed.count || typed.aggregate.is_some() {
         return Err(WireError::invalid("a live query has no cursor, count and aggregate"));
     }
-    let path = path.to_string();
     let event = match (query.event.as_deref(), query.is_query()) {
         (None | Some("query"), true) | (Some("query"), false) => {
-            Event::Query(serde_json::Value::Object(typed.to_json(&path)?).to_string())
+            Event::Query(query.asked(path)?)
         }
         (None | Some("value"), false) => Event::Value,
         (Some("child"), false) => Event::Child,
@@ -200,6 +204,7 @@ async fn live(
         Some(_) => return Err(WireError::invalid("a mode is one of full, patch and notify")),
     };
     let resume = live_stream::resume_of(headers)?;
+    let path = path.to_string();
     let wanted = Subscription { name: String::new(), path, event, mode, resume };
     live_stream::open(state, wanted).await
 }
