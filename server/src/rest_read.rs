@@ -184,9 +184,7 @@ async fn live(
         return Err(WireError::invalid("a live query has no cursor, count and aggregate"));
     }
     let event = match (query.event.as_deref(), query.is_query()) {
-        (None | Some("query"), true) | (Some("query"), false) => {
-            Event::Query(query.asked(path)?)
-        }
+        (None | Some("query"), true) | (Some("query"), false) => Event::Query(query.asked(path)?),
         (None | Some("value"), false) => Event::Value,
         (Some("child"), false) => Event::Child,
         (Some(_), true) => {

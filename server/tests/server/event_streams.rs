@@ -181,6 +181,21 @@ async fn children_and_modes_are_told_as_on_a_web_socket() {
 }
 
 #[tokio::test]
+async fn query_parameters_make_a_live_read_a_live_query() {
+    let server = TestServer::start().await;
+    server.db.set("users", json!({"a": {"age": 20}, "b": {"age": 5}})).expect("written");
+    let target = "/db/users?where=age%3E%3D18&orderBy=age&limit=10";
+    let mut source = EventSource::open(&server, target, None).await;
+    let items = json!([{"path": "users/a", "key": "a", "value": {"age": 20}}]);
+    assert_eq!(source.next().await.data, json!({"path": "/", "data": {"items": items}}));
+    server.db.set("users/b/age", 30).expect("written");
+    let added = json!([{"type": "added", "key": "b", "value": {"age": 30}, "after": "a"}]);
+    assert_eq!(source.next().await.data["events"], added);
+    drop(source);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_of_an_allowed_origin_reads_and_another_one_is_denied() {
     let server = TestServer::start().await;
     let own = ["Origin: http://localhost:5173"];

@@ -13,6 +13,7 @@ mod leases;
 mod limits;
 #[cfg(feature = "cli")]
 mod live_command_line;
+mod live_queries;
 #[cfg(feature = "cli")]
 mod operators;
 mod queries;
