@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, unconstrained};
 use tokio::time::timeout;
 
@@ -323,13 +323,6 @@ impl Client {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
-    }
-
-    /// Whether there is a connection now, and when that changes. Calls and subscriptions need not
-    /// look: they wait for the next connection by themselves.
-    #[must_use]
-    pub fn connected(&self) -> watch::Receiver<bool> {
-        self.handle.shared.connected.subscribe()
     }
 
     /// How the server introduced itself when it was last connected.

@@ -24,8 +24,6 @@ pub(crate) struct Shared {
     /// Rings when there is something to write.
     pub(crate) wake: Notify,
     pub(crate) closed: watch::Sender<bool>,
-    /// Whether there is a connection now.
-    pub(crate) connected: watch::Sender<bool>,
     pub(crate) requests: Semaphore,
     pub(crate) bytes: Semaphore,
     pub(crate) options: ClientOptions,
@@ -84,7 +82,6 @@ impl Shared {
             }),
             wake: Notify::new(),
             closed: watch::Sender::new(false),
-            connected: watch::Sender::new(true),
             requests: Semaphore::new(options.in_flight_requests_max.max(1)),
             bytes: Semaphore::new(options.in_flight_bytes_max.max(1)),
             options,
@@ -182,7 +179,6 @@ impl Shared {
     /// The connection is lost: everything unanswered is to be written again, every subscription to
     /// be asked for from where it stands.
     pub(crate) fn rewind(&self) {
-        self.connected.send_replace(false);
         let mut state = self.lock();
         state.write_from = 0;
         state.pending.retain(|_, pending| matches!(pending.reply, Reply::Call(_)));
@@ -197,7 +193,6 @@ impl Shared {
     pub(crate) fn introduce(&self, hello: Hello) {
         self.presence.connected(&hello);
         self.lock().hello = hello;
-        self.connected.send_replace(true);
     }
 
     /// Hands an answer to whoever waits for it; one that nobody waits for any more is dropped.

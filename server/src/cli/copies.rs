@@ -61,7 +61,7 @@ pub(super) async fn backup(backup: Backup) -> Result<(), Failure> {
     let done = blocking(move || {
         let source = match (config, remote) {
             (Some(config), _) => Source::open(config)?,
-            (None, Some(remote)) => Source::Remote(remote),
+            (None, Some(remote)) => Source::Remote(Box::new(remote)),
             (None, None) => return Err(Error::new(ErrorKind::InvalidInput, "no source")),
         };
         let archives = source.archives();
@@ -227,7 +227,7 @@ pub(super) async fn verify(verify: Verify) -> Result<(), Failure> {
     let (left, right) = (open(left).map_err(unchecked)?, open(right).map_err(unchecked)?);
     let compared = blocking(move || {
         let source = |place: Result<Remote, Config>| match place {
-            Ok(remote) => Ok(Source::Remote(remote)),
+            Ok(remote) => Ok(Source::Remote(Box::new(remote))),
             Err(config) => Source::open(config),
         };
         let (left, right) = (source(left)?, source(right)?);

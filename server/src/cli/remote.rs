@@ -42,7 +42,7 @@ impl Remote {
 /// A database that archives are had from.
 pub(super) enum Source {
     Local(Trellis),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 impl Source {
@@ -55,7 +55,7 @@ impl Source {
     pub(super) fn archives(&self) -> &dyn ArchiveSource {
         match self {
             Self::Local(db) => db,
-            Self::Remote(remote) => remote,
+            Self::Remote(remote) => remote.as_ref(),
         }
     }
 
