@@ -153,7 +153,11 @@ pub(crate) fn read_value(
     bytes_max: usize,
 ) -> Result<Option<String>> {
     let json = match select {
-        None => view.get_json(path, bytes_max)?,
+        None => {
+            let mut json = Vec::new();
+            view.append_object_json(path, bytes_max, &mut json)?;
+            json
+        }
         Some([]) => return Ok(None),
         Some(fields) => selected(view, fields, path, bytes_max)?,
     };

@@ -171,6 +171,28 @@ impl Reader {
         bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        // Most reads name one leaf: a get is cheaper than a scan.
+        if !path.is_root()
+            && let Some(stored) = self.leaf(path.key())?
+        {
+            let start = out.len();
+            leaf::write_json(&stored, out)?;
+            if out.len().saturating_sub(start) > bytes_max {
+                out.truncate(start);
+                return Err(too_large(bytes_max));
+            }
+            return Ok(());
+        }
+        self.append_scanned_json(path, bytes_max, out)
+    }
+
+    /// As [`Reader::append_json`], for what is an object as a rule: without the get first.
+    pub(crate) fn append_scanned_json(
+        &self,
+        path: &Path,
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let start = out.len();
         let result = self.try_append_json(path, bytes_max, out);
         if result.is_err() {
@@ -183,13 +205,6 @@ impl Reader {
         let start = out.len();
         let limit = start.saturating_add(bytes_max);
         let base = path.key();
-        // Most reads name one leaf: a get is cheaper than a scan.
-        if !path.is_root()
-            && let Some(stored) = self.leaf(base)?
-        {
-            leaf::write_json(&stored, out)?;
-            return if out.len() > limit { Err(too_large(bytes_max)) } else { Ok(()) };
-        }
         let mut writer = JsonWriter::default();
         let mut failure = None;
         self.leaves(path, None, &mut |key, stored| {

@@ -89,6 +89,23 @@ impl View {
         self.reader.append_json(path, bytes_max, out)
     }
 
+    /// As [`View::append_json`], cheaper where the value is an object: it is not first looked for
+    /// as a leaf.
+    ///
+    /// # Errors
+    /// As for [`View::get_json`].
+    ///
+    /// # Cost
+    /// One scan.
+    pub fn append_object_json(
+        &self,
+        path: &Path,
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.reader.append_scanned_json(path, bytes_max, out)
+    }
+
     /// The value; bytes are `{".bytes": "<base64>"}`.
     ///
     /// # Errors
