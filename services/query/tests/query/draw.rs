@@ -47,7 +47,8 @@ impl Draw {
     /// A value without members.
     pub(crate) fn leaf(&self) -> Value {
         let long = |last: &str| json!("x".repeat(255) + last);
-        match self.below(16) {
+        match self.below(18) {
+            16.. => long(self.one(&["", "a", "b", "ab"])),
             0 => json!(false),
             1 => json!(true),
             2..=5 => json!(self.below(4)),
@@ -68,6 +69,11 @@ impl Draw {
             1 => json!({}),
             _ => {
                 let mut item = json!({ "pad": { "x": 1, "y": 2 } });
+                if self.below(4) == 0 {
+                    // Enough that a walk jumps over it, in either direction.
+                    let many = (0..40).map(|n| (format!("n{n}"), json!(n)));
+                    item["pad"] = many.collect::<serde_json::Map<_, _>>().into();
+                }
                 for name in ["a", "b", "tags"] {
                     if self.below(4) > 0 {
                         item[name] = self.leaf();
@@ -138,7 +144,7 @@ impl Draw {
         }
         let mut orders: Vec<Value> = Vec::new();
         for _ in 0..self.below(4) {
-            let field = self.field();
+            let field = if self.below(4) == 0 { "$key" } else { self.field() };
             if orders.iter().all(|order| order[0] != field) {
                 orders.push(json!([field, self.one(&["asc", "desc"])]));
             }
@@ -147,6 +153,31 @@ impl Draw {
             query["orderBy"] = orders.into();
         }
         query
+    }
+
+    /// The definition of an index that may serve a query: the fields of some of its conditions,
+    /// then those of its order, as they are or turned round.
+    pub(crate) fn index_for(&self, query: &Value) -> Option<Value> {
+        let mut fields: Vec<Value> = Vec::new();
+        let mut add = |field: &str, descends: bool| {
+            let named = |own: &Value| own[0] == field;
+            if fields.len() < 4 && field != "$key" && !fields.iter().any(named) {
+                fields.push(json!([field, if descends { "desc" } else { "asc" }]));
+            }
+        };
+        for condition in query.get("where").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(field) = condition.get(0).and_then(Value::as_str)
+                && self.below(4) > 0
+            {
+                add(field, self.below(2) == 0);
+            }
+        }
+        let turned = self.below(2) == 0;
+        for order in query.get("orderBy").and_then(Value::as_array).into_iter().flatten() {
+            add(order[0].as_str().unwrap(), (order[1] == "desc") != turned);
+        }
+        let path = query["path"].as_str().unwrap();
+        (!fields.is_empty()).then(|| json!({ "path": path, "fields": fields }))
     }
 
     /// Definitions of some indexes on these paths.

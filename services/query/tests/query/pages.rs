@@ -183,18 +183,19 @@ fn a_field_is_found_behind_thousands_of_others_that_are_jumped_over() {
     let wide = |n: usize| {
         let mut members: serde_json::Map<String, Value> =
             (0..3_000).map(|m| (format!("m{m}"), json!(m))).collect();
-        members.insert("zz".into(), json!(n));
+        members.extend(["a", "b", "zz"].map(|field| (field.to_owned(), json!(n))));
         Value::Object(members)
     };
     for n in 0..20 {
         set(&tree, &format!("c/k{n:02}"), wide(n));
     }
-    let query = json!({ "path": "c", "where": [["zz", ">=", 18]], "select": ["zz"] });
-    let spec = spec(query);
-    let view = tree.view().unwrap();
-    let found = page(&Queries::new(&tree), &view, &spec);
-    let found: BTreeSet<&str> = found.items.iter().map(|item| item.key()).collect();
-    assert_eq!(found, BTreeSet::from(["k18", "k19"]));
+    let conditions = json!([["zz", ">=", 18], ["b", ">=", 18], ["a", ">=", 18]]);
+    for direction in ["asc", "desc"] {
+        let order = json!(["$key", direction]);
+        let query = json!({ "path": "c", "where": conditions, "orderBy": order, "select": ["zz"] });
+        let found: BTreeSet<String> = keys(&tree, query).into_iter().collect();
+        assert_eq!(found, BTreeSet::from(["k18".into(), "k19".into()]), "{direction}");
+    }
 }
 
 #[test]
