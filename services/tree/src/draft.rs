@@ -6,7 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::image::{Image, Images};
+use crate::image::{Before, Image, Images};
 use crate::leaf::Leaf;
 use crate::path;
 use crate::record::{DATA, EXPIRY, Effect};
@@ -37,7 +37,7 @@ pub(crate) struct Draft<'a> {
     puts: BTreeMap<Bytes, Bytes>,
     deletes: BTreeSet<Bytes>,
     /// Leaves of the state that are written over or removed one by one.
-    before: BTreeMap<Bytes, Bytes>,
+    before: Before,
     expiries: BTreeMap<Bytes, Option<u64>>,
     /// Whether any path of the tree may have an expiry: spares a read for each write.
     any_expiry: bool,
@@ -52,7 +52,7 @@ impl<'a> Draft<'a> {
             vacant: BTreeSet::new(),
             puts: BTreeMap::new(),
             deletes: BTreeSet::new(),
-            before: BTreeMap::new(),
+            before: Before::default(),
             expiries: BTreeMap::new(),
             any_expiry,
             bytes: 0,
@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
 
     fn keep_before(&mut self, key: &Bytes, leaf: &Bytes) {
         if !self.puts.contains_key(key) {
-            self.before.insert(key.clone(), leaf.clone());
+            self.before.keep(key, leaf);
         }
     }
 
@@ -306,8 +306,8 @@ impl<'a> Draft<'a> {
         }
         for key in self.deletes.iter().chain(self.puts.keys()) {
             // Of what is below a clear, its image tells. Where no leaf was found there is none.
-            let before = if self.is_cleared(key) { None } else { self.before.get(key) };
-            images.leaf(before.cloned());
+            let is_told = self.is_cleared(key);
+            images.leaf(if is_told { Image::Absent } else { self.before.at(key) });
         }
         let clears = self.cleared.into_iter().map(Effect::Clear);
         let deletes = self.deletes.into_iter().map(Effect::Delete);

@@ -24,6 +24,9 @@ use crate::memtable::MemTable;
 use crate::record::{Effect, Record};
 use crate::state::Layers;
 
+/// Records read at a time: a log may hold its writers up meanwhile.
+const PAGE: ReadBudget = ReadBudget { records_max: 1_000, bytes_max: 256 << 10 };
+
 /// What was committed after a rev, up to the newest commit when it was read.
 ///
 /// It keeps a snapshot of the store open, as a [`View`](crate::View) does: drop it within seconds.
@@ -171,7 +174,7 @@ impl Rebuild {
         while next <= self.through {
             let mut failure = None;
             let (from, begun) = (next - core.base, next);
-            core.log.read(&core.journal, from, ReadBudget::UNLIMITED, &mut |_, bytes| {
+            core.log.read(&core.journal, from, PAGE, &mut |_, bytes| {
                 match self.enter(bytes, next) {
                     Ok(()) => next += 1,
                     Err(error) => failure = Some(error),

@@ -4,6 +4,7 @@
 //! who comes back is told each commit as if he had never been away. They are bounded, because a
 //! commit must not cost more than what it writes: what is too large is not known.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -60,6 +61,34 @@ pub(crate) fn fit(images: &[Image], effects: &[Effect]) -> bool {
         && imaged.next().is_none()
 }
 
+/// Leaves of the state that a commit writes over or removes one by one, while it is resolved; no
+/// more of their bytes than its images may hold.
+#[derive(Default)]
+pub(crate) struct Before {
+    leaves: BTreeMap<Bytes, Image>,
+    bytes: usize,
+}
+
+impl Before {
+    pub(crate) fn keep(&mut self, key: &Bytes, leaf: &Bytes) {
+        if self.leaves.contains_key(key) {
+            return;
+        }
+        let bytes = self.bytes + leaf.len();
+        let fits = leaf.len() <= LEAF_BYTES_MAX && bytes <= IMAGES_BYTES_MAX;
+        if fits {
+            self.bytes = bytes;
+        }
+        let image = if fits { Image::Leaf(leaf.clone()) } else { Image::Unknown };
+        self.leaves.insert(key.clone(), image);
+    }
+
+    /// What was at a key; nothing where nobody found a leaf.
+    pub(crate) fn at(&self, key: &[u8]) -> Image {
+        self.leaves.get(key).cloned().unwrap_or(Image::Absent)
+    }
+}
+
 /// The images of a commit while they are gathered, in the order of its effects.
 pub(crate) struct Images {
     all: Vec<Image>,
@@ -73,16 +102,13 @@ impl Images {
     }
 
     /// The image of a leaf that is stored or removed.
-    pub(crate) fn leaf(&mut self, before: Option<Bytes>) {
-        let image = match before {
-            None => Image::Absent,
-            Some(leaf) if leaf.len() <= LEAF_BYTES_MAX.min(self.bytes_left) => {
-                self.bytes_left -= leaf.len();
-                Image::Leaf(leaf)
-            }
-            Some(_) => Image::Unknown,
-        };
-        self.all.push(image);
+    pub(crate) fn leaf(&mut self, before: Image) {
+        let bytes = if let Image::Leaf(leaf) = &before { leaf.len() } else { 0 };
+        let fits = bytes <= self.bytes_left;
+        if fits {
+            self.bytes_left -= bytes;
+        }
+        self.all.push(if fits { before } else { Image::Unknown });
     }
 
     /// The image of a path that is cleared.
