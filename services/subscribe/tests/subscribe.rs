@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use trellis_engine_traits::ErrorKind;
 use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
@@ -236,4 +237,124 @@ fn subscriptions_elsewhere_cost_a_write_nothing() {
     next(&inbox, &mut queue, rev);
     // The root, `a` and `a/b`.
     assert_eq!(ground.live.stats().nodes_visited - before, 3);
+}
+
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits as an async runtime would, without one.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    let ground = Ground::new(LiveOptions::default());
+    let inbox = ground.live.inbox();
+    begin(&inbox, "1", value("a"));
+    let rounds = 3000;
+    std::thread::scope(|scope| {
+        let (ground, inbox) = (&ground, &inbox);
+        scope.spawn(move || {
+            for round in 0..rounds {
+                ground.set("a", json!(round));
+            }
+        });
+        // Whoever misses a wake-up here waits for ever.
+        let mut heard = 0;
+        while heard < rounds {
+            // A future that was polled and dropped takes nothing with it.
+            let mut idle = std::pin::pin!(inbox.next());
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let first = match idle.as_mut().poll(&mut context) {
+                std::task::Poll::Ready(arrived) => arrived,
+                std::task::Poll::Pending => block_on(inbox.next()),
+            };
+            for delivery in first {
+                let Delivery::Event { event, .. } = delivery else { panic!("{delivery:?}") };
+                assert_eq!(event.body, format!(r#"[{{"type":"value","value":{heard}}}]"#));
+                heard += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_tree_that_is_closed_ends_its_subscriptions() {
+    let ground = Ground::new(LiveOptions::default());
+    let inbox = ground.live.inbox();
+    begin(&inbox, "1", value("a"));
+    begin(&inbox, "2", child("b"));
+    ground.tree.close().unwrap();
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        for delivery in inbox.wait(LONG) {
+            let Delivery::Cancelled { name, error } = delivery else { panic!("{delivery:?}") };
+            assert_eq!(error.kind(), ErrorKind::Closed);
+            ended.push(name);
+        }
+    }
+    assert_eq!(ground.live.stats().subscriptions, 0);
+    let refused = inbox.subscribe("1", value("a")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_commit_of_many_changes_is_one_event() {
+    let many = 9000;
+    let frame_bytes_max = 4 << 20;
+    let options = LiveOptions { frame_bytes_max, inbox_bytes_max: 64 << 20, ..Default::default() };
+    let ground = Ground::new(options);
+    for at in ["a", "b"] {
+        let members = (0..many).map(|number| (number.to_string(), json!({"x": 1, "y": 2})));
+        ground.set(at, Value::Object(members.collect()));
+    }
+    let (inbox, mut queue) = (ground.live.inbox(), Vec::new());
+    begin(&inbox, "child", child("a"));
+    begin(&inbox, "patch", value("a").mode(Mode::Patch));
+    begin(&inbox, "wild", value("*/5/x"));
+    // As many emptied subtrees, and leaves beside and below them.
+    let paths: Vec<String> = (0..many).map(|number| format!("a/{number}")).collect();
+    let updates: Vec<(&str, Value)> = paths.iter().map(|path| (&**path, json!(null))).collect();
+    let rev = ground.update(&updates);
+    let told: Vec<Value> = (0..3).map(|_| next(&inbox, &mut queue, rev)).collect();
+    let lengths: Vec<usize> = told.iter().map(|told| told.as_array().unwrap().len()).collect();
+    assert_eq!(lengths.iter().max(), Some(&many));
+    let patch = told.iter().find_map(|told| told[0]["patch"].as_object()).unwrap();
+    assert_eq!(patch.len(), many);
+    // All at once, found in what was there.
+    let rev = ground.delete("b");
+    let told = next(&inbox, &mut queue, rev);
+    assert_eq!(told[0]["captures"], json!(["b"]));
+}
+
+#[test]
+fn too_many_places_at_once_are_a_new_snapshot() {
+    let ground = Ground::new(LiveOptions::default());
+    let many = 12_000;
+    let members = (0..many).map(|number| (number.to_string(), json!(1)));
+    ground.set("a", Value::Object(members.collect()));
+    let inbox = ground.live.inbox();
+    begin(&inbox, "1", value("a/*").mode(Mode::Notify));
+    ground.delete("a");
+    let deliveries = inbox.wait(LONG);
+    assert!(matches!(&deliveries[..], [Delivery::Stale { .. }]), "{deliveries:?}");
+    let fresh = inbox.refresh("1").unwrap();
+    assert_eq!(fresh.data, "null");
+    assert!(inbox.activate("1"));
+    let rev = ground.set("a/1", json!(2));
+    assert_eq!(next(&inbox, &mut Vec::new(), rev)[0]["captures"], json!(["1"]));
 }
