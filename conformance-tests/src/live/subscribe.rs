@@ -129,7 +129,7 @@ fn model(world: &TreeWorld) {
     let live = start(&ground, &writing.tree, roomy());
     let mut receiver = Receiver::new(&live);
     let mut begun = 0;
-    for _ in 0..250 {
+    for _ in 0..200 {
         writing.step(&mut rng);
         if rng.one_in(4) {
             begun += 1;

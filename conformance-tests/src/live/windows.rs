@@ -254,10 +254,10 @@ fn windows(world: &TreeWorld) {
     let (mut early, mut late) = (watched(&mut rng), watched(&mut rng));
     let inboxes = (live.inbox(), live.inbox());
     begin(&inboxes.0, &tree, &queries, &mut early);
-    steps(&tree, &queries, &mut early, &mut rng, 60);
+    steps(&tree, &queries, &mut early, &mut rng, 40);
     // They join windows that are there.
     begin(&inboxes.1, &tree, &queries, &mut late);
-    for _ in 0..60 {
+    for _ in 0..40 {
         tree.commit(draw(&mut rng)).expect("it is committed");
         let all = early.iter_mut().chain(&mut late);
         all.for_each(|one| one.expect(&queries, &tree));
@@ -319,8 +319,8 @@ fn slow(world: &TreeWorld) {
     let mut all = watched(&mut rng);
     let inbox = live.inbox();
     begin(&inbox, &tree, &queries, &mut all);
-    for _ in 0..3 {
-        steps(&tree, &queries, &mut all, &mut rng, 60);
+    for _ in 0..2 {
+        steps(&tree, &queries, &mut all, &mut rng, 40);
         assert!(inbox.waiting_bytes() <= 3000);
         // What was stale when it heard of the first mark has heard of the second.
         receive(&inbox, &tree, &queries, &mut all);
