@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("presence.end.without_a_connection", &["presence.end.silence"], without_connection),
     Case::new("presence.end.over_a_restart", &["presence.end.restart"], restart),
     Case::new("presence.end.renewals_survive", &["presence.end.restart"], renewals_survive),
+    Case::new("presence.end.one_of_two", &["presence.end.once"], one_of_two),
     Case::new("presence.end.while_paused", &["presence.end.retried"], while_paused),
     Case::new("presence.end.append_fails", &["presence.end.retried"], append_fails)
         .needs(&[Need::WriteFault]),
@@ -146,6 +147,28 @@ fn restart(world: &TreeWorld) {
     assert_eq!(get(&tree, ""), json!({"held": 1, "created": 1}));
     assert_gone(&presence, &tree);
     presence.close();
+}
+
+/// Two workers know of the same leases, as should never be: what one has run the other does not.
+fn one_of_two(world: &TreeWorld) {
+    let ground = world.engine();
+    let tree = ground.tree();
+    let first = start(&ground, &tree);
+    for number in 0..50 {
+        first.hold().unwrap().store(counting(&format!("n/{number}"))).wait().unwrap();
+    }
+    let second = start(&ground, &tree);
+    settle(&second);
+    assert_eq!((first.stats().leases, second.stats().leases), (50, 50));
+    ground.clock().advance_ms(45_000);
+    until("both are done", || gone(&first) && gone(&second));
+    let all = get(&tree, "n");
+    assert_eq!(all.as_object().unwrap().len(), 50);
+    assert!(all.as_object().unwrap().values().all(|runs| *runs == json!(1)), "{all}");
+    assert_eq!(first.stats().writes_run + second.stats().writes_run, 50);
+    assert_gone(&first, &tree);
+    first.close();
+    second.close();
 }
 
 fn renewals_survive(world: &TreeWorld) {
