@@ -290,3 +290,35 @@ fn a_commit_that_would_change_too_many_entries_is_refused_and_changes_nothing() 
     tree.commit(Commit::set(path("c"), items(300))).unwrap();
     tree.commit(Commit::delete(path("c"))).unwrap();
 }
+
+/// What the journal refuses is taken back out of the indexes, definitions among it.
+#[test]
+fn what_is_refused_with_its_group_leaves_no_trace_in_indexes() {
+    let bed = bed();
+    let tree = bed.open();
+    set(&tree, "c/a", json!({"f": 1}));
+    create(&tree, 0);
+    ready(&tree, "one");
+    for round in 0..20 {
+        bed.log.fail_once(trellis_log_memory::Fault::Append);
+        let commit = match round % 4 {
+            0 => Commit::set(path("c/a/f"), input(json!(round))),
+            1 => Commit::delete(path("c")),
+            2 => Commit::delete(path(&format!("{INDEXES_PATH}/one"))),
+            _ => {
+                let definition = json!({"path": "c", "fields": ["f", "g/h"]});
+                Commit::set(path(&format!("{INDEXES_PATH}/two")), input(definition))
+            }
+        };
+        tree.commit(Commit { system: true, ..commit }).unwrap_err();
+        assert_eq!(tree.indexes().len(), 1, "round {round}");
+        compare(&tree, &format!("round {round}"));
+        assert_eq!(tree.view().unwrap().indexes().len(), 1);
+        set(&tree, &format!("c/k{}", round % 3), json!({"f": round}));
+        compare(&tree, &format!("after round {round}"));
+        if round % 3 == 0 {
+            tree.flush().unwrap();
+            ready(&tree, "one");
+        }
+    }
+}
