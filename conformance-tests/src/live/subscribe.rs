@@ -249,7 +249,14 @@ fn slow(world: &TreeWorld) {
     for number in 0..40 {
         receiver.begin(&number.to_string(), draw_request(&mut rng));
     }
-    receiver.begin("value", value("a"));
+    let lone = [live.inbox(), live.inbox()];
+    for (inbox, request) in lone.iter().zip([value("lone"), child("lone")]) {
+        inbox.subscribe("1", request).unwrap();
+        inbox.activate("1");
+    }
+    for number in 0..50 {
+        set(&writing.tree, "lone/text", json!(format!("{number:>100}")));
+    }
     for _ in 0..200 {
         writing.step(&mut rng);
         assert!(receiver.inbox.waiting_bytes() <= bytes_max);
@@ -259,6 +266,13 @@ fn slow(world: &TreeWorld) {
     assert!(receiver.inbox.waiting_bytes() <= bytes_max);
     let stats = live.stats();
     assert!(stats.stale > 0 && stats.coalesced > 0, "{stats:?}");
+    // The value has its newest event last, the children are to be taken anew.
+    let newest = lone[0].wait(LONG).pop();
+    let Some(Delivery::Event { event, .. }) = newest else { panic!("{newest:?}") };
+    assert!(String::from_utf8_lossy(&event.body).contains("  49\""), "{event:?}");
+    let all = lone[1].wait(LONG);
+    assert!(matches!(&all[..], [Delivery::Stale { .. }]), "{all:?}");
+    drop(lone);
     // Now it reads: what it cannot be told one by one it takes anew.
     let mark = writing.mark(MARK);
     receiver.until(mark);

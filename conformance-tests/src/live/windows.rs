@@ -284,11 +284,16 @@ fn comes_back(world: &TreeWorld) {
     begin(&inbox, &tree, &queries, &mut all);
     let mut kinds = Vec::new();
     for round in 0..8 {
-        if rng.one_in(2) {
+        if round == 0 || rng.one_in(2) {
             receive(&inbox, &tree, &queries, &mut all);
             check_last(&all);
         }
-        let rounds = if rng.one_in(2) { 0 } else { rng.below(6) };
+        // Of the first break nothing is to be told, of the second something.
+        if round == 1 {
+            set(&tree, "users/u1", json!({"age": 77}));
+            all.iter_mut().for_each(|one| one.expect(&queries, &tree));
+        }
+        let rounds = if round == 0 || rng.one_in(2) { 0 } else { rng.below(6) };
         if round == 4 {
             live.close();
             tree = ground.reopen_with(small_overlay());
