@@ -294,17 +294,24 @@ fn lagging(world: &TreeWorld) {
     receiver.begin("v", value("a"));
     receiver.begin("c", child("a"));
     receiver.begin("p", value("a").mode(Mode::Patch));
+    // Much to be told at every commit, so that the publisher is the slowest of all.
+    let big = (0..3000).map(|number| (number.to_string(), json!(number)));
+    set(&tree, "a/big", serde_json::Value::Object(big.collect()));
+    receiver.begin("all", value(""));
+    receiver.begin("each", value("*"));
     let mut writing = Writing::new(&ground, tree.clone());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (done, tree, stop) = (&done, &tree, Stop(&done));
-        scope.spawn(move || {
-            let mut count = 0;
-            while !done.load(Ordering::Relaxed) {
-                count += 1;
-                set(tree, &format!("a/{}", count % 7), json!(count));
-            }
-        });
+        for writer in 0..4 {
+            scope.spawn(move || {
+                let mut count = 0;
+                while !done.load(Ordering::Relaxed) {
+                    count += 1;
+                    set(tree, &format!("a/{writer}/{}", count % 7), json!(count));
+                }
+            });
+        }
         // Writers do not wait for the publisher, so that sooner or later it is passed by.
         until("the publisher lags", || {
             for delivery in receiver.inbox.wait(Duration::from_millis(1)) {
