@@ -1,5 +1,6 @@
 //! A run: subscribers and writers, disconnections and kills, and the comparison at its end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use trellis_tree::Change;
 use super::judge::{Verdict, judge};
 use super::peer::Peer;
 use super::planted::Planted;
-use super::record::Recorded;
+use super::record::{Item, Recorded};
 use super::server::{Server, config};
 use super::stage::{Stage, cut};
 use super::subscriber::{Mark, Socket};
@@ -42,8 +43,11 @@ pub(super) fn misses_nothing(world: &TreeWorld) {
     let seconds = began.elapsed().as_secs_f64();
     let (name, seed) = (world.factory().name(), Seed::of_run().0);
     eprintln!("{name}: {scale}; {verdict}; {seconds:.1} s, seed {seed}");
+    for behind in behind(&played) {
+        stage.complain(behind);
+    }
     let complaints = stage.complaints();
-    assert!(complaints.is_empty(), "{} complaints, first: {}", complaints.len(), complaints[0]);
+    assert!(complaints.is_empty(), "complaints: {complaints:#?}");
     assert!(verdict.is_clean(), "{verdict}");
     let resets = verdict.not_resumed + verdict.slow;
     assert!(verdict.resumed > 0 && verdict.frames > 0, "nothing was shown: {verdict}");
@@ -105,6 +109,30 @@ fn play(world: &TreeWorld, stage: &Stage, scale: &Scale, rng: &mut Rng) -> Playe
         let told = writers.into_iter().map(|one| one.join().expect("no panic")).collect();
         Played { recorded, told, fence }
     })
+}
+
+/// Who was not told of the last commit: each socket with such subscriptions, and what came last.
+fn behind(played: &Played) -> Vec<String> {
+    let mut sockets: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for one in &played.recorded {
+        let last = one.items.last();
+        if last.map_or(0, Item::rev) < played.fence {
+            let (socket, number) = one.name.split_once(", ").unwrap_or_default();
+            let resumed = one.items.iter().filter(|item| matches!(item, Item::Resumed { .. }));
+            let told = match last {
+                Some(Item::Resumed { rev }) => format!("resumed at {rev}"),
+                Some(item) => format!("rev {}", item.rev()),
+                None => "nothing".to_owned(),
+            };
+            let resumed = resumed.count();
+            let what = format!("{number}: {told}, resumed {resumed} times");
+            sockets.entry(socket).or_default().push(what);
+        }
+    }
+    let tell = |(socket, all): (&str, Vec<String>)| {
+        format!("{socket}, {} behind: {} ... {}", all.len(), all[0], all[all.len() - 1])
+    };
+    sockets.into_iter().map(tell).collect()
 }
 
 struct Over<'a>(&'a Stage);
