@@ -22,6 +22,9 @@ use crate::wire::LiveCommand;
 /// A job takes no further request once its answers are this long.
 const JOB_ANSWER_BYTES: usize = 256 << 10;
 
+/// Subscriptions that are resumed together; each may have a new snapshot instead.
+const TOGETHER_MAX: usize = 32;
+
 /// What waits for its job.
 #[derive(Debug)]
 pub(crate) enum LiveWork {
@@ -129,6 +132,7 @@ impl<'a> Job<'a> {
 
     fn work(mut self, mut waiting: VecDeque<LiveWork>) -> LiveDone {
         while self.answer_bytes < JOB_ANSWER_BYTES {
+            self.resume_together(&mut waiting);
             let Some(work) = waiting.pop_front() else { break };
             match work {
                 LiveWork::Refresh(name) => self.refresh(&name),
@@ -136,18 +140,52 @@ impl<'a> Job<'a> {
                     self.done.requests += 1;
                     self.done.frame_bytes += frame_bytes;
                     let outcome = self.request(&id, command);
-                    self.state.metrics.count_operation(operation, outcome.is_ok());
-                    let frame = outcome.unwrap_or_else(|error| {
-                        let mut out = Vec::with_capacity(128);
-                        push_refusal(&mut out, Some(&id), &error);
-                        out
-                    });
-                    self.push(frame);
+                    self.answer(&id, operation, outcome);
                 }
             }
         }
         self.done.rest = waiting;
         self.done
+    }
+
+    /// Begins those at the front that go on where they were left: what they missed is read once
+    /// for all of them.
+    fn resume_together(&mut self, waiting: &mut VecDeque<LiveWork>) {
+        let mut asked = Vec::new();
+        let mut begun = Vec::new();
+        while let Some(work) =
+            waiting.pop_front_if(|work| begun.len() < TOGETHER_MAX && resumes(work))
+        {
+            let LiveWork::Request { id, operation, command, frame_bytes } = work else { continue };
+            let LiveCommand::Subscribe(wanted) = command else { continue };
+            self.done.requests += 1;
+            self.done.frame_bytes += frame_bytes;
+            match request_of(&wanted) {
+                Ok(request) => {
+                    asked.push((wanted.name.clone(), request));
+                    begun.push((id, operation, wanted));
+                }
+                Err(error) => self.answer(&id, operation, Err(error)),
+            }
+        }
+        if begun.is_empty() {
+            return;
+        }
+        let answers = self.inbox.subscribe_all(asked);
+        for ((id, operation, wanted), answer) in begun.into_iter().zip(answers) {
+            let outcome = self.acknowledge(&id, &wanted, answer);
+            self.answer(&id, operation, outcome);
+        }
+    }
+
+    fn answer(&mut self, id: &str, operation: usize, outcome: Result<Vec<u8>, WireError>) {
+        self.state.metrics.count_operation(operation, outcome.is_ok());
+        let frame = outcome.unwrap_or_else(|error| {
+            let mut out = Vec::with_capacity(128);
+            push_refusal(&mut out, Some(id), &error);
+            out
+        });
+        self.push(frame);
     }
 
     fn push(&mut self, frame: Vec<u8>) {
@@ -157,6 +195,15 @@ impl<'a> Job<'a> {
 
     fn subscribe(&mut self, id: &str, wanted: &Subscription) -> Result<Vec<u8>, WireError> {
         let outcome = self.inbox.subscribe(&wanted.name, request_of(wanted)?);
+        self.acknowledge(id, wanted, outcome)
+    }
+
+    fn acknowledge(
+        &mut self,
+        id: &str,
+        wanted: &Subscription,
+        outcome: Result<Acknowledgement>,
+    ) -> Result<Vec<u8>, WireError> {
         let acknowledged = outcome.map_err(|error| refusal(error, &wanted.path))?;
         let mut out = Vec::with_capacity(acknowledged.data.len() + 96);
         begin(&mut out, id);
@@ -278,6 +325,14 @@ impl<'a> Job<'a> {
             }
         }
     }
+}
+
+/// Whether this is a subscription that goes on where it was left.
+fn resumes(work: &LiveWork) -> bool {
+    let LiveWork::Request { command: LiveCommand::Subscribe(wanted), .. } = work else {
+        return false;
+    };
+    wanted.resume.is_some()
 }
 
 /// The subscription that a request asks for.
