@@ -11,7 +11,7 @@ use super::subscriber::Line;
 use super::topics::{Topic, topics};
 
 /// Longest wait for anything, on a machine that is busy with something else.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ringing for each frame would cost more than to look again now and then.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

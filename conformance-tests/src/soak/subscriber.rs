@@ -10,6 +10,8 @@ use super::stage::{Stage, lock};
 
 /// Subscriptions asked for at once.
 const AT_ONCE: usize = 25;
+/// The same when they are resumed: most answers hold no snapshot then.
+const RESUMED_AT_ONCE: usize = 125;
 
 /// What others see of a subscription.
 #[derive(Debug, Default)]
@@ -80,9 +82,17 @@ impl<'a> Socket<'a> {
         for one in &mut self.subscriptions {
             one.is_open = false;
         }
+        let again = self.subscriptions.iter().all(|one| one.mark.rev() > 0);
+        if again {
+            // Who resumes keeps the writers waiting, as who is behind does.
+            let newest = self.subscriptions.iter().map(|one| one.mark.rev()).max();
+            let seen = &self.stage.sockets[self.number].newest;
+            seen.store(newest.unwrap_or_default(), Ordering::Release);
+        }
+        let at_once = if again { RESUMED_AT_ONCE } else { AT_ONCE };
         let mut from = 0;
         while from < self.subscriptions.len() {
-            let until = (from + AT_ONCE).min(self.subscriptions.len());
+            let until = (from + at_once).min(self.subscriptions.len());
             self.ask(&mut peer, from..until)?;
             while self.subscriptions[from..until].iter().any(|one| !one.is_open) {
                 self.take(&mut peer)?;
