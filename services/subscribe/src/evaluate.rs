@@ -120,21 +120,33 @@ fn show(
     view.append_json(path, bytes_max, out)
 }
 
-/// Whether a place in an array shows something else than before.
-fn differs(pattern: &Pattern, moment: &Moment<'_>, path: &Path) -> Result<bool> {
-    let (mut was, mut is) = (Vec::new(), Vec::new());
-    show(moment.before()?, pattern, path, usize::MAX, &mut was)?;
-    show(moment.after()?, pattern, path, usize::MAX, &mut is)?;
-    Ok(was != is)
+/// Whether a path shows something else than before, where one of the states has no leaf of its own
+/// there: it shows a place in an array, which is small, or nothing. The other may be of any size,
+/// so that it is read no further than that.
+fn differs(pattern: &Pattern, moment: &Moment<'_>, path: &Path, was_stored: bool) -> Result<bool> {
+    let (mut small, mut other) = (moment.before()?, moment.after()?);
+    if was_stored {
+        std::mem::swap(&mut small, &mut other);
+    }
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    show(small, pattern, path, usize::MAX, &mut one)?;
+    match show(other, pattern, path, one.len(), &mut two) {
+        Err(error) if error.kind() == ErrorKind::TooLarge => Ok(true),
+        shown => shown.map(|()| one != two),
+    }
 }
 
 fn value(topic: &Topic, moment: &Moment<'_>, key: &[u8], frame: &mut Frame) -> Result<()> {
     let (path, pattern) = (Path::from_key(key)?, &topic.pattern);
-    let stored = moment.first_change(key, key)?.is_some();
     // A change above may have made it a place in an array, or such a place a value of its own.
-    let in_array = moment.is_above(key)
-        && !(stored && is_stored(moment.before()?, &path)? && is_stored(moment.after()?, &path)?);
-    if !(stored || in_array) || (in_array && !differs(pattern, moment, &path)?) {
+    let above = moment.is_above(key);
+    let was_stored = above && is_stored(moment.before()?, &path)?;
+    let in_array = above && !(was_stored && is_stored(moment.after()?, &path)?);
+    let has_changed = match in_array {
+        true => differs(pattern, moment, &path, was_stored)?,
+        false => moment.first_change(key, key)?.is_some(),
+    };
+    if !has_changed {
         return Ok(());
     }
     let bytes_max = frame.bytes_max;

@@ -64,7 +64,8 @@ impl Inbox {
     }
 
     /// Begins several subscriptions; the snapshots are all of one rev. The answers stand in the
-    /// order of the requests, each by itself as for [`Inbox::subscribe`].
+    /// order of the requests, each by itself as for [`Inbox::subscribe`]. Once the snapshots are
+    /// together as large as 16 frames, the others are refused with `TooLarge`.
     pub fn subscribe_all(
         &self,
         requests: Vec<(String, SubscribeRequest)>,

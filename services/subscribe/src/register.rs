@@ -23,6 +23,10 @@ use crate::resume::Resuming;
 use crate::window::Started;
 use crate::{snapshot, window};
 
+/// Snapshots of one call, as largest frames: whoever asks for many waits for all of them, and they
+/// are held meanwhile.
+const FRAMES_MAX: usize = 16;
+
 /// A subscription that is entered and has no answer yet.
 pub(crate) struct Entered {
     pub(crate) id: u64,
@@ -70,6 +74,7 @@ impl Core {
         // read, so that what touched nothing in there touched nothing up to the view either.
         let mut view = (!windows.is_empty()).then(|| self.settled());
         let resumed = self.resume(self.to_resume(mailbox, &entered));
+        let mut bytes_left = self.options.frame_bytes_max.saturating_mul(FRAMES_MAX);
         let answers = entered.into_iter().map(|(place, entered)| {
             let kind = match &entered.resume {
                 None => AcknowledgementKind::Fresh,
@@ -82,7 +87,11 @@ impl Core {
                 Some(resume) if group.topic().query().is_none() => Ok(self.resumed(resume.since)),
                 since => {
                     let view = view.get_or_insert_with(|| self.settled()).as_ref();
+                    let full = too_large(self.options.frame_bytes_max);
+                    let view = if bytes_left == 0 { Err(&full) } else { view };
                     let shown = self.acknowledge(mailbox, id, &group, view, kind);
+                    let bytes = shown.as_ref().map_or(0, |shown| shown.data.len());
+                    bytes_left = bytes_left.saturating_sub(bytes);
                     shown.map(|shown| since.map_or(shown, |one| self.resumed(one.since)))
                 }
             };

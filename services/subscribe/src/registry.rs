@@ -173,7 +173,8 @@ impl Core {
         let mut registry = self.registry.lock();
         let (was, last) = group.part(id);
         if was {
-            registry.subscriptions -= 1;
+            // None are counted once everything is closed.
+            registry.subscriptions = registry.subscriptions.saturating_sub(1);
         }
         if last {
             registry.drop_group(group);
@@ -293,5 +294,33 @@ impl Core {
             resumed: read(&counters.resumed),
             nodes_visited: read(&counters.visited),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use trellis_runtime::Runtime;
+    use trellis_tree::TreeOptions;
+
+    use super::*;
+    use crate::pattern::Pattern;
+    use crate::request::{EventKind, Mode};
+
+    #[test]
+    fn a_subscription_that_ends_after_the_close_is_counted_once() {
+        let kv = Arc::new(trellis_kv_memory::MemoryKv::new());
+        let log = Arc::new(trellis_log_memory::MemoryLog::new());
+        let tree = Tree::open(kv, log, Runtime::system(), TreeOptions::default()).unwrap();
+        let core = Core::new(tree, LiveOptions::default());
+        let (_, mailbox) = core.open_mailbox();
+        let pattern = Pattern::parse("a").unwrap();
+        let topic = Topic { pattern, event: EventKind::Value, mode: Mode::Full };
+        let (id, group) = core.join("1", topic, &mailbox).unwrap();
+        // As when the close comes between the two halves of an `unsubscribe` or a `subscribe`.
+        core.close();
+        core.part(id, &group);
+        assert_eq!(core.stats().subscriptions, 0);
     }
 }

@@ -182,6 +182,62 @@ fn places_in_an_array_are_told_when_they_change() {
 }
 
 #[test]
+fn an_array_in_place_of_an_object_that_looks_the_same_is_not_told() {
+    let ground = Ground::new(LiveOptions::default());
+    let object = json!({"0": {"b": 2, "c": [3]}, "1": 5});
+    ground.set("a", object.clone());
+    let (inbox, mut queue) = (ground.live.inbox(), Vec::new());
+    begin(&inbox, "1", value("a/0"));
+    ground.set("a", json!([{"b": 2, "c": [3]}]));
+    ground.set("a", object);
+    ground.set("a", json!([{"b": 2, "c": [3]}, 6]));
+    let rev = ground.set("a", json!([{"b": 2, "c": [3, 4]}]));
+    let told = next(&inbox, &mut queue, rev);
+    assert_eq!(told[0]["value"], json!({"b": 2, "c": [3, 4]}));
+    let rev = ground.set("a", json!({"0": {"b": 2, "c": [3, 4], "d": 1}}));
+    assert_eq!(next(&inbox, &mut queue, rev)[0]["value"]["d"], 1);
+    let rev = ground.set("a", json!([{"b": 2}]));
+    assert_eq!(next(&inbox, &mut queue, rev)[0]["value"], json!({"b": 2}));
+    let rev = ground.delete("a");
+    assert_eq!(next(&inbox, &mut queue, rev)[0]["value"], Value::Null);
+}
+
+#[test]
+fn what_is_larger_than_a_frame_is_told_to_come_and_go_above_it() {
+    let ground = Ground::new(LiveOptions { frame_bytes_max: 1 << 10, ..Default::default() });
+    let members = (0..2000).map(|number| (number.to_string(), json!("some text")));
+    let large = Value::Object(members.collect());
+    ground.set("a", json!({"large": large.clone()}));
+    let (inbox, mut queue) = (ground.live.inbox(), Vec::new());
+    begin(&inbox, "1", value("a/large").mode(Mode::Notify));
+    ground.set("a", json!({"large": large.clone(), "other": 1}));
+    for value in [json!({}), json!({"large": large}), json!([1]), json!({"large": 1})] {
+        let was_there = ground.tree.view().unwrap().exists(&Path::parse("a/large").unwrap());
+        let rev = ground.set("a", value.clone());
+        if was_there.unwrap() || value.get("large").is_some() {
+            assert_eq!(next(&inbox, &mut queue, rev), json!([{"type": "value"}]));
+        }
+    }
+}
+
+#[test]
+fn snapshots_of_one_call_are_bounded_together() {
+    let frame_bytes_max = 1 << 10;
+    let ground = Ground::new(LiveOptions { frame_bytes_max, ..Default::default() });
+    ground.set("a", json!("x".repeat(1000)));
+    let inbox = ground.live.inbox();
+    let requests = (0..100).map(|number| (number.to_string(), value("a")));
+    let answers = inbox.subscribe_all(requests.collect());
+    let shown = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(shown, 17);
+    assert!(answers[..shown].iter().all(Result::is_ok));
+    for refused in &answers[shown..] {
+        assert_eq!(refused.as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+    assert_eq!(ground.live.stats().subscriptions, shown);
+}
+
+#[test]
 fn what_changes_nothing_is_not_told() {
     let ground = Ground::new(LiveOptions::default());
     ground.set("a", json!({"x": 1, "y": 2}));
