@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path as FromPath, Request, State as FromState};
 use axum::http::Response;
 use serde::Serialize;
@@ -48,8 +49,12 @@ pub(crate) async fn create(
 /// `DELETE /admin/indexes/<id>`: drops an index.
 pub(crate) async fn remove(
     FromState(state): FromState<Arc<State>>,
-    FromPath(id): FromPath<String>,
+    id: Result<FromPath<String>, PathRejection>,
 ) -> Response<Body> {
+    let FromPath(id) = match id {
+        Ok(id) => id,
+        Err(rejection) => return refusal(&WireError::invalid(rejection.body_text())),
+    };
     answer(&state, move |db| match db.drop_index(&id)? {
         true => Ok(Dropped { dropped: id }),
         false => {

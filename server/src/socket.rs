@@ -98,6 +98,8 @@ pub(crate) async fn run(socket: WebSocket, state: Arc<State>, permit: OwnedSemap
         ending: None,
     };
     connection.serve(stopping).await;
+    // Its subscriptions and its lease go before its place does: a stop waits for the places.
+    drop(connection);
     state.metrics.connections.dec();
     drop(permit);
 }

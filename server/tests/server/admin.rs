@@ -73,7 +73,22 @@ async fn checks_and_compaction_answer_reports_and_web_pages_elsewhere_are_refuse
     for target in ["/admin/pause", "/admin/resume", "/admin/compact"] {
         assert_eq!(server.http("POST", target, &foreign, b"").await.status, 403, "{target}");
     }
-    assert_eq!(server.http("GET", "/admin/archive", &foreign, b"").await.status, 403);
+    let stream = ["Origin: https://evil.example", "Accept: text/event-stream"];
+    assert_eq!(server.http("GET", "/db/a", &stream, b"").await.status, 403);
+    for (method, target) in [
+        ("GET", "/admin/archive"),
+        ("GET", "/admin/indexes"),
+        ("POST", "/admin/indexes"),
+        ("DELETE", "/admin/indexes/1"),
+        ("POST", "/v1/query"),
+        ("POST", "/v1/lease"),
+        ("PUT", "/v1/lease/1"),
+        ("DELETE", "/v1/lease/1"),
+        ("POST", "/v1/lease/1/on-disconnect"),
+    ] {
+        let refused = server.http(method, target, &foreign, b"").await;
+        assert_eq!(refused.status, 403, "{method} {target}");
+    }
     server.stop().await;
 }
 
@@ -110,6 +125,8 @@ async fn indexes_are_defined_built_listed_and_dropped() {
     let target = format!("/admin/indexes/{id}");
     assert_eq!(server.http("DELETE", &target, &[], b"").await.json()["dropped"], created["id"]);
     assert_eq!(server.http("DELETE", &target, &[], b"").await.status, 404);
+    let unreadable = server.http("DELETE", "/admin/indexes/%FF", &[], b"").await;
+    assert_eq!((unreadable.status, unreadable.code().as_str()), (400, "invalid"));
     assert_eq!(server.get("/admin/indexes").await.text(), r#"{"indexes":[]}"#);
     server.stop().await;
 }
