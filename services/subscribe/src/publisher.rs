@@ -47,8 +47,9 @@ impl Core {
         while !self.retire() {
             match follower.next(IDLE)? {
                 Followed::Changes(changes) => {
-                    for change in &changes {
-                        self.publish(change);
+                    // Each is let go when it is told: it keeps old versions.
+                    for change in changes {
+                        self.publish(&change);
                     }
                 }
                 Followed::Lagged => {

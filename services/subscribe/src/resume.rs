@@ -208,9 +208,12 @@ impl Pass<'_> {
             let told = topics.get(&one.topic).map(|wanted| wanted.told.lock());
             let Some(told) = told.filter(|told| !told.failed) else { continue };
             let pattern = &one.topic.pattern;
-            if history.is_exact(one.since, &|key| pattern.concerns(key))
-                && self.deliver(one, &told.events, history.through())
-            {
+            let is_exact = if pattern.is_wild() || pattern.path().is_root() {
+                history.is_exact(one.since, &|key| pattern.concerns(key))
+            } else {
+                history.is_exact_at(one.since, pattern.path())
+            };
+            if is_exact && self.deliver(one, &told.events, history.through()) {
                 answers.entry(*ticket).or_default().push(one.id);
             }
         }

@@ -16,13 +16,13 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result};
 
-use crate::Tree;
 use crate::change::{Change, States};
 use crate::core::Core;
 use crate::image::{self, Image};
 use crate::memtable::MemTable;
 use crate::record::{Effect, Record};
 use crate::state::Layers;
+use crate::{Path, Tree, path};
 
 /// Records read at a time: a log may hold its writers up meanwhile.
 const PAGE: ReadBudget = ReadBudget { records_max: 1_000, bytes_max: 256 << 10 };
@@ -34,7 +34,8 @@ pub struct History {
     since: u64,
     through: u64,
     changes: Vec<Change>,
-    /// Places whose value before a rev is not known: the rev, and the path's key.
+    /// Places whose value before a rev is not known: the rev, and the path's key; in the order of
+    /// their keys.
     unknown: Vec<(u64, Bytes)>,
 }
 
@@ -92,7 +93,8 @@ impl Tree {
             unknown: Vec::new(),
         };
         rebuild.read(core)?;
-        let Rebuild { through, table, records, unknown, .. } = rebuild;
+        let Rebuild { through, table, records, mut unknown, .. } = rebuild;
+        unknown.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
         let layers = Layers {
             active: Arc::new(RwLock::new(table)),
             frozen: None,
@@ -134,6 +136,24 @@ impl History {
     #[must_use]
     pub fn is_exact(&self, since: u64, touches: &dyn Fn(&[u8]) -> bool) -> bool {
         since >= self.since && !self.unknown.iter().any(|(rev, key)| *rev > since && touches(key))
+    }
+
+    /// As [`History::is_exact`] for what is at, above or below one path.
+    ///
+    /// # Cost
+    /// A search, and a look at each place at or below the path that is not known.
+    #[must_use]
+    pub fn is_exact_at(&self, since: u64, path: &Path) -> bool {
+        let key = path.key().as_ref();
+        let from = |key: &[u8]| {
+            let start = self.unknown.partition_point(|(_, own)| **own < *key);
+            self.unknown.get(start..).unwrap_or_default().iter()
+        };
+        let is_later = |(rev, _): &(u64, Bytes)| *rev > since;
+        let below = from(key).take_while(|(_, own)| path::covers(key, own)).any(is_later);
+        let above = path::ancestors(key)
+            .any(|above| from(above).take_while(|(_, own)| *own == above).any(is_later));
+        since >= self.since && !below && !above
     }
 }
 

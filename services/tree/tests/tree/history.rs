@@ -188,7 +188,14 @@ fn only_what_is_beyond_a_bound_is_not_exact() {
         ("other", true),
     ] {
         assert_eq!(all.is_exact(since, &touches(at)), is_exact, "{at}");
+        for later in 0..5 {
+            let slow = all.is_exact(since + later, &touches(at));
+            assert_eq!(all.is_exact_at(since + later, &path(at)), slow, "{at} {later}");
+        }
     }
+    assert!(!all.is_exact_at(since, &path("mixed/large/below")), "it lies below what is unknown");
+    assert!(!all.is_exact_at(since, &trellis_tree::Path::root()));
+    assert!(!all.is_exact_at(since - 1, &path("fits")));
     assert_eq!(before(&all, "fits"), json!(long[1..]));
     assert_eq!(before(&all, "some"), many(256));
     assert_eq!(before(&all, "mixed/small"), json!(1));
