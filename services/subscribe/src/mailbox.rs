@@ -8,7 +8,8 @@
 //! 1. The events that wait take at most `bytes_max`. Beyond it a subscription that can keeps its
 //!    newest event only; otherwise it becomes stale, drops its events and takes no more.
 //! 2. `ready` names a subscription at least as often as it has events to hand out, and never more
-//!    often than the most events that it ever had waiting: it is bounded as they are.
+//!    often than the most events that it ever had waiting: it is bounded as they are. It names
+//!    none that has ended.
 //! 3. A waker is stored under the lock under which it was found that nothing waits: no wake-up is
 //!    lost.
 
@@ -173,6 +174,10 @@ impl State {
     fn remove(&mut self, id: u64) -> Option<Slot> {
         let mut slot = self.slots.remove(&id)?;
         self.names.remove(&slot.name);
+        if slot.tickets > 0 {
+            // Or a receiver that ends what it never read would leave ever more of them.
+            self.ready.retain(|own| *own != id);
+        }
         let released = slot.release();
         self.bytes -= released.min(self.bytes);
         Some(slot)
@@ -389,4 +394,43 @@ impl Mailbox {
 
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "subscriptions were closed").operation("sub")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use bytes::Bytes;
+    use trellis_tree::ChangeCause;
+
+    use super::*;
+    use crate::evaluate::Topic;
+    use crate::pattern::Pattern;
+    use crate::request::{EventKind, Mode};
+
+    #[test]
+    fn what_is_ended_unread_leaves_nothing_behind() {
+        let mailbox = Mailbox::new(1 << 20);
+        let pattern = Pattern::parse("a").unwrap();
+        let topic = Topic { pattern, event: EventKind::Child, mode: Mode::Full };
+        let group = Arc::new(Group::new(0, topic));
+        for id in 1..=100 {
+            let name = (id % 2).to_string();
+            mailbox.enter(id, &name, Arc::clone(&group), 2).unwrap();
+            assert!(mailbox.activate(&name));
+            for rev in 1..=10 {
+                let (cause, body) = (ChangeCause::Request, Bytes::from_static(b"[]"));
+                let event = Event { rev, cause, commit_key: None, body };
+                assert_eq!(mailbox.put(id, &Arc::new(event)), Put::Kept);
+            }
+            if id > 1 {
+                mailbox.leave(id - 1);
+            }
+        }
+        // Those of the last one.
+        assert_eq!(mailbox.state.lock().ready.len(), 10);
+        assert_eq!(mailbox.wait(Duration::ZERO).len(), 10);
+        mailbox.leave(100);
+        assert_eq!(mailbox.bytes(), 0);
+    }
 }
