@@ -48,6 +48,21 @@ pub(crate) fn check_ours(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a process that was killed left of a summary of the log: sled writes it beside the
+/// others under a name of its own, takes it for one of them at the next open, and reports damage.
+/// The log has everything; the lock is held.
+pub(crate) fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// The exclusive lock. sled has one of its own, whose failure it does not tell from others. The
 /// kernel releases ours when the process ends, however it ends; the file stays.
 pub(crate) fn lock(directory: &Path) -> Result<File> {

@@ -63,6 +63,7 @@ fn open(path: &Path, options: &SledOptions) -> Result<SledKv> {
     let mut entries = files::create(path)?;
     let lock = files::lock(path)?;
     files::check_ours(path)?;
+    files::remove_unfinished(path).map_err(error::io)?;
     tracing::warn!(
         path = %path.display(),
         "sled 0.34 is experimental here: unmaintained, and slower to open than its rivals"

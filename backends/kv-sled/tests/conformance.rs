@@ -125,6 +125,19 @@ fn a_crash_keeps_what_was_promised() {
     assert!((4..=6).contains(&left.len()) && left == all[..left.len()], "{left:?}");
 }
 
+#[test]
+fn what_a_kill_left_of_a_summary_does_not_stop_an_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sled");
+    let store = SledKv::open(&path, SledOptions::default()).unwrap();
+    put(&store, A, b"1", b"kept");
+    store.close().unwrap();
+    drop(store);
+    std::fs::write(path.join("snap.00000000000132E5.generating"), b"").unwrap();
+    let store = SledKv::open(&path, SledOptions::default()).unwrap();
+    assert_eq!(keys(&store, &Scan::forward(A, KeyRange::all())), ["1"]);
+}
+
 const A: SpaceId = SpaceId(1);
 
 fn kind<T>(answer: Result<T>) -> ErrorKind {

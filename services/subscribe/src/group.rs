@@ -67,11 +67,15 @@ impl Group {
         self.members.lock().is_empty()
     }
 
-    /// Gives an event to every member.
-    pub(crate) fn tell(&self, event: &Arc<Event>) -> Told {
+    /// Gives an event to every member; whose receivers have to be woken then, `rings` is told.
+    pub(crate) fn tell(&self, event: &Arc<Event>, rings: &mut Vec<Arc<Mailbox>>) -> Told {
         let mut told = Told::default();
         for (id, mailbox) in &*self.members.lock() {
-            match mailbox.put(*id, event) {
+            let (put, ring_due) = mailbox.put(*id, event);
+            if ring_due {
+                rings.push(Arc::clone(mailbox));
+            }
+            match put {
                 Put::Kept => told.kept += 1,
                 Put::Coalesced => told.coalesced += 1,
                 Put::Stale => told.stale += 1,

@@ -63,6 +63,8 @@ struct State {
     ready: VecDeque<u64>,
     bytes: usize,
     waker: Option<Waker>,
+    /// Somebody is going to ring for what was put in.
+    ring_due: bool,
     closed: bool,
 }
 
@@ -302,9 +304,18 @@ impl Mailbox {
         Some((id, group))
     }
 
-    /// Puts an event in.
-    pub(crate) fn put(&self, id: u64, event: &Arc<Event>) -> Put {
-        self.change(|state| state.put(id, event, self.bytes_max))
+    /// Puts an event in, without waking the receiver: whoever is told `true` has to
+    /// [`Mailbox::ring`] once it has put in whatever it has.
+    pub(crate) fn put(&self, id: u64, event: &Arc<Event>) -> (Put, bool) {
+        let mut state = self.state.lock();
+        let put = state.put(id, event, self.bytes_max);
+        let ring_due = !state.ready.is_empty() && !std::mem::replace(&mut state.ring_due, true);
+        (put, ring_due)
+    }
+
+    /// Wakes the receiver if anything waits.
+    pub(crate) fn ring(&self) {
+        self.change(|_| {});
     }
 
     /// Events are dropped: the receiver needs a new snapshot. Whether that is news.
@@ -380,6 +391,7 @@ impl Mailbox {
         let (outcome, waker, rings) = {
             let mut state = self.state.lock();
             let outcome = change(&mut state);
+            state.ring_due = false;
             let rings = !state.ready.is_empty() || state.closed;
             (outcome, if rings { state.waker.take() } else { None }, rings)
         };

@@ -20,13 +20,16 @@ use crate::snapshot;
 
 /// How long the publisher sleeps when nothing is committed.
 const IDLE: Duration = Duration::from_secs(60);
+/// Commits that were made together and are told before their receivers are woken: each writes what
+/// it has with one call of the system.
+const TOLD_TOGETHER: usize = 16;
 
 /// Publishes until the subscriptions are closed.
 pub(crate) fn run(core: &Arc<Core>) {
     while let Some(follower) = core.await_follower() {
         let ended = catch_unwind(AssertUnwindSafe(|| core.publish_while_wanted(follower)));
         let again = match ended {
-            Ok(Ok(())) => continue,
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 tracing::error!("publishing broke down; every subscription begins anew");
@@ -35,6 +38,7 @@ pub(crate) fn run(core: &Arc<Core>) {
                 core.follow_anew().inspect(|()| core.stale_all())
             }
         };
+        core.ring();
         if let Err(error) = again {
             core.cancel_all(&error);
             core.retire();
@@ -48,13 +52,18 @@ impl Core {
             match follower.next(IDLE)? {
                 Followed::Changes(changes) => {
                     // Each is let go when it is told: it keeps old versions.
-                    for change in changes {
+                    for (told, change) in (1..).zip(changes) {
                         self.publish(&change);
+                        if told % TOLD_TOGETHER == 0 {
+                            self.ring();
+                        }
                     }
+                    self.ring();
                 }
                 Followed::Lagged => {
                     Counters::add(&self.counters.lagged, 1);
                     self.catch_up();
+                    self.ring();
                 }
                 Followed::Nothing => {}
             }
@@ -118,12 +127,21 @@ impl Core {
         self.stale(group);
     }
 
+    /// Gives an event to a group. Nobody is woken before [`Core::ring`].
     pub(crate) fn give(&self, group: &Group, event: Event) {
-        let told = group.tell(&Arc::new(event));
+        let told = group.tell(&Arc::new(event), &mut self.rings.lock());
         Counters::add(&self.counters.events, 1);
         Counters::add(&self.counters.deliveries, told.kept + told.coalesced);
         Counters::add(&self.counters.coalesced, told.coalesced);
         Counters::add(&self.counters.stale, told.stale);
+    }
+
+    /// Wakes whoever was given something.
+    pub(crate) fn ring(&self) {
+        let rings = std::mem::take(&mut *self.rings.lock());
+        for mailbox in rings {
+            mailbox.ring();
+        }
     }
 
     fn stale(&self, group: &Group) {

@@ -178,6 +178,7 @@ impl Core {
             }
             Started::Lost(error) => self.cannot_tell(group, &error),
         }
+        self.ring();
         Ok(Acknowledgement { data: data.into(), rev, epoch, kind })
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) tree: Tree,
     pub(crate) options: LiveOptions,
     registry: Mutex<Registry>,
+    /// Mailboxes whose receivers are to be woken.
+    pub(crate) rings: Mutex<Vec<Arc<Mailbox>>>,
     /// There is a follower to be taken over, or an end.
     bell: Condvar,
     ids: AtomicU64,
@@ -94,6 +96,7 @@ impl Core {
             tree,
             options,
             registry: Mutex::default(),
+            rings: Mutex::default(),
             bell: Condvar::new(),
             ids: AtomicU64::new(1),
             counters: Counters::default(),
