@@ -433,7 +433,7 @@ mod tests {
             for rev in 1..=10 {
                 let (cause, body) = (ChangeCause::Request, Bytes::from_static(b"[]"));
                 let event = Event { rev, cause, commit_key: None, body };
-                assert_eq!(mailbox.put(id, &Arc::new(event)), Put::Kept);
+                assert_eq!(mailbox.put(id, &Arc::new(event)).0, Put::Kept);
             }
             if id > 1 {
                 mailbox.leave(id - 1);
