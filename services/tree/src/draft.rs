@@ -36,6 +36,9 @@ pub(crate) struct Draft<'a> {
     vacant: BTreeSet<Bytes>,
     puts: BTreeMap<Bytes, Bytes>,
     deletes: BTreeSet<Bytes>,
+    /// Paths and a key each, before which all that the state holds at and below the path is gone:
+    /// it stays so, and many removals are passed over once only.
+    gone_before: BTreeMap<Bytes, Bytes>,
     /// Leaves of the state that are written over or removed one by one.
     before: Before,
     expiries: BTreeMap<Bytes, Option<u64>>,
@@ -52,6 +55,7 @@ impl<'a> Draft<'a> {
             vacant: BTreeSet::new(),
             puts: BTreeMap::new(),
             deletes: BTreeSet::new(),
+            gone_before: BTreeMap::new(),
             before: Before::default(),
             expiries: BTreeMap::new(),
             any_expiry,
@@ -118,14 +122,22 @@ impl<'a> Draft<'a> {
         if let Some((found, leaf)) = own.next() {
             hold(found, leaf);
         } else if !self.is_cleared(key) && !self.is_vacant(key) && !self.vacant.contains(key) {
-            self.state.scan(DATA, &range, &mut |found, leaf| {
+            let (mut rest, mut last_gone) = (range, None);
+            if let Some(gone) = self.gone_before.get(key) {
+                rest.start = gone.clone();
+            }
+            self.state.scan(DATA, &rest, &mut |found, leaf| {
                 if self.deletes.contains(found) || self.is_cleared(found) {
+                    last_gone = Some(Bytes::copy_from_slice(found));
                     return ControlFlow::Continue(());
                 }
                 let leaf = if found == key { Bytes::copy_from_slice(leaf) } else { Bytes::new() };
                 hold(found, &leaf);
                 ControlFlow::Break(())
             })?;
+            if let Some(gone) = last_gone {
+                self.gone_before.insert(key.clone(), gone);
+            }
         }
         if let Held::Leaf(leaf) = &held {
             self.keep_before(key, leaf);
