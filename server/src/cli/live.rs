@@ -191,10 +191,10 @@ pub(super) async fn watch(arguments: Watch) -> Result<(), Failure> {
     let event = match arguments.event {
         None if typed.is_empty() => EventName::Value,
         None => EventName::Query,
-        Some(event @ (EventName::Value | EventName::Child)) if !typed.is_empty() => {
-            return Err(Failure::Usage(format!(
-                "--where, --order-by, --limit and --select go with --event query, not {event:?}"
-            )));
+        Some(EventName::Value | EventName::Child) if !typed.is_empty() => {
+            return Err(Failure::Usage(
+                "--where, --order-by, --limit and --select go with --event query only".to_owned(),
+            ));
         }
         Some(event) => event,
     };
