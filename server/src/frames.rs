@@ -4,7 +4,6 @@
 //! socket. Clients number their subscriptions alike, so most of them ask for the same frame.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::extract::ws::Utf8Bytes;
@@ -82,7 +81,6 @@ pub(crate) fn utf8(json: Vec<u8>) -> Utf8Bytes {
 
 /// The newest frames, for the sockets that are to get them too.
 pub(crate) struct Frames {
-    hasher: RandomState,
     slots: [Mutex<Option<Shared>>; SHARED_MAX],
 }
 
@@ -95,7 +93,7 @@ struct Shared {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Self { hasher: RandomState::new(), slots: Default::default() }
+        Self { slots: Default::default() }
     }
 
     /// The frame of an event without its key, shared with whoever asks for the same.
@@ -104,8 +102,8 @@ impl Frames {
             // Nobody else gets it.
             return event(name, of, None);
         }
-        let hash = self.hasher.hash_one((Arc::as_ptr(of) as usize, &**name));
-        let place = usize::try_from(hash % SHARED_MAX as u64).unwrap_or_default();
+        // Sockets that are told a commit at the same time share a place for each.
+        let place = usize::try_from(of.rev % SHARED_MAX as u64).unwrap_or_default();
         let Some(slot) = self.slots.get(place) else {
             return event(name, of, None);
         };

@@ -13,7 +13,7 @@
 //! 3. A waker is stored under the lock under which it was found that nothing waits: no wake-up is
 //!    lost.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -58,8 +58,8 @@ enum Notice {
 
 #[derive(Debug, Default)]
 struct State {
-    slots: HashMap<u64, Slot>,
-    names: HashMap<Arc<str>, u64>,
+    slots: BTreeMap<u64, Slot>,
+    names: BTreeMap<Arc<str>, u64>,
     ready: VecDeque<u64>,
     bytes: usize,
     waker: Option<Waker>,
@@ -344,7 +344,7 @@ impl Mailbox {
 
     /// Ends everything; whoever waits is told by an empty answer.
     pub(crate) fn close(&self) -> Vec<(u64, Arc<Group>)> {
-        let mut slots = HashMap::new();
+        let mut slots = BTreeMap::new();
         self.change(|state| {
             state.closed = true;
             state.names.clear();
