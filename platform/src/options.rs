@@ -34,6 +34,7 @@ pub(crate) fn tree_options(config: &Config) -> Result<TreeOptions> {
         journal_retain_age: config.tree.journal_retain_age,
         keys_retain_age: config.tree.keys_retain_age,
         derivation: Some(&trellis_query::FIELD_INDEXES),
+        zoning: None,
     })
 }
 

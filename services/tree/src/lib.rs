@@ -101,6 +101,7 @@ mod follow;
 pub mod fuzzing;
 mod history;
 mod hold;
+mod hybrid;
 mod image;
 mod index_read;
 mod indexing;
@@ -124,6 +125,7 @@ mod room;
 mod seal;
 mod seed;
 mod seed_journal;
+mod stamp;
 mod state;
 mod state_reverse;
 mod stats;
@@ -131,6 +133,7 @@ mod step;
 mod transform;
 mod tree;
 mod view;
+mod zoning;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult};
 pub use change::{Change, ChangeCause, ChangeEffect};
@@ -143,6 +146,7 @@ pub use entries::EntrySpace;
 pub use follow::{Followed, Follower, FollowerBell};
 pub use history::History;
 pub use hold::{JournalHold, WritePause};
+pub use hybrid::HybridClock;
 pub use index_read::{IndexStatus, ViewIndex};
 pub use input::Input;
 pub use journal::{JournalRecord, Position};
@@ -153,6 +157,11 @@ pub use path::{DEPTH_MAX, PATH_BYTES_MAX, Path, SEGMENT_BYTES_MAX};
 pub use pattern::Pattern;
 pub use repair::{Removed, Repair, Repaired, repair};
 pub use seed::{SeedPoint, Seeded, Seeding, SeedingSource};
+pub use stamp::{
+    Author, LoggedCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
+    VIA_MAX, Version,
+};
 pub use stats::TreeStats;
 pub use tree::{Identity, PendingCommit, Tree};
 pub use view::{Child, Children, View};
+pub use zoning::{Endings, Gate, Passage, Tracking, Zone, Zoning};

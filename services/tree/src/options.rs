@@ -1,11 +1,12 @@
 //! Limits and durability of a tree.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::{Derivation, Path};
+use crate::{Derivation, Path, Zoning};
 
 /// The smallest overlay.
 const OVERLAY_BYTES_LEAST: usize = 4 << 10;
@@ -124,6 +125,8 @@ pub struct TreeOptions {
     pub keys_retain_age: Duration,
     /// How indexes are derived; without it none are kept, whatever is defined.
     pub derivation: Option<&'static dyn Derivation>,
+    /// How the tree is divided for replication; without it nothing is stamped.
+    pub zoning: Option<Arc<dyn Zoning>>,
 }
 
 impl Default for TreeOptions {
@@ -137,6 +140,7 @@ impl Default for TreeOptions {
             journal_retain_age: Duration::from_secs(24 * 3600),
             keys_retain_age: Duration::from_secs(24 * 3600),
             derivation: None,
+            zoning: None,
         }
     }
 }
