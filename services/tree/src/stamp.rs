@@ -1,10 +1,11 @@
 //! What replication knows of a path besides its value: who wrote it when, and in which commit here.
 //!
-//! The state that nodes agree on is a set of *stamped* records, one a path: a live leaf, a tombstone
-//! (a leaf was here), or a clear (a subtree was emptied). Of two records of a path the one of the
-//! higher [`Version`] wins; of the same version, the greater stored bytes. Besides, within a zone:
+//! The state that nodes agree on is a set of *stamped* records, one a path: a live leaf, a
+//! tombstone (a leaf was here), or a clear (a subtree was emptied). Of two records of a path the one
+//! of the higher [`Version`] wins; of the same version, the greater stored bytes. Besides, within a
+//! zone:
 //!
-//! 1. a record at a path, of whatever kind, hides every record strictly below it of a lower version;
+//! 1. a record at a path, of whatever kind, hides every one strictly below it of a lower version;
 //! 2. a live leaf gives way to any record strictly below it of a higher version (endings aside).
 //!
 //! What is hidden is forgotten. Both rules look at versions only, so the same records give the same
@@ -133,8 +134,8 @@ impl Scope {
 pub enum RemoteRule {
     /// The merge of the two rules above.
     Merge,
-    /// The ops are all that the interval `from..until` of the scope holds, whatever is here: what is
-    /// not among them goes without a tombstone, and versions here do not matter.
+    /// The ops are all that the interval `from..until` of the scope holds, whatever is here: what
+    /// is not among them goes without a tombstone, and versions here do not matter.
     Replace {
         /// The first key.
         from: Bytes,
