@@ -1,7 +1,7 @@
 //! What replication knows of a path besides its value: who wrote it when, and in which commit here.
 //!
 //! The state that nodes agree on is a set of *stamped* records, one a path: a live leaf, a
-//! tombstone (a leaf was here), or a clear (a subtree was emptied). Of two records of a path the one
+//! tombstone (a leaf was here), or a clear (a subtree was emptied). Of two records of a path that
 //! of the higher [`Version`] wins; of the same version, the greater stored bytes. Besides, within a
 //! zone:
 //!
