@@ -89,5 +89,5 @@ pub use trellis_tree::{
     ChangeCause, Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed,
     Compaction, Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding,
     FindingKind, IndexStatus, Input, Operation, OperationResult, Path, PendingCommit, Remedy,
-    Repair, Tree, TreeStats, View,
+    Repair, Tree, TreeStats, UpstreamCommit, View,
 };

@@ -16,6 +16,19 @@ pub struct Committed {
     pub results: Vec<OperationResult>,
     /// Whether an earlier commit with the same idempotency key gave this answer.
     pub replayed: bool,
+    /// The commit at the node that owns the paths, when it was made there.
+    pub upstream: Option<UpstreamCommit>,
+}
+
+/// A commit that another node made for a caller of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamCommit {
+    /// That node's log: 32 hexadecimal digits, as in [`Identity`](crate::Identity).
+    pub log_id: String,
+    /// The commit's number there.
+    pub rev: u64,
+    /// Whether it is visible here already, as [`Committed::rev`] or before.
+    pub applied: bool,
 }
 
 /// What an operation came to.

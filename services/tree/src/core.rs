@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use trellis_engine_traits::{
@@ -23,7 +23,7 @@ use crate::reader::Reader;
 use crate::record::{Chain, Effect, Record};
 use crate::resolve::Resolver;
 use crate::state::{Layers, State};
-use crate::{Path, TreeOptions, expiry};
+use crate::{Gate, Path, TreeOptions, expiry};
 
 /// A `rev` condition looks at no more journal records than this.
 const REV_CHECK_RECORDS_MAX: usize = 100_000;
@@ -63,6 +63,9 @@ pub(crate) struct Core {
     pub(crate) holds: Mutex<BTreeMap<u64, usize>>,
     /// How many want writes to be refused for now.
     pub(crate) pauses: AtomicUsize,
+
+    /// Where callers' commits go.
+    pub(crate) gate: OnceLock<Arc<dyn Gate>>,
 
     pub(crate) resolver: Mutex<Resolver>,
     pub(crate) stages: Mutex<Stages>,

@@ -113,12 +113,16 @@ mod memtable;
 mod options;
 mod path;
 mod pattern;
+mod pending;
 mod pipeline;
+#[doc(hidden)]
+pub mod planted;
 mod precheck;
 mod pushid;
 mod reader;
 mod record;
 mod recover;
+mod remote;
 mod repair;
 mod resolve;
 mod room;
@@ -135,7 +139,7 @@ mod tree;
 mod view;
 mod zoning;
 
-pub use answer::{CommitError, Committed, FailedCondition, OperationResult};
+pub use answer::{CommitError, Committed, FailedCondition, OperationResult, UpstreamCommit};
 pub use change::{Change, ChangeCause, ChangeEffect};
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Remedy, check};
 pub use commit::{Check, Commit, Condition, Expiry, Operation};
@@ -155,6 +159,7 @@ pub use leaf::Leaf;
 pub use options::{DurabilityMode, DurabilityPolicy, Limits, TreeOptions};
 pub use path::{DEPTH_MAX, PATH_BYTES_MAX, Path, SEGMENT_BYTES_MAX};
 pub use pattern::Pattern;
+pub use pending::{PendingCommit, PendingRemote, PendingSender};
 pub use repair::{Removed, Repair, Repaired, repair};
 pub use seed::{SeedPoint, Seeded, Seeding, SeedingSource};
 pub use stamp::{
@@ -162,6 +167,6 @@ pub use stamp::{
     VIA_MAX, Version,
 };
 pub use stats::TreeStats;
-pub use tree::{Identity, PendingCommit, Tree};
+pub use tree::{Identity, Tree};
 pub use view::{Child, Children, View};
 pub use zoning::{Endings, Gate, Passage, Tracking, Zone, Zoning};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use trellis_engine_traits::{
@@ -78,6 +78,7 @@ pub(crate) fn open(
         followers: Mutex::default(),
         holds: Mutex::new(BTreeMap::new()),
         pauses: AtomicUsize::new(0),
+        gate: OnceLock::new(),
         resolver: Mutex::new(Resolver {
             rev,
             chain,

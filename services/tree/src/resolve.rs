@@ -16,11 +16,12 @@ use crate::expiry::Hidden;
 use crate::image::Image;
 use crate::journal::Position;
 use crate::path;
+use crate::pending::AppliedSlot;
 use crate::reader::raw;
 use crate::record::{Cause, Chain, Effect, KEYS, Record, Remembered};
 use crate::state::State;
 use crate::step::Step;
-use crate::{Path, expiry, fingerprint, pushid};
+use crate::{Path, RemoteCommit, expiry, fingerprint, pushid};
 
 /// What the pipeline is asked to do.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) enum Work {
     Expire,
     /// Forget idempotency keys that are old enough.
     ForgetKeys,
+    /// Another node's commit, and where what came of it is noted.
+    Remote(Box<RemoteCommit>, AppliedSlot),
 }
 
 /// Where the history stands, as far as it is resolved.
@@ -76,13 +79,18 @@ impl Resolver {
             Work::ForgetKeys => expiry::forget_effects(core, &state, now_ms)
                 .map(|effects| Outcome::upkeep(effects, Vec::new(), Cause::Upkeep))
                 .map_err(CommitError::from),
+            Work::Remote(commit, applied) => {
+                *applied.lock() = crate::RemoteApplied::default();
+                let _ops = &commit.ops;
+                Err(Error::new(ErrorKind::Unsupported, "remote commits are not applied yet").into())
+            }
         };
         match outcome {
             Err(refusal) => Resolved::answer(Err(refusal)),
             Ok(Outcome::Replayed(committed)) => Resolved::answer(Ok(committed)),
             // Nothing changes, and there is no key to remember.
             Ok(Outcome::New(New { effects, key: None, results, .. })) if effects.is_empty() => {
-                Resolved::answer(Ok(Committed { rev: self.rev, results, replayed: false }))
+                Resolved::answer(Ok(Committed { rev: self.rev, results, ..Committed::default() }))
             }
             Ok(Outcome::New(new)) => self
                 .record(core, new, now_ms)
@@ -129,7 +137,7 @@ impl Resolver {
         self.rev = rev;
         self.chain = crate::record::chain(&encoded);
         core.enter(&record, index);
-        let committed = Committed { rev, results, replayed: false };
+        let committed = Committed { rev, results, ..Committed::default() };
         Ok(Resolved { record: Some((encoded, record)), sync, answer: Ok(committed) })
     }
 
@@ -271,5 +279,6 @@ fn replay(stored: &[u8], fingerprint: Chain) -> Result<Outcome> {
         Ok(OperationResult { pushed, resolved })
     });
     let results = results.collect::<Result<Vec<_>>>()?;
-    Ok(Outcome::Replayed(Committed { rev: remembered.rev, results, replayed: true }))
+    let rev = remembered.rev;
+    Ok(Outcome::Replayed(Committed { rev, results, replayed: true, upstream: None }))
 }

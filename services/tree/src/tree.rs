@@ -1,23 +1,20 @@
 //! [`Tree`]: open, commit, view, close.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use trellis_engine_traits::{Error, ErrorKind, KvBackend, Result, StreamLog};
-use trellis_runtime::{Completion, Runtime, Worker, completion};
+use trellis_runtime::{Runtime, Worker, completion};
 
 use crate::answer::{CommitError, Committed};
 use crate::commit::{Check, Commit, Operation};
 use crate::core::{Core, closed};
 use crate::input::{Input, Node};
-use crate::pipeline::Outcome;
 use crate::resolve::Work;
-use crate::{TreeOptions, TreeStats, View, WritePause, recover, stats};
+use crate::{Passage, PendingCommit, TreeOptions, TreeStats, View, WritePause, recover, stats};
 
 /// A JSON tree on a store and a journal. Cheap to clone; the last clone to go closes it.
 ///
@@ -59,31 +56,6 @@ struct Handle {
     core: Arc<Core>,
     workers: Mutex<Vec<Worker>>,
     closed: Mutex<bool>,
-}
-
-/// A commit on its way; a future. Dropping it does not take the commit back.
-#[derive(Debug)]
-pub struct PendingCommit {
-    receiver: Completion<Outcome>,
-}
-
-impl PendingCommit {
-    /// Blocks until it is durable and visible, or refused.
-    ///
-    /// # Errors
-    /// As for [`Tree::commit`].
-    pub fn wait(self) -> Result<Committed, CommitError> {
-        self.receiver.wait().unwrap_or_else(|| Err(closed().into()))
-    }
-}
-
-impl Future for PendingCommit {
-    type Output = Result<Committed, CommitError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answered = Pin::new(&mut self.receiver).poll(context);
-        answered.map(|answer| answer.unwrap_or_else(|| Err(closed().into())))
-    }
 }
 
 impl Tree {
@@ -154,19 +126,28 @@ impl Tree {
     /// # Cost
     /// One journal flush, shared with whoever commits at the same time.
     pub fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
+        let commit = match self.pass(commit) {
+            Passage::Here(commit) => commit,
+            Passage::Elsewhere(pending) => return pending.wait(),
+            Passage::Refused(error) => return Err(error),
+        };
         let bytes = self.check_size(&commit)?;
         self.core().commit(Work::Commit(commit), bytes)
     }
 
     /// Commits without waiting. Submissions of one caller are committed in the order of its calls.
     pub fn submit(&self, commit: Commit) -> PendingCommit {
+        let commit = match self.pass(commit) {
+            Passage::Here(commit) => commit,
+            Passage::Elsewhere(pending) => return pending,
+            Passage::Refused(error) => return PendingCommit::refused(error),
+        };
+        let bytes = match self.check_size(&commit) {
+            Ok(bytes) => bytes,
+            Err(error) => return PendingCommit::refused(error.into()),
+        };
         let (answer, receiver) = completion();
-        match self.check_size(&commit) {
-            Ok(bytes) => self.core().enqueue(Work::Commit(commit), bytes, answer),
-            Err(error) => {
-                answer.send(Err(error.into()));
-            }
-        }
+        self.core().enqueue(Work::Commit(commit), bytes, answer);
         PendingCommit { receiver }
     }
 
@@ -343,7 +324,7 @@ fn size(commit: &Commit) -> usize {
     64 + conditions.sum::<usize>() + operations.sum::<usize>()
 }
 
-fn input_size(value: &Input) -> usize {
+pub(crate) fn input_size(value: &Input) -> usize {
     node_size(&value.0)
 }
 

@@ -1,0 +1,90 @@
+//! Commits of other nodes on their way into the tree, and the gate that a caller's own pass.
+
+use std::sync::Arc;
+
+use trellis_engine_traits::{Error, ErrorKind, Result};
+
+use crate::pending::{AppliedSlot, told};
+use crate::resolve::Work;
+use crate::{
+    Commit, Gate, Passage, PendingCommit, PendingRemote, RemoteApplied, RemoteCommit,
+    StampedChange, Tree,
+};
+
+impl Tree {
+    /// Applies a commit of another node and waits until it is durable and visible.
+    ///
+    /// It is merged with what is here by its rule, in the same pipeline as all commits: whole,
+    /// group-committed, after what was submitted before. Applied again it changes nothing. One
+    /// that changes nothing and whose notes are there is not logged.
+    ///
+    /// # Errors
+    /// `InvalidInput`, `TooLarge` or `Corrupt` for a key, leaf, note or version that no node
+    /// writes; `Unsupported` without [`TreeOptions::zoning`](crate::TreeOptions::zoning); `Busy`,
+    /// `Unavailable`, `Closed`, `Poisoned`: nothing changed. `OutcomeUnknown`: it may be there
+    /// after a reopen; applying it once more does no harm.
+    ///
+    /// # Cost
+    /// Some reads for each op, one scan for a whole interval; one journal flush, shared with
+    /// whoever commits at the same time.
+    ///
+    /// ```
+    /// use trellis_tree::{Author, ChangeCause, RemoteCommit, RemoteRule, Scope, StampedOp, Tree};
+    ///
+    /// fn take_over(tree: &Tree, author: Author, ops: Vec<StampedOp>, scope: Scope) {
+    ///     let (cause, rule) = (ChangeCause::Request, RemoteRule::Merge);
+    ///     let commit = RemoteCommit { author, cause, ops, scope, rule, notes: Vec::new() };
+    ///     assert!(tree.apply_remote(commit).is_ok());
+    /// }
+    /// ```
+    pub fn apply_remote(&self, commit: RemoteCommit) -> Result<RemoteApplied> {
+        let bytes = size(&commit);
+        let applied = AppliedSlot::default();
+        let work = Work::Remote(Box::new(commit), Arc::clone(&applied));
+        told(self.core().commit(work, bytes), &applied)
+    }
+
+    /// As [`Tree::apply_remote`], without waiting. Submissions of one caller are applied in the
+    /// order of its calls.
+    pub fn submit_remote(&self, commit: RemoteCommit) -> PendingRemote {
+        let (answer, receiver) = trellis_runtime::completion();
+        let bytes = size(&commit);
+        let applied = AppliedSlot::default();
+        let work = Work::Remote(Box::new(commit), Arc::clone(&applied));
+        self.core().enqueue(work, bytes, answer);
+        PendingRemote { pending: PendingCommit { receiver }, applied }
+    }
+
+    /// Puts a gate in front of [`Tree::commit`] and [`Tree::submit`]: from now on it decides where
+    /// each commit goes that is not a service's own. Once in the life of a tree.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is one.
+    pub fn set_gate(&self, gate: Arc<dyn Gate>) -> Result<()> {
+        self.core().gate.set(gate).map_err(|_| {
+            Error::new(ErrorKind::AlreadyExists, "the tree has a gate already")
+                .operation("set_gate")
+        })
+    }
+
+    /// Where a commit goes; into this tree without a gate.
+    pub(crate) fn pass(&self, commit: Commit) -> Passage {
+        match self.core().gate.get() {
+            Some(gate) if !commit.system => gate.pass(commit),
+            _ => Passage::Here(commit),
+        }
+    }
+}
+
+/// Bytes that a remote commit takes while it waits.
+fn size(commit: &RemoteCommit) -> usize {
+    let ops = commit.ops.iter().map(|op| {
+        let value = if let StampedChange::Put(stored) = &op.change { stored.len() } else { 0 };
+        64 + op.key.len() + value
+    });
+    let notes = commit
+        .notes
+        .iter()
+        .map(|(path, value)| 64 + path.key().len() + crate::tree::input_size(value));
+    64 + ops.sum::<usize>() + notes.sum::<usize>()
+}
