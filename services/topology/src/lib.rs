@@ -7,3 +7,32 @@
 //!
 //! Deliberately absent: sockets, which are the links' business, and the merge itself, which the
 //! tree does against exactly the state that it changes.
+
+mod backoff;
+mod forward;
+pub mod forward_wire;
+pub mod message;
+mod plan;
+mod position;
+mod session;
+mod slots;
+mod status;
+mod store;
+mod task;
+
+pub use backoff::{Backoff, Ended};
+pub use forward::{
+    ForwardId, ForwardOutcome, ForwardRequest, ForwardedCommit, HOPS_MAX, RoutedCommit,
+    RoutedOutcome,
+};
+pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};
+pub use plan::{
+    DialPlan, FillRule, LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, PullPart, PullPlan,
+    PushPlan, ZoneOffer,
+};
+pub use position::{FeedPosition, FillPosition};
+pub use session::{Action, Event, Now, Role, Session, SessionConfig, SessionOptions};
+pub use slots::SlotOptions;
+pub use status::{FeedState, ForwardStatus, LinkState, PullStatus, PushStatus, SessionStatus};
+pub use store::Store;
+pub use task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskId, TaskOutcome};
