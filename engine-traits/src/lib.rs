@@ -17,6 +17,7 @@ mod blob;
 mod error;
 mod kv;
 mod log;
+mod peer_door;
 mod profile;
 mod replicator;
 mod upkeep;
@@ -34,9 +35,10 @@ pub use log::{
     Appended, Bounds, Expect, LogLimits, LogProfile, Offset, ReadBudget, ReadEnd, ReadStop,
     RecordVisitor, StreamId, StreamLog,
 };
+pub use peer_door::{FrameSocket, PeerDoor, Serving, SocketEvent};
 pub use profile::{Ability, Persistence, Semantic};
 pub use replicator::{
-    Frame, FrameStream, PeerPosition, Position, ReplLimits, ReplProfile, Replicator, RouteId,
-    SnapshotPage,
+    EndedBy, LinkEnd, LinkLimits, LinkMessage, LinkToken, Peer, PeerAddress, PeerLink, ReplProfile,
+    Replicator,
 };
 pub use upkeep::{EngineCheck, MaintenanceBudget, MaintenanceReport, SpaceUsage};
