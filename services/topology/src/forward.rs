@@ -22,38 +22,14 @@ pub struct ForwardRequest {
     pub hops: u8,
 }
 
-/// A forwarded write that was committed.
-#[derive(Debug, Clone)]
-pub struct ForwardedCommit {
-    /// The answer; `rev` is that of the log that committed it.
-    pub committed: Committed,
-    /// That log: 32 hexadecimal digits.
-    pub log_id: String,
-    /// Its rev in that log.
-    pub rev: u64,
-    /// Whether this node has applied it too: what is read here from now on includes it.
-    pub applied: bool,
-}
-
-/// What came of a write that this node forwarded.
+/// What came of a write that this node forwarded: [`Committed::upstream`] names the commit, and
+/// says whether this node has applied it too.
 ///
 /// Errors: `Unavailable` with the fact `reason=upstream_unavailable` when it was not sent;
 /// `OutcomeUnknown` with `reason=upstream_timeout` when it was, and no answer came; otherwise those
 /// of the node that owns the paths, in its words.
-pub type ForwardOutcome = Result<ForwardedCommit, CommitError>;
+pub type ForwardOutcome = Result<Committed, CommitError>;
 
-/// What came of a peer's write that this node was to route.
-pub type RoutedOutcome = Result<RoutedCommit, CommitError>;
-
-/// A peer's write that was committed, here or further up.
-#[derive(Debug, Clone)]
-pub struct RoutedCommit {
-    /// The answer.
-    pub committed: Committed,
-    /// The log that committed it: 32 hexadecimal digits.
-    pub log_id: String,
-    /// Its rev there.
-    pub rev: u64,
-    /// The commit of this node's log that includes it; 0 when it has not arrived here yet.
-    pub reached: u64,
-}
+/// What came of a peer's write that this node was to route: as [`ForwardOutcome`] when it was sent
+/// further up, or as its own tree answered.
+pub type RoutedOutcome = Result<Committed, CommitError>;

@@ -12,6 +12,7 @@ mod backoff;
 mod forward;
 pub mod forward_wire;
 pub mod message;
+mod parts;
 mod plan;
 mod position;
 mod session;
@@ -21,10 +22,7 @@ mod store;
 mod task;
 
 pub use backoff::{Backoff, Ended};
-pub use forward::{
-    ForwardId, ForwardOutcome, ForwardRequest, ForwardedCommit, HOPS_MAX, RoutedCommit,
-    RoutedOutcome,
-};
+pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};
 pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};
 pub use plan::{
     DialPlan, FillRule, LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, PullPart, PullPlan,

@@ -188,7 +188,8 @@ pub struct Opened {
 }
 
 /// Asks for pages from a place on, to the end of the last part: they come in order, as many as fit
-/// the credit, and then as they are taken ([`Message::PageAck`]). A later request ends an earlier one.
+/// the credit, and then as they are taken ([`Message::PageAck`]). A later request ends an earlier
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRequest {
     /// Raised with each request.
@@ -252,6 +253,18 @@ pub struct Batch {
     pub commits: Vec<WireRecord>,
 }
 
+/// How far a follower is; cumulative, and always the end of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// It has applied everything up to this commit: credit for more.
+    pub rev: u64,
+    /// Its position is durable up to this commit, which is `rev` unless nothing but skips came
+    /// lately: what is before it is not needed any more.
+    pub durable_rev: u64,
+    /// The hash of that commit's record.
+    pub durable_hash: [u8; 16],
+}
+
 /// Tells that a node is alive, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -307,13 +320,8 @@ pub enum Message {
     },
     /// Commits, or that there were none.
     Batch(Batch),
-    /// The follower has everything up to a commit, durably.
-    Ack {
-        /// The commit.
-        rev: u64,
-        /// The hash of its record.
-        hash: [u8; 16],
-    },
+    /// How far the follower is.
+    Ack(Ack),
     /// The source's log no longer reaches back to the follower: open again.
     Reopen,
     /// A write for the node that owns the paths.

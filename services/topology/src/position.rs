@@ -18,9 +18,8 @@ pub struct FeedPosition {
     pub at: LogPosition,
     /// The pages that are missing.
     pub fill: Option<FillPosition>,
-    /// Whether everything that was there when the last snapshot ended has arrived.
-    pub complete: bool,
-    /// The commit of the source to which it must come to be complete.
+    /// The source's newest commit when the last pages were read: nothing is missing once the feed
+    /// has come to it.
     pub complete_at: u64,
 }
 

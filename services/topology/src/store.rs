@@ -3,6 +3,7 @@
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::Tree;
 
+use crate::session::Now;
 use crate::slots::SlotOptions;
 use crate::task::{Task, TaskOutcome};
 
@@ -29,8 +30,8 @@ impl Store {
     }
 
     /// Does a task. Blocks: an `Apply` until it is durable.
-    pub fn execute(&self, task: Task) -> TaskOutcome {
-        let _ = (task, &self.options);
+    pub fn execute(&self, now: Now, task: Task) -> TaskOutcome {
+        let _ = (now, task, &self.options);
         TaskOutcome::Failed(Error::new(ErrorKind::Unsupported, "not yet"))
     }
 }
