@@ -9,17 +9,31 @@
 //! tree does against exactly the state that it changes.
 
 mod backoff;
+mod dispatch;
+mod fill;
+mod flow;
+mod follower;
 mod forward;
 pub mod forward_wire;
+mod forwards;
+mod handshake;
+mod incoming;
 pub mod message;
 mod parts;
 mod plan;
 mod position;
+mod repair;
 mod session;
 mod slots;
+mod source;
+mod source_check;
 mod status;
 mod store;
+mod tail;
 mod task;
+mod translate;
+mod turn;
+mod verify;
 
 pub use backoff::{Backoff, Ended};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};

@@ -62,7 +62,8 @@ pub struct PullPlan {
     /// The feed: names the position (`_repl/feeds/<feed>`) and, with this node's id, the slot at
     /// the source. 1 to 64 letters, digits, `-` and `_`; stays the same across restarts.
     pub feed: String,
-    /// Prefixes, in the order of their keys; none covers another.
+    /// Prefixes, in the order of their keys. One may lie below another where an exception lies
+    /// between them.
     pub parts: Vec<PullPart>,
     /// Keys of prefixes below them that this node holds otherwise.
     pub except: Vec<Bytes>,

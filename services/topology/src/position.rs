@@ -1,6 +1,7 @@
 //! How far a feed has come: a leaf at `_repl/feeds/<feed>`, written with the data it stands for.
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 use trellis_engine_traits::Result;
 use trellis_tree::{Input, Path};
 
@@ -55,7 +56,110 @@ impl FeedPosition {
 }
 
 impl FeedPosition {
-    fn to_json(&self) -> serde_json::Value {
-        serde_json::Value::Null
+    /// Reads a note; `None` when it is none, so that the feed is filled anew.
+    #[must_use]
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let fill = match value.get("fill") {
+            None => None,
+            Some(fill) => Some(FillPosition {
+                since: match fill.get("since") {
+                    None => None,
+                    Some(since) => Some(log_position(since)?),
+                },
+                part: u32::try_from(fill.get("part")?.as_u64()?).ok()?,
+                next: match fill.get("next") {
+                    None => None,
+                    Some(next) => Some(unhex(next.as_str()?)?.into()),
+                },
+                known_rev: number(fill.get("knownRev")?)?,
+            }),
+        };
+        Some(Self {
+            node: u128::from_str_radix(value.get("node")?.as_str()?, 16).ok()?,
+            fingerprint: number(value.get("plan")?)?,
+            at: log_position(value.get("at")?)?,
+            fill,
+            complete_at: number(value.get("completeAt")?)?,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        let Self { node, fingerprint, at, fill, complete_at } = self;
+        let mut value = json!({
+            "node": format!("{node:032x}"),
+            "plan": fingerprint.to_string(),
+            "at": log_json(at),
+            "completeAt": complete_at.to_string(),
+        });
+        let Some(FillPosition { since, part, next, known_rev }) = fill else { return value };
+        let mut fill = json!({ "part": part, "knownRev": known_rev.to_string() });
+        if let (Some(since), Some(fill)) = (since, fill.as_object_mut()) {
+            fill.insert("since".into(), log_json(since));
+        }
+        if let (Some(next), Some(fill)) = (next, fill.as_object_mut()) {
+            fill.insert("next".into(), hex(next).into());
+        }
+        if let Some(value) = value.as_object_mut() {
+            value.insert("fill".into(), fill);
+        }
+        value
+    }
+}
+
+/// A place in a history; numbers are texts, because JSON's end at 53 bits for some who read them.
+pub(crate) fn log_json(at: &LogPosition) -> Value {
+    json!({
+        "log": format!("{:032x}", at.log_id),
+        "rev": at.rev.to_string(),
+        "hash": hex(&at.hash),
+    })
+}
+
+pub(crate) fn log_position(value: &Value) -> Option<LogPosition> {
+    Some(LogPosition {
+        log_id: u128::from_str_radix(value.get("log")?.as_str()?, 16).ok()?,
+        rev: number(value.get("rev")?)?,
+        hash: unhex(value.get("hash")?.as_str()?)?.try_into().ok()?,
+    })
+}
+
+pub(crate) fn number(value: &Value) -> Option<u64> {
+    value.as_str()?.parse().ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    (text.len() % 2 == 0).then(|| digits.map(byte).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_reads_back_as_it_was_written() {
+        let at = LogPosition { log_id: 7 << 100, rev: u64::MAX, hash: [9; 16] };
+        let mut position =
+            FeedPosition { node: 3, fingerprint: u64::MAX, at, fill: None, complete_at: 1 };
+        assert_eq!(FeedPosition::from_json(&position.to_json()), Some(position.clone()));
+        let next = Some(Bytes::from_static(b"a\0\xff"));
+        let mut fill = FillPosition { since: None, part: 2, next, known_rev: 8 };
+        position.fill = Some(fill.clone());
+        assert_eq!(FeedPosition::from_json(&position.to_json()), Some(position.clone()));
+        (fill.since, fill.next) = (Some(at), None);
+        position.fill = Some(fill);
+        assert_eq!(FeedPosition::from_json(&position.to_json()), Some(position));
+    }
+
+    #[test]
+    fn what_is_no_position_counts_for_nothing() {
+        for text in ["null", "{}", r#"{"node":"x"}"#, r#"{"at":{"hash":"0"}}"#] {
+            assert_eq!(FeedPosition::from_json(&serde_json::from_str(text).unwrap()), None);
+        }
     }
 }

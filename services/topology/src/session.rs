@@ -12,12 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use trellis_tree::Scope;
 
+use crate::follower::Follower;
 use crate::forward::{ForwardId, ForwardOutcome, ForwardRequest};
+use crate::forwards::Forwards;
 use crate::message::Refusal;
+use crate::parts::Parts;
 use crate::plan::{DialPlan, LinkPolicy, PeerIdentity};
+use crate::source::Source;
 use crate::status::SessionStatus;
 use crate::task::{Task, TaskId, TaskOutcome};
+use crate::turn::{Tasks, Turn};
+use crate::verify::Verifier;
 
 /// The time, as a driver tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -175,37 +182,77 @@ pub enum Action {
     Close(Refusal),
 }
 
+/// Where the link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not up.
+    New,
+    /// The first words are being said.
+    Greeting,
+    /// Up.
+    Up,
+    /// Ended.
+    Ended,
+}
+
 /// The protocol over one link.
 #[derive(Debug)]
 pub struct Session {
-    role: Role,
-    config: SessionConfig,
-    status: SessionStatus,
+    pub(crate) role: Role,
+    pub(crate) config: SessionConfig,
+    pub(crate) stage: Stage,
+    pub(crate) tasks: Tasks,
+    pub(crate) parts: Parts,
+    /// Where writes are forwarded, or taken.
+    pub(crate) forward_scope: Scope,
+    pub(crate) source: Option<Source>,
+    pub(crate) follower: Option<Follower>,
+    pub(crate) forwards: Forwards,
+    pub(crate) verifier: Verifier,
+    /// This node's newest commit.
+    pub(crate) head: u64,
+    pub(crate) heard_at: Duration,
+    pub(crate) beat_at: Duration,
+    pub(crate) status: SessionStatus,
 }
 
 impl Session {
     /// A session over a link that is not up yet.
     #[must_use]
     pub fn new(role: Role, config: SessionConfig) -> Self {
-        Self { role, config, status: SessionStatus::default() }
+        Self {
+            role,
+            stage: Stage::New,
+            tasks: Tasks::default(),
+            parts: Parts::new(config.options.message_bytes_max),
+            forward_scope: Scope::default(),
+            source: None,
+            follower: None,
+            forwards: Forwards::default(),
+            verifier: Verifier::default(),
+            head: config.head,
+            heard_at: Duration::ZERO,
+            beat_at: Duration::ZERO,
+            status: SessionStatus::default(),
+            config,
+        }
     }
 
-    /// Takes an event; answers what is to be done about it.
+    /// Takes an event; answers what is to be done about it. After [`Action::Close`] there is
+    /// nothing more to be done.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Action> {
-        let _ = (&self.role, &self.config, now, event);
-        Vec::new()
-    }
-
-    /// When [`Event::Tick`] is due at the latest, on the clock of [`Now::mono`]. Changes with every
-    /// step.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn status(&self) -> &SessionStatus {
-        &self.status
+        let options = self.config.options.clone();
+        let mut tasks = std::mem::take(&mut self.tasks);
+        let mut turn =
+            Turn { now, options: &options, tasks: &mut tasks, actions: Vec::new(), bytes: 0 };
+        if let Err(refusal) = self.take(event, &mut turn) {
+            self.end(refusal, true, &mut turn);
+        }
+        let Turn { actions, bytes, .. } = turn;
+        self.tasks = tasks;
+        if let Some(source) = &mut self.source {
+            source.status.bytes += bytes;
+        }
+        actions
     }
 }

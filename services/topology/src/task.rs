@@ -128,17 +128,14 @@ pub struct OpenSlot {
     pub owner: String,
     /// What the follower has.
     pub at: Option<OpenAt>,
-    /// The slot's fill is to begin anew, whatever the follower has: it was told to reopen, or its
-    /// scope changed.
-    pub anew: bool,
 }
 
 /// What a task came to.
 #[derive(Debug)]
 pub enum TaskOutcome {
-    /// `SavePosition`, `AckSlot`, `CloseSlot`.
+    /// `AckSlot`, `CloseSlot`.
     Done,
-    /// `LoadPosition`.
+    /// `LoadPosition`, and `SavePosition` with what was written.
     Position(Option<FeedPosition>),
     /// `OpenSlot`.
     Slot(SlotOpened),
@@ -148,7 +145,8 @@ pub enum TaskOutcome {
     Page(PageRead),
     /// `ReadTail`.
     Tail(TailRead),
-    /// `ReadTail`: the log no longer reaches back there, or the slot was invalidated.
+    /// `ReadTail`, `ReadDelta`, `AckSlot`: the log no longer reaches back there, or the slot was
+    /// invalidated.
     TailGone,
     /// `Apply`: one for each commit.
     Applied(Vec<RemoteApplied>),

@@ -106,6 +106,7 @@ mod image;
 mod index_read;
 mod indexing;
 mod input;
+mod input_json;
 mod journal;
 mod json;
 mod leaf;

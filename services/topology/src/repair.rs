@@ -1,0 +1,56 @@
+//! What differs between two ends, and the commits that make it the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use trellis_tree::{Author, ChangeCause, RemoteCommit, RemoteRule, StampedOp, Version};
+
+use crate::incoming::Following;
+use crate::plan::FillRule;
+use crate::source::origin;
+use crate::source_check::covers;
+
+/// The keys at which two sides do not hold the same.
+pub(crate) fn differing(
+    theirs: &BTreeMap<Bytes, StampedOp>,
+    ours: &BTreeMap<Bytes, StampedOp>,
+) -> BTreeSet<Bytes> {
+    let keys = theirs.keys().chain(ours.keys());
+    keys.filter(|key| theirs.get(*key) != ours.get(*key)).cloned().collect()
+}
+
+/// One commit for each key: what the source has there, or nothing. Where both write, what the
+/// source lacks stays: it is for the source to fetch.
+pub(crate) fn repairs(
+    following: &Following,
+    keys: &[Bytes],
+    theirs: &BTreeMap<Bytes, StampedOp>,
+) -> Vec<RemoteCommit> {
+    let repair = |key: &Bytes| {
+        let covering = following.plan.parts.iter().filter(|part| covers(&part.prefix, key));
+        let part = covering.max_by_key(|part| part.prefix.len())?;
+        let op = theirs.get(key).cloned();
+        let local = following.plan.local_key(key);
+        let rule = match part.fill {
+            FillRule::Replace => {
+                let until = Some([&local, &[0][..]].concat().into());
+                RemoteRule::Replace { from: local, until }
+            }
+            FillRule::Merge if op.is_some() => RemoteRule::Merge,
+            FillRule::Merge => return None,
+        };
+        let hlc = op.as_ref().map_or(0, |op| op.version.hlc);
+        Some(RemoteCommit {
+            author: Author {
+                version: Version { hlc, origin: origin(following.peer) },
+                via: Vec::new(),
+            },
+            cause: ChangeCause::Request,
+            ops: following.local_ops(op.into_iter().collect()),
+            scope: following.plan.local_scope(&following.scope),
+            rule,
+            notes: Vec::new(),
+        })
+    };
+    keys.iter().filter_map(repair).collect()
+}

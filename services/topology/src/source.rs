@@ -1,0 +1,456 @@
+//! The source of a feed: answers a follower that opens, sends it pages and commits within its
+//! credit, and keeps its slot.
+//!
+//! Invariants: nothing is queued for a follower beyond the credit, because everything is read when
+//! it can be sent; the slot moves only to what the follower has durably, and never back.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use trellis_tree::Scope;
+
+use crate::message::{
+    Ack, Batch, LogPosition, Message, Open, OpenMode, Opened, Page, PageRequest, Refusal,
+    RefusalReason,
+};
+use crate::plan::PushPlan;
+use crate::source_check::{check_open, covered_scope, part_scope};
+use crate::status::{FeedState, PushStatus};
+use crate::task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskOutcome};
+use crate::turn::{Purpose, Turn, failed, unexpected};
+
+/// What a batch counts at least, so that skips take credit too.
+const BATCH_BYTES_LEAST: usize = 64;
+/// Batches applied by the follower and not yet durable there.
+const UNWRITTEN_MAX: usize = 1 << 14;
+
+/// Where a source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The follower has not opened.
+    Idle,
+    /// How it gets on is being found out.
+    Opening,
+    /// Pages.
+    Pages,
+    /// Commits.
+    Tail,
+}
+
+/// Pages of one request.
+#[derive(Debug)]
+struct Stream {
+    number: u64,
+    part: u32,
+    start: Option<Bytes>,
+    items_max: u32,
+    bytes_max: u32,
+    /// Bytes of each page that is not acknowledged.
+    in_flight: VecDeque<usize>,
+    acked: u64,
+    reading: bool,
+    ended: bool,
+}
+
+/// A batch on its way.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    rev: u64,
+    hash: [u8; 16],
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Source {
+    plan: PushPlan,
+    owner: String,
+    peer: u128,
+    stage: Stage,
+    /// An open that waits until it is known what this node has of the peer.
+    waiting: Option<Open>,
+    pub(crate) scope: Scope,
+    /// For a delta: the commit since which.
+    since: Option<u64>,
+    pin: u64,
+    stream: Option<Stream>,
+    last_number: u64,
+    /// Batches that the follower has not yet made durable; the first `applied` of them it has
+    /// applied.
+    sent: VecDeque<Sent>,
+    applied: usize,
+    in_flight: usize,
+    sent_rev: u64,
+    durable: LogPosition,
+    reading: bool,
+    acking: bool,
+    acked_since: bool,
+    /// This node's newest commit.
+    pub(crate) head: u64,
+    pub(crate) status: PushStatus,
+}
+
+impl Source {
+    pub(crate) fn new(plan: PushPlan, owner: String, peer: u128, head: u64) -> Self {
+        Self {
+            plan,
+            owner,
+            peer,
+            stage: Stage::Idle,
+            waiting: None,
+            scope: Scope::default(),
+            since: None,
+            pin: 0,
+            stream: None,
+            last_number: 0,
+            sent: VecDeque::new(),
+            applied: 0,
+            in_flight: 0,
+            sent_rev: 0,
+            durable: LogPosition::default(),
+            reading: false,
+            acking: false,
+            acked_since: false,
+            head,
+            status: PushStatus::default(),
+        }
+    }
+
+    /// Whether the follower has applied everything, as of this node's newest commit.
+    pub(crate) fn is_level(&self) -> bool {
+        self.stage == Stage::Tail && self.sent_rev == self.head && self.applied == self.sent.len()
+    }
+
+    pub(crate) fn is_tailing(&self) -> bool {
+        self.stage == Stage::Tail
+    }
+
+    /// The commit that it is about, when it keeps the follower's slot.
+    pub(crate) fn slot(&self) -> Option<&str> {
+        (self.stage != Stage::Idle).then_some(self.status.slot.as_str())
+    }
+
+    pub(crate) fn on_open(&mut self, open: Open) -> Result<(), Refusal> {
+        check_open(&open, &self.plan.scope)?;
+        let slot = format!("{:032x}-{}", self.peer, open.feed);
+        let other = !self.status.slot.is_empty() && self.status.slot != slot;
+        if self.stage == Stage::Opening || self.waiting.is_some() || other {
+            return Err(Refusal::protocol("a feed is opened while it is, or another one"));
+        }
+        self.status.slot = slot;
+        self.waiting = Some(open);
+        Ok(())
+    }
+
+    /// Begins with an open that waits; `known` is what this node has of the peer's log.
+    pub(crate) fn begin(&mut self, known: Option<LogPosition>, turn: &mut Turn<'_>) {
+        let (Some(_), Some(open)) = (known, self.waiting.take_if(|_| known.is_some())) else {
+            return;
+        };
+        self.scope = covered_scope(&open, &self.plan.scope);
+        self.stage = Stage::Opening;
+        self.stream = None;
+        self.sent.clear();
+        (self.applied, self.in_flight, self.sent_rev) = (0, 0, 0);
+        let slot =
+            OpenSlot { consumer: self.status.slot.clone(), owner: self.owner.clone(), at: open.at };
+        turn.run(Purpose::Slot, Task::OpenSlot(slot));
+    }
+
+    pub(crate) fn on_slot(
+        &mut self,
+        outcome: TaskOutcome,
+        known: LogPosition,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let SlotOpened { mode, pin, since, head } = match outcome {
+            TaskOutcome::Slot(opened) => opened,
+            TaskOutcome::Refused(refusal) => return Err(refusal),
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        self.head = self.head.max(head);
+        self.pin = pin.rev;
+        self.durable = pin;
+        self.status.acknowledged = pin.rev;
+        let delta = matches!(mode, OpenMode::Delta | OpenMode::ResumeDelta);
+        self.since = delta.then_some(since);
+        let except = self.plan.scope.except.clone();
+        let opened = Opened { mode, pin, head: self.head, except, known };
+        turn.send(&Message::Opened(opened))?;
+        if mode == OpenMode::Tail {
+            self.begin_tail(turn);
+        } else {
+            self.stage = Stage::Pages;
+            self.status.state = if delta { FeedState::Delta } else { FeedState::Snapshot };
+        }
+        Ok(())
+    }
+
+    fn begin_tail(&mut self, turn: &mut Turn<'_>) {
+        self.stage = Stage::Tail;
+        self.stream = None;
+        self.status.state = FeedState::Tail;
+        self.sent_rev = self.pin;
+        self.status.sent = self.pin;
+        self.pump(turn);
+    }
+
+    pub(crate) fn on_page_request(
+        &mut self,
+        request: PageRequest,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let parts = if self.since.is_some() { 1 } else { self.scope.within.len() };
+        let known_part = usize::try_from(request.part).is_ok_and(|part| part < parts);
+        if self.stage != Stage::Pages || request.number <= self.last_number || !known_part {
+            return Err(Refusal::protocol("pages are asked for that are not there"));
+        }
+        self.last_number = request.number;
+        self.stream = Some(Stream {
+            number: request.number,
+            part: request.part,
+            start: request.start,
+            items_max: request.items_max.clamp(1, 5000),
+            bytes_max: request.bytes_max.clamp(1, 256 << 10),
+            in_flight: VecDeque::new(),
+            acked: 0,
+            reading: false,
+            ended: false,
+        });
+        self.pump(turn);
+        Ok(())
+    }
+
+    pub(crate) fn on_page_ack(
+        &mut self,
+        number: u64,
+        pages: u64,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else {
+            let known = number <= self.last_number;
+            return if known { Ok(()) } else { Err(beyond("pages")) };
+        };
+        let sent = stream.acked + u64::try_from(stream.in_flight.len()).unwrap_or(0);
+        if pages > sent {
+            return Err(beyond("pages"));
+        }
+        while stream.acked < pages && stream.in_flight.pop_front().is_some() {
+            stream.acked += 1;
+        }
+        self.pump(turn);
+        Ok(())
+    }
+
+    /// Reads what fits the credit.
+    pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) {
+        match self.stage {
+            Stage::Idle | Stage::Opening => {}
+            Stage::Pages => self.pump_pages(turn),
+            Stage::Tail => self.pump_tail(turn),
+        }
+    }
+
+    fn pump_pages(&mut self, turn: &mut Turn<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let in_flight: usize = stream.in_flight.iter().sum();
+        self.status.in_flight = in_flight;
+        let pages_max = usize::try_from(turn.options.pages_in_flight).unwrap_or(1).max(1);
+        let credit = in_flight < turn.options.credit_bytes && stream.in_flight.len() < pages_max;
+        if stream.reading || stream.ended || !credit {
+            return;
+        }
+        stream.reading = true;
+        let items_max = usize::try_from(stream.items_max).unwrap_or(1);
+        let bytes_max = usize::try_from(stream.bytes_max).unwrap_or(1);
+        let task = if let Some(after) = self.since {
+            let (scope, start) = (self.scope.clone(), stream.start.clone());
+            Task::ReadDelta { scope, after, start, items_max, bytes_max }
+        } else {
+            let scope = part_scope(&self.scope, stream.part).unwrap_or_default();
+            let start = stream.start.clone().unwrap_or_default();
+            Task::ReadPage { scope, start, items_max, bytes_max }
+        };
+        turn.run(Purpose::Page(stream.number), task);
+    }
+
+    pub(crate) fn on_page(
+        &mut self,
+        number: u64,
+        outcome: TaskOutcome,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let PageRead { ops, next, rev } = match outcome {
+            TaskOutcome::Page(page) => page,
+            TaskOutcome::TailGone => return self.reopen(turn),
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        self.head = self.head.max(rev);
+        // Asked for again meanwhile: another stream goes on.
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else {
+            return Ok(());
+        };
+        let parts = if self.since.is_some() { 1 } else { self.scope.within.len() };
+        let part = stream.part;
+        let start = std::mem::replace(&mut stream.start, next.clone());
+        stream.reading = false;
+        if next.is_none() {
+            stream.part += 1;
+            stream.ended = usize::try_from(stream.part).map_or(true, |part| part >= parts);
+        }
+        let page = Page { number, part, start, ops, next, head: self.head };
+        let bytes = turn.send(&Message::Page(page))?;
+        stream.in_flight.push_back(bytes);
+        self.status.pages += 1;
+        self.pump(turn);
+        Ok(())
+    }
+
+    pub(crate) fn on_tail(&mut self, after: u64, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        let ended = self.stream.as_ref().is_some_and(|stream| stream.ended);
+        if self.stage != Stage::Pages || after != self.pin || !ended {
+            return Err(Refusal::protocol("the tail is asked for before the pages came"));
+        }
+        self.begin_tail(turn);
+        Ok(())
+    }
+
+    fn pump_tail(&mut self, turn: &mut Turn<'_>) {
+        self.status.in_flight = self.in_flight;
+        let credit = turn.options.credit_bytes.saturating_sub(self.in_flight);
+        let unwritten = self.sent.len() >= UNWRITTEN_MAX;
+        if self.reading || self.sent_rev >= self.head || credit == 0 || unwritten {
+            return;
+        }
+        self.reading = true;
+        let task = Task::ReadTail {
+            scope: self.scope.clone(),
+            after: self.sent_rev,
+            peer: origin(self.peer),
+            bytes_max: turn.options.batch_bytes.min(credit),
+        };
+        turn.run(Purpose::Tail, task);
+    }
+
+    pub(crate) fn on_tail_read(
+        &mut self,
+        outcome: TaskOutcome,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        self.reading = false;
+        if self.stage != Stage::Tail {
+            return Ok(());
+        }
+        let TailRead { commits, through, hash, head, echoes } = match outcome {
+            TaskOutcome::Tail(tail) => tail,
+            TaskOutcome::TailGone => return self.reopen(turn),
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        self.head = self.head.max(head);
+        self.status.echoes += echoes;
+        if through <= self.sent_rev {
+            // Nothing was there yet: the next commit wakes it.
+            self.head = self.sent_rev;
+            return Ok(());
+        }
+        self.status.commits += u64::try_from(commits.len()).unwrap_or(0);
+        let batch = Batch { after: self.sent_rev, through, hash, head: self.head, commits };
+        let bytes = turn.send(&Message::Batch(batch))?.max(BATCH_BYTES_LEAST);
+        self.sent.push_back(Sent { rev: through, hash, bytes });
+        self.in_flight += bytes;
+        self.sent_rev = through;
+        self.status.sent = through;
+        self.pump(turn);
+        Ok(())
+    }
+
+    /// The log was trimmed in front of the follower: it opens again.
+    fn reopen(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        self.stage = Stage::Idle;
+        self.status.state = FeedState::Connecting;
+        self.stream = None;
+        turn.send(&Message::Reopen).map(|_| ())
+    }
+
+    pub(crate) fn on_ack(&mut self, ack: Ack, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if self.stage != Stage::Tail {
+            // Of what was sent before it opened again.
+            let known = matches!(self.stage, Stage::Opening | Stage::Idle);
+            return if known { Ok(()) } else { Err(beyond("commits")) };
+        }
+        if ack.rev > self.sent_rev || ack.durable_rev > ack.rev {
+            return Err(beyond("commits"));
+        }
+        while let Some(next) = self.sent.get(self.applied).filter(|next| next.rev <= ack.rev) {
+            self.in_flight -= next.bytes;
+            self.applied += 1;
+        }
+        if ack.durable_rev < self.durable.rev {
+            return Err(Refusal::protocol("an acknowledgement goes back"));
+        }
+        let mut last = None;
+        while self.applied > 0 && self.sent.front().is_some_and(|sent| sent.rev <= ack.durable_rev)
+        {
+            last = self.sent.pop_front();
+            self.applied -= 1;
+        }
+        if ack.durable_rev > self.durable.rev {
+            let of_ours =
+                |sent: &Sent| sent.rev == ack.durable_rev && sent.hash == ack.durable_hash;
+            if !last.as_ref().is_some_and(of_ours) {
+                return Err(Refusal::protocol("an acknowledgement is of nothing that was sent"));
+            }
+            self.durable.rev = ack.durable_rev;
+            self.durable.hash = ack.durable_hash;
+            self.status.acknowledged = ack.durable_rev;
+            self.acked_since = true;
+        }
+        self.move_slot(turn);
+        self.pump(turn);
+        Ok(())
+    }
+
+    /// Tells the store how far the follower is; once at a time.
+    fn move_slot(&mut self, turn: &mut Turn<'_>) {
+        if self.acking || !std::mem::take(&mut self.acked_since) {
+            return;
+        }
+        self.acking = true;
+        let consumer = self.status.slot.clone();
+        turn.run(Purpose::AckSlot, Task::AckSlot { consumer, at: self.durable });
+    }
+
+    pub(crate) fn on_slot_moved(
+        &mut self,
+        outcome: TaskOutcome,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        self.acking = false;
+        match outcome {
+            TaskOutcome::Done => {}
+            TaskOutcome::TailGone if self.stage == Stage::Tail => return self.reopen(turn),
+            TaskOutcome::TailGone => {}
+            // The slot is where it was: more is kept than needed, until the next one.
+            TaskOutcome::Failed(error) => tracing::warn!(%error, "a slot could not be moved"),
+            _ => return Err(unexpected()),
+        }
+        self.move_slot(turn);
+        Ok(())
+    }
+}
+
+fn beyond(what: &str) -> Refusal {
+    Refusal::protocol(format!("an acknowledgement of {what} that were never sent"))
+}
+
+/// The origin of a node's commits.
+pub(crate) fn origin(node: u128) -> u64 {
+    (node & u128::from(u64::MAX)) as u64
+}
+
+/// The refusal of a node that sends what it may not.
+pub(crate) fn denied(message: &str) -> Refusal {
+    Refusal::new(RefusalReason::Denied, message)
+}

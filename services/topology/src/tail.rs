@@ -1,0 +1,134 @@
+//! A follower in the tail: whole commits, as they are made at the source.
+
+use crate::follower::{Applying, Follower, Stage, Waiting};
+use crate::incoming::from_the_future;
+use crate::message::{Batch, LogPosition, Refusal};
+use crate::session::SessionOptions;
+use crate::status::FeedState;
+use crate::turn::Turn;
+
+/// Credit that a source may take at least, whatever this node's options are.
+const CREDIT_BYTES_LEAST: usize = 8 << 20;
+
+/// Bytes that may wait before the next message is one too many: the two ends need not have the same
+/// options.
+pub(crate) fn tolerated(options: &SessionOptions) -> usize {
+    CREDIT_BYTES_LEAST.max(4 * options.credit_bytes)
+}
+
+impl Follower {
+    pub(crate) fn on_batch(
+        &mut self,
+        batch: Batch,
+        bytes: usize,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        match self.stage {
+            Stage::Tailing => {}
+            // Sent before the source heard that it is opened again.
+            Stage::Opening(_) | Stage::Reopening { .. } => return Ok(()),
+            _ => return Err(Refusal::protocol("commits come before they were asked for")),
+        }
+        if self.queue_bytes > tolerated(turn.options) {
+            return Err(Refusal::protocol("more commits come than there is credit for"));
+        }
+        self.following.check_batch(&batch, self.received)?;
+        self.received = batch.through;
+        self.status.head = self.status.head.max(batch.head);
+        self.queue_bytes += bytes;
+        self.queue.push_back(Waiting { batch, bytes });
+        self.pump(turn)
+    }
+
+    /// Applies what came, as far as it can be.
+    pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if self.applying.is_some() || self.quarantine.is_some() {
+            return Ok(());
+        }
+        match self.stage {
+            Stage::Filling(_) => self.pump_pages(turn),
+            Stage::Tailing => self.pump_tail(turn),
+            _ => Ok(()),
+        }
+    }
+
+    fn pump_tail(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        let Some(mut position) = self.position.clone() else { return Ok(()) };
+        let (mut commits, mut durable, mut at_ms) = (Vec::new(), self.durable, 0);
+        let (mut future, before) = (None, position.at);
+        while let Some(Waiting { batch, .. }) = self.queue.front() {
+            let records = batch.commits.iter();
+            let versions = records.flat_map(|record| {
+                std::iter::once(&record.author.version)
+                    .chain(record.ops.iter().map(|op| &op.version))
+            });
+            future = from_the_future(versions, turn.now.wall_ms, turn.options.drift_ms_max);
+            if future.is_some() {
+                break;
+            }
+            let Some(Waiting { mut batch, bytes }) = self.queue.pop_front() else { break };
+            self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+            let came = batch.commits.len();
+            batch.commits.retain(|record| !self.following.is_echo(record));
+            self.status.echoes += u64::try_from(came - batch.commits.len()).unwrap_or(0);
+            let through = LogPosition { rev: batch.through, hash: batch.hash, ..position.at };
+            let left = batch.commits.len();
+            for (index, record) in batch.commits.into_iter().enumerate() {
+                at_ms = at_ms.max(record.at_ms);
+                // The last one stands for what was left out behind it, too.
+                position.at = if index + 1 == left {
+                    through
+                } else {
+                    LogPosition { rev: record.rev, hash: record.hash, ..through }
+                };
+                commits.push(self.following.commit(record, &position)?);
+            }
+            position.at = through;
+            if left > 0 {
+                durable = through;
+            }
+        }
+        if !commits.is_empty() {
+            let after = position;
+            self.apply(Applying { commits, after, durable, pages: 0, at_ms, again_at: None }, turn);
+            return Ok(());
+        }
+        if position.at != before {
+            self.position = Some(position);
+            self.progress_at = turn.now.mono;
+            self.show();
+            self.acknowledge(turn)?;
+            self.save_skips(turn);
+        }
+        self.quarantine(future, turn);
+        Ok(())
+    }
+
+    /// Waits for the clock: what is from the future is neither applied nor skipped.
+    pub(crate) fn quarantine(&mut self, ahead_ms: Option<u64>, turn: &Turn<'_>) {
+        let Some(ahead_ms) = ahead_ms else { return };
+        if self.status.state != FeedState::ClockQuarantine {
+            self.status.hlc_rejected += 1;
+            tracing::warn!(feed = %self.status.feed, ahead_ms, "a record is from the future; paused");
+        }
+        self.status.state = FeedState::ClockQuarantine;
+        self.status.paused = Some(format!("a record is {ahead_ms} ms ahead of this node's clock"));
+        self.quarantine = Some(turn.now.mono + turn.options.retry_after);
+    }
+
+    /// Tries again what could not be applied.
+    pub(crate) fn retry(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        let due = |at: &mut std::time::Duration| *at <= turn.now.mono;
+        if self.quarantine.take_if(due).is_some() {
+            self.status.paused = None;
+            return self.pump(turn);
+        }
+        let again =
+            |applying: &mut Applying| applying.again_at.is_some_and(|at| at <= turn.now.mono);
+        if let Some(mut applying) = self.applying.take_if(again) {
+            applying.again_at = None;
+            self.apply(applying, turn);
+        }
+        Ok(())
+    }
+}

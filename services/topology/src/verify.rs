@@ -1,0 +1,438 @@
+//! Whether both ends hold the same: digests at the same commit, then those of 256 buckets, then what
+//! is in the buckets that differ, and what differs twice is repaired.
+//!
+//! Nothing is compared unless both ends stand at the same commit; whatever moves meanwhile ends the
+//! comparison, and the next quiet moment begins another. A leaf that ends by itself ends at its own
+//! time on each clock: hence only what differs in two comparisons counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use trellis_tree::{RemoteApplied, StampedOp};
+
+use crate::follower::Follower;
+use crate::message::{Message, Refusal, WireDigest};
+use crate::repair::{differing, repairs};
+use crate::source::Source;
+use crate::task::{PageRead, Task, TaskOutcome};
+use crate::turn::{Purpose, Turn, failed, unexpected};
+
+/// Buckets of a digest.
+pub(crate) const BUCKETS: usize = 256;
+/// Bytes of leaves compared at a time; the rest is for the next comparison.
+const COMPARED_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a page of them.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// Where a comparison stands.
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Idle,
+    /// The digest here is being read.
+    Totals(WireDigest),
+    /// The source is asked for its buckets.
+    Asked,
+    /// The buckets here are being read.
+    Buckets { rev: u64, theirs: Vec<u128> },
+    /// What is in the differing buckets comes from the source.
+    Theirs { rev: u64, number: u64, buckets: Vec<u8>, ops: Vec<StampedOp>, bytes: usize },
+    /// The same is being read here, in keys of the source, up to a key.
+    Ours {
+        rev: u64,
+        buckets: Vec<u8>,
+        theirs: Vec<StampedOp>,
+        ours: Vec<StampedOp>,
+        until: Option<Bytes>,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Verifier {
+    stage: Stage,
+    /// What differed in the last comparison.
+    suspects: BTreeSet<Bytes>,
+    number: u64,
+    /// When what was found is compared again.
+    pub(crate) again_at: Option<Duration>,
+    repairing: bool,
+    /// The source's part: when something was written last, and what its last digest was of.
+    committed_at: Duration,
+    digest_at: Option<Duration>,
+    digest_head: u64,
+    digesting: bool,
+    /// How long the last digest took: they take no more than a hundredth of the time.
+    digest_took: Duration,
+    digest_began: Duration,
+}
+
+impl Verifier {
+    pub(crate) fn committed(&mut self, now: Duration) {
+        self.committed_at = now;
+    }
+
+    /// The source: reads a digest for the next heartbeat, in a quiet moment.
+    pub(crate) fn digest(&mut self, source: &Source, turn: &mut Turn<'_>) {
+        let (now, options) = (turn.now.mono, turn.options);
+        let pause = options.verify_every.max(self.digest_took * 100);
+        let quiet = now.saturating_sub(self.committed_at) >= options.heartbeat;
+        let due = self.digest_at.is_none_or(|at| now >= at + pause);
+        let changed = self.digest_at.is_none() || self.digest_head != source.head;
+        if options.verify_every.is_zero() || self.digesting || !quiet || !due || !changed {
+            return;
+        }
+        if source.is_level() {
+            self.read_digest(source, false, turn);
+        }
+    }
+
+    fn read_digest(&mut self, source: &Source, buckets: bool, turn: &mut Turn<'_>) {
+        self.digesting = true;
+        self.digest_began = turn.now.mono;
+        let (scope, local_prefix) = (source.scope.clone(), Bytes::new());
+        turn.run(Purpose::Digest { buckets }, Task::Digest { scope, local_prefix });
+    }
+
+    /// The source: has the peer compare, or answers it.
+    pub(crate) fn on_digest(
+        &mut self,
+        buckets: bool,
+        outcome: TaskOutcome,
+        source: &Source,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        self.digesting = false;
+        self.digest_took = turn.now.mono.saturating_sub(self.digest_began);
+        let (digest, sums) = match outcome {
+            TaskOutcome::Digest { digest, buckets } => (digest, buckets),
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        self.digest_at = Some(turn.now.mono);
+        self.digest_head = digest.rev;
+        if buckets {
+            let message = Message::Buckets { rev: digest.rev, buckets: sums };
+            return turn.send(&message).map(|_| ());
+        }
+        let beat = crate::message::Heartbeat {
+            head: source.head,
+            wall_ms: turn.now.wall_ms,
+            digest: Some(digest),
+        };
+        turn.send(&Message::Heartbeat(beat)).map(|_| ())
+    }
+
+    /// The source: the peer wants the buckets.
+    pub(crate) fn on_verify(
+        &mut self,
+        source: &Source,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        if !source.is_tailing() || self.digesting {
+            // The peer asks again in a quiet moment.
+            let (rev, buckets) = (0, vec![0; BUCKETS]);
+            return turn.send(&Message::Buckets { rev, buckets }).map(|_| ());
+        }
+        self.read_digest(source, true, turn);
+        Ok(())
+    }
+
+    /// The source: the peer wants what is in some buckets.
+    pub(crate) fn on_leaves(
+        &mut self,
+        number: u64,
+        buckets: Vec<u8>,
+        start: Option<Bytes>,
+        source: &Source,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let ascending = buckets.is_sorted_by(|one, other| one < other);
+        if buckets.is_empty() || !ascending || !source.is_tailing() {
+            return Err(Refusal::protocol("buckets are asked for that are none"));
+        }
+        let task = Task::ReadBuckets {
+            scope: source.scope.clone(),
+            local_prefix: Bytes::new(),
+            buckets,
+            start: start.unwrap_or_default(),
+            bytes_max: PAGE_BYTES,
+        };
+        turn.run(Purpose::Buckets(number), task);
+        Ok(())
+    }
+
+    pub(crate) fn on_read(
+        &mut self,
+        number: u64,
+        outcome: TaskOutcome,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let PageRead { ops, next, rev } = match outcome {
+            TaskOutcome::Page(page) => page,
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        turn.send(&Message::BucketPage { number, rev, ops, next }).map(|_| ())
+    }
+
+    /// Asks the source for its buckets, whatever the last digest said.
+    pub(crate) fn ask(&mut self, follower: &Follower, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if !follower.is_settled() {
+            self.again_at = Some(turn.now.mono + turn.options.retry_after);
+            return Ok(());
+        }
+        self.stage = Stage::Asked;
+        turn.send(&Message::Verify).map(|_| ())
+    }
+
+    /// Compares again what differed.
+    pub(crate) fn tick(&mut self, follower: &Follower, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if self.again_at.take_if(|at| *at <= turn.now.mono).is_some() {
+            return self.ask(follower, turn);
+        }
+        Ok(())
+    }
+
+    /// Compares a digest that came with a heartbeat, if both ends stand at its commit.
+    pub(crate) fn compare(
+        &mut self,
+        theirs: WireDigest,
+        follower: &Follower,
+        source: Option<&Source>,
+        turn: &mut Turn<'_>,
+    ) {
+        let idle = matches!(self.stage, Stage::Idle);
+        if !idle || !is_at(follower, theirs.rev) || !has_all_of_ours(follower, source) {
+            return;
+        }
+        self.stage = Stage::Totals(theirs);
+        own_digest(follower, turn);
+    }
+
+    pub(crate) fn on_buckets(
+        &mut self,
+        rev: u64,
+        theirs: Vec<u128>,
+        follower: &Follower,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        if theirs.len() != BUCKETS {
+            return Err(Refusal::protocol("a digest has 256 buckets"));
+        }
+        if !matches!(self.stage, Stage::Asked) {
+            return Ok(());
+        }
+        if !is_at(follower, rev) {
+            self.give_up(turn);
+            return Ok(());
+        }
+        self.stage = Stage::Buckets { rev, theirs };
+        own_digest(follower, turn);
+        Ok(())
+    }
+
+    /// Something moved: later.
+    fn give_up(&mut self, turn: &Turn<'_>) {
+        self.stage = Stage::Idle;
+        self.again_at = Some(turn.now.mono + turn.options.retry_after);
+    }
+
+    pub(crate) fn on_own_digest(
+        &mut self,
+        outcome: TaskOutcome,
+        follower: &mut Follower,
+        source: Option<&Source>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let (ours, sums) = match outcome {
+            TaskOutcome::Digest { digest, buckets } => (digest, buckets),
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        let quiet = has_all_of_ours(follower, source);
+        match std::mem::take(&mut self.stage) {
+            Stage::Totals(theirs) => {
+                if !is_at(follower, theirs.rev) || !quiet {
+                    return Ok(());
+                }
+                if (ours.total, ours.leaves) == (theirs.total, theirs.leaves) {
+                    follower.status.verified += 1;
+                    self.suspects.clear();
+                    return Ok(());
+                }
+                self.ask(follower, turn)
+            }
+            Stage::Buckets { rev, theirs } => {
+                if !is_at(follower, rev) || !quiet {
+                    self.give_up(turn);
+                    return Ok(());
+                }
+                let pairs = theirs.iter().zip(&sums).zip(0..=u8::MAX);
+                let differ = pairs.filter(|((theirs, ours), _)| theirs != ours);
+                let buckets: Vec<u8> = differ.map(|(_, bucket)| bucket).collect();
+                if buckets.is_empty() {
+                    follower.status.verified += 1;
+                    self.suspects.clear();
+                    return Ok(());
+                }
+                self.number += 1;
+                let number = self.number;
+                let asked = buckets.clone();
+                self.stage = Stage::Theirs { rev, number, buckets, ops: Vec::new(), bytes: 0 };
+                let message = Message::Leaves { number, buckets: asked, start: None };
+                turn.send(&message).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn on_bucket_page(
+        &mut self,
+        page_number: u64,
+        page_rev: u64,
+        page: Vec<StampedOp>,
+        next: Option<Bytes>,
+        follower: &Follower,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let (rev, number, buckets, mut ops, mut bytes) = match std::mem::take(&mut self.stage) {
+            Stage::Theirs { rev, number, buckets, ops, bytes } if number == page_number => {
+                (rev, number, buckets, ops, bytes)
+            }
+            other => {
+                self.stage = other;
+                return Ok(());
+            }
+        };
+        if page_rev != rev || !is_at(follower, rev) {
+            self.give_up(turn);
+            return Ok(());
+        }
+        bytes += page.iter().map(|op| 64 + op.key.len() + size(op)).sum::<usize>();
+        let ends = ops.last().is_some_and(|last| next.as_ref().is_some_and(|n| *n <= last.key));
+        if ends || !page.is_sorted_by(|one, other| one.key < other.key) {
+            return Err(Refusal::protocol("the leaves of a bucket are out of order"));
+        }
+        ops.extend(page);
+        if next.is_some() && bytes < COMPARED_BYTES_MAX {
+            let (asked, start) = (buckets.clone(), next);
+            self.stage = Stage::Theirs { rev, number, buckets, ops, bytes };
+            return turn.send(&Message::Leaves { number, buckets: asked, start }).map(|_| ());
+        }
+        own_buckets(follower, buckets.clone(), Bytes::new(), turn);
+        self.stage = Stage::Ours { rev, buckets, theirs: ops, ours: Vec::new(), until: next };
+        Ok(())
+    }
+
+    pub(crate) fn on_own_buckets(
+        &mut self,
+        outcome: TaskOutcome,
+        follower: &mut Follower,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let PageRead { ops, next, .. } = match outcome {
+            TaskOutcome::Page(page) => page,
+            TaskOutcome::Failed(error) => return Err(failed(&error)),
+            _ => return Err(unexpected()),
+        };
+        let Stage::Ours { rev, buckets, theirs, mut ours, until } = std::mem::take(&mut self.stage)
+        else {
+            return Ok(());
+        };
+        if !is_at(follower, rev) {
+            self.give_up(turn);
+            return Ok(());
+        }
+        ours.extend(ops);
+        let behind = |next: &Bytes| until.as_ref().is_some_and(|until| next >= until);
+        // As much is read here as there; what only this node has beyond that is for later.
+        let enough = ours.len() > 2 * theirs.len() + 10_000;
+        if let Some(next) = next.filter(|next| !behind(next) && !enough) {
+            own_buckets(follower, buckets.clone(), next, turn);
+            self.stage = Stage::Ours { rev, buckets, theirs, ours, until };
+            return Ok(());
+        }
+        let index = |ops: Vec<StampedOp>| -> BTreeMap<Bytes, StampedOp> {
+            let within = |op: &StampedOp| until.as_ref().is_none_or(|until| op.key < *until);
+            ops.into_iter().filter(within).map(|op| (op.key.clone(), op)).collect()
+        };
+        let (theirs, ours) = (index(theirs), index(ours));
+        let found = differing(&theirs, &ours);
+        let confirmed: Vec<Bytes> =
+            found.iter().filter(|key| self.suspects.contains(*key)).cloned().collect();
+        self.suspects = found;
+        if !self.suspects.is_empty() {
+            self.again_at = Some(turn.now.mono + turn.options.retry_after);
+        }
+        if confirmed.is_empty() || self.repairing {
+            return Ok(());
+        }
+        let feed = follower.status.feed.as_str();
+        tracing::error!(feed, leaves = confirmed.len(), rev, "what is followed differs; repairing");
+        follower.status.diverged += u64::try_from(confirmed.len()).unwrap_or(0);
+        let commits = repairs(&follower.following, &confirmed, &theirs);
+        if !commits.is_empty() {
+            self.repairing = true;
+            turn.run(Purpose::Repair, Task::Apply { commits });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_repaired(
+        &mut self,
+        outcome: TaskOutcome,
+        follower: &mut Follower,
+    ) -> Result<(), Refusal> {
+        self.repairing = false;
+        match outcome {
+            TaskOutcome::Applied(results) => {
+                let changed = results.iter().filter(|RemoteApplied { applied, .. }| *applied > 0);
+                follower.status.repaired += u64::try_from(changed.count()).unwrap_or(0);
+                self.suspects.clear();
+                Ok(())
+            }
+            TaskOutcome::Failed(error) => {
+                tracing::warn!(%error, "what differs could not be repaired; trying again later");
+                Ok(())
+            }
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// Whether everything up to a commit of the source is applied, and nothing else.
+fn is_at(follower: &Follower, rev: u64) -> bool {
+    follower.is_settled() && follower.applied_rev() == rev
+}
+
+/// Whether the peer has everything that this node wrote, where both do.
+fn has_all_of_ours(follower: &Follower, source: Option<&Source>) -> bool {
+    !follower.is_shared() || source.is_none_or(Source::is_level)
+}
+
+fn own_digest(follower: &Follower, turn: &mut Turn<'_>) {
+    let following = &follower.following;
+    let scope = following.plan.local_scope(&following.scope);
+    let local_prefix = following.plan.local_prefix.clone();
+    turn.run(Purpose::OwnDigest, Task::Digest { scope, local_prefix });
+}
+
+fn own_buckets(follower: &Follower, buckets: Vec<u8>, start: Bytes, turn: &mut Turn<'_>) {
+    let following = &follower.following;
+    let task = Task::ReadBuckets {
+        scope: following.plan.local_scope(&following.scope),
+        local_prefix: following.plan.local_prefix.clone(),
+        buckets,
+        start,
+        bytes_max: PAGE_BYTES,
+    };
+    turn.run(Purpose::OwnBuckets, task);
+}
+
+fn size(op: &StampedOp) -> usize {
+    match &op.change {
+        trellis_tree::StampedChange::Put(stored) => stored.len(),
+        _ => 8,
+    }
+}
