@@ -72,4 +72,8 @@ pub trait PeerDoor: fmt::Debug + Send + Sync + 'static {
     /// as the connection is to live; dropping it ends the link. A closed replicator, or one with
     /// too many links that nobody accepted, closes the connection with a reason.
     fn enter(&self, peer: Peer, socket: Box<dyn FrameSocket>) -> Serving;
+
+    /// Closes every link that came in by the door, for this reason, as a server does that stops.
+    /// The door stays open.
+    fn dismiss(&self, reason: &str);
 }

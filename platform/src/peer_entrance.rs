@@ -107,6 +107,11 @@ impl PeerEntrance {
     pub fn enter(&self, peer: Peer, socket: Box<dyn FrameSocket>) -> Serving {
         self.door.enter(peer, socket)
     }
+
+    /// Closes every link that came in here, for this reason.
+    pub fn dismiss(&self, reason: &str) {
+        self.door.dismiss(reason);
+    }
 }
 
 fn denied(message: &str) -> Error {
@@ -137,6 +142,8 @@ mod tests {
         fn enter(&self, _peer: Peer, _socket: Box<dyn FrameSocket>) -> Serving {
             Box::pin(std::future::ready(()))
         }
+
+        fn dismiss(&self, _reason: &str) {}
     }
 
     fn entrance(tokens: &[&str]) -> Result<PeerEntrance> {

@@ -42,6 +42,7 @@ mod metrics;
 mod openapi;
 mod operation;
 mod options;
+mod peers;
 mod queries;
 mod query_text;
 mod read_job;

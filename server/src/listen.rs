@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -112,7 +114,12 @@ impl Acceptor {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "no TCP_NODELAY");
         }
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
+            // Who a peer is depends on whether it is on this machine.
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.call(request)
+        });
         let mut stopping = self.stopping.subscribe();
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())

@@ -38,6 +38,10 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections refused because of the limit.
     pub(crate) connections_refused: Counter,
+    /// Open links of other nodes.
+    pub(crate) peers: Gauge,
+    /// Links of other nodes that were refused.
+    pub(crate) peers_refused: Counter,
     /// Open streams of server-sent events.
     pub(crate) event_streams: Gauge,
     /// Events written to WebSockets and event streams.
@@ -80,6 +84,14 @@ impl Metrics {
             "WebSocket connections refused at the limit",
             connections_refused.clone(),
         );
+        let peers = Gauge::default();
+        registry.register("peers", "Open links of other nodes", peers.clone());
+        let peers_refused = Counter::default();
+        registry.register(
+            "peers_refused",
+            "Links of other nodes refused: token, limit, or no replication",
+            peers_refused.clone(),
+        );
         let event_streams = Gauge::default();
         registry.register(
             "event_streams",
@@ -101,6 +113,8 @@ impl Metrics {
             refused_frames,
             connections,
             connections_refused,
+            peers,
+            peers_refused,
             event_streams,
             event_frames,
             resets,

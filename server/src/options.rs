@@ -17,6 +17,9 @@ use trellis::ServerConfig;
 pub struct ServerOptions {
     /// WebSocket connections at once; one more is refused with 503.
     pub connections_max: usize,
+    /// Links of other nodes at once; one more is refused with 429. They take none of the places
+    /// of `connections_max`.
+    pub peers_max: usize,
     /// Largest WebSocket frame and message, either way, in bytes.
     pub frame_bytes_max: usize,
     /// Requests of one connection that may be unanswered; beyond it the server reads no further.
@@ -50,6 +53,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            peers_max: 256,
             frame_bytes_max: 1 << 20,
             in_flight_requests_max: 256,
             in_flight_bytes_max: 4 << 20,
@@ -70,6 +74,7 @@ impl From<&ServerConfig> for ServerOptions {
     fn from(config: &ServerConfig) -> Self {
         Self {
             connections_max: config.connections_max,
+            peers_max: Self::default().peers_max,
             frame_bytes_max: config.frame_bytes_max,
             in_flight_requests_max: config.in_flight_requests_max,
             in_flight_bytes_max: config.in_flight_bytes_max,

@@ -17,7 +17,7 @@ use crate::guard::check_request;
 use crate::options::ServerOptions;
 use crate::rest::{json, refusal};
 use crate::state::{Server, State};
-use crate::{admin, admin_indexes, lease_rest, openapi, rest_read, rest_write, socket};
+use crate::{admin, admin_indexes, lease_rest, openapi, peers, rest_read, rest_write, socket};
 
 /// Bytes that are read from a socket at once: an idle connection holds this buffer.
 const SOCKET_READ_BYTES: usize = 4 << 10;
@@ -66,7 +66,7 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .with_state(Arc::clone(state))
 }
 
-/// `/db` is the WebSocket and the root of the tree.
+/// `/db` is the WebSocket of clients and of other nodes, and the root of the tree.
 async fn root(
     FromState(state): FromState<Arc<State>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -83,6 +83,9 @@ async fn root(
             );
         }
     };
+    if peers::is_peer(request.headers()) {
+        return peers::upgrade(state, upgrade, request.headers(), request.extensions());
+    }
     let Ok(permit) = Arc::clone(&state.connections).try_acquire_owned() else {
         state.metrics.connections_refused.inc();
         return refusal(&WireError::new(

@@ -1,11 +1,11 @@
 //! What all connections share, and [`Server`], the handle to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
-use trellis::Trellis;
+use trellis::{PeerEntrance, Trellis};
 use trellis_engine_traits::Result;
 use trellis_runtime::Runtime;
 use trellis_tree::{Tree, TreeStats};
@@ -28,6 +28,10 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     /// One permit for every WebSocket connection.
     pub(crate) connections: Arc<Semaphore>,
+    /// Where other nodes come in; empty while none may.
+    pub(crate) entrance: OnceLock<Arc<PeerEntrance>>,
+    /// One permit for every link of another node.
+    pub(crate) peer_places: Arc<Semaphore>,
     /// One permit for every body that is being streamed.
     pub(crate) streams: Arc<Semaphore>,
     /// Frames that several sockets get.
@@ -87,6 +91,8 @@ impl Server {
         let hello = hello_data(&db, &options);
         let state = State {
             connections: Arc::new(Semaphore::new(options.connections_max)),
+            entrance: OnceLock::new(),
+            peer_places: Arc::new(Semaphore::new(options.peers_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
             metrics: Metrics::new(),
             frames: Frames::new(),
@@ -107,12 +113,30 @@ impl Server {
         crate::routes::build(&self.state)
     }
 
-    /// Asks every WebSocket to finish its requests and close (code 1001), and waits for that, at
-    /// most `within`. New ones are refused. Answers whether all had closed in time.
+    /// Serves other nodes too, who come in by this entrance: `/db` with the subprotocol
+    /// `trellis-repl`. The first entrance stays.
+    #[must_use]
+    pub fn with_peers(self, entrance: Arc<PeerEntrance>) -> Self {
+        self.state.entrance.get_or_init(|| entrance);
+        self
+    }
+
+    /// Asks every WebSocket to finish its requests and close (code 1001), ends the links of other
+    /// nodes, and waits for that, at most `within`. New ones are refused. Answers whether all had
+    /// closed in time.
     pub async fn drain(&self, within: Duration) -> bool {
-        self.state.stopping.send_replace(true);
-        let all = u32::try_from(self.state.options.connections_max).unwrap_or(u32::MAX);
-        tokio::time::timeout(within, self.state.connections.acquire_many(all)).await.is_ok()
+        let state = &self.state;
+        state.stopping.send_replace(true);
+        if let Some(entrance) = state.entrance.get() {
+            entrance.dismiss("the server stops");
+        }
+        let all = |places: usize| u32::try_from(places).unwrap_or(u32::MAX);
+        let drained = async {
+            let clients = state.connections.acquire_many(all(state.options.connections_max));
+            let peers = state.peer_places.acquire_many(all(state.options.peers_max));
+            tokio::join!(clients, peers)
+        };
+        tokio::time::timeout(within, drained).await.is_ok()
     }
 
     /// Closes the database: what was acknowledged is durable already, what is under way ends.

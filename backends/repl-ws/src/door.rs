@@ -80,11 +80,17 @@ impl PeerDoor for WsReplicator {
 
     fn enter(&self, peer: Peer, socket: Box<dyn FrameSocket>) -> Serving {
         let state = SharedState::new();
-        self.keep(&state);
+        self.keep(&state, true);
         self.lobby().enter(WsLink::new(Arc::clone(&state), peer));
         Box::pin(async move {
             // The executor that drives this has the clock; the replicator's own may be gone first.
             Pump::new(state, socket, Handle::current()).await;
         })
+    }
+
+    fn dismiss(&self, reason: &str) {
+        for link in self.accepted() {
+            link.close(reason);
+        }
     }
 }

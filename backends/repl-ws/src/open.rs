@@ -63,8 +63,13 @@ pub struct WsReplicator {
     runtime: Mutex<Option<Runtime>>,
     connect_timeout: Duration,
     lobby: Lobby,
-    links: Mutex<Vec<Weak<SharedState>>>,
+    links: Mutex<Vec<Kept>>,
     closing: watch::Sender<bool>,
+}
+
+struct Kept {
+    link: Weak<SharedState>,
+    is_accepted: bool,
 }
 
 impl WsReplicator {
@@ -104,17 +109,25 @@ impl WsReplicator {
     }
 
     /// Remembers a link, so that closing ends it.
-    pub(crate) fn keep(&self, state: &Arc<SharedState>) {
+    pub(crate) fn keep(&self, state: &Arc<SharedState>, is_accepted: bool) {
         let mut links = self.links.lock();
-        links.retain(|link| link.strong_count() > 0);
-        links.push(Arc::downgrade(state));
+        links.retain(|kept| kept.link.strong_count() > 0);
+        links.push(Kept { link: Arc::downgrade(state), is_accepted });
+    }
+
+    /// The links that came in by the door.
+    pub(crate) fn accepted(&self) -> Vec<Arc<SharedState>> {
+        let links = self.links.lock();
+        let accepted = links.iter().filter(|kept| kept.is_accepted);
+        accepted.filter_map(|kept| kept.link.upgrade()).collect()
     }
 
     /// Takes no more links and ends those there are; answers them.
     fn begin_close(&self) -> Vec<Arc<SharedState>> {
         self.closing.send_replace(true);
         drop(self.lobby.close());
-        let links: Vec<_> = self.links.lock().drain(..).filter_map(|link| link.upgrade()).collect();
+        let links: Vec<_> =
+            self.links.lock().drain(..).filter_map(|kept| kept.link.upgrade()).collect();
         for link in &links {
             link.close("the replicator was closed");
         }
@@ -167,7 +180,7 @@ impl Replicator for WsReplicator {
         let outcome = answered.await;
         drop(abort);
         let (link, state) = outcome.unwrap_or_else(|_| Err(closed()))?;
-        self.keep(&state);
+        self.keep(&state, false);
         // A close in the meantime has not seen the new link.
         if self.lobby.is_closed() { Err(closed()) } else { Ok(Box::new(link)) }
     }
