@@ -8,7 +8,9 @@
 //! Deliberately absent: sockets, which are the links' business, and the merge itself, which the
 //! tree does against exactly the state that it changes.
 
+mod admit;
 mod backoff;
+mod compile;
 mod dispatch;
 mod fill;
 mod flow;
@@ -22,18 +24,24 @@ pub mod message;
 mod parts;
 mod plan;
 mod position;
+mod project;
+mod remap;
 mod repair;
+mod route;
 mod session;
 mod slots;
 mod source;
 mod source_check;
+mod spec;
 mod status;
 mod store;
 mod tail;
 mod task;
+mod topology;
 mod translate;
 mod turn;
 mod verify;
+mod zones;
 
 pub use backoff::{Backoff, Ended};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};
@@ -43,8 +51,14 @@ pub use plan::{
     PushPlan, ZoneOffer,
 };
 pub use position::{FeedPosition, FillPosition};
+pub use project::{is_echo, project, relays};
+pub use remap::remapped;
+pub use route::Route;
 pub use session::{Action, Event, Now, Role, Session, SessionConfig, SessionOptions};
 pub use slots::SlotOptions;
+pub use spec::{Mode, PathSpec, PeerSpec, SourceSpec, TopologyError, TopologySpec};
 pub use status::{FeedState, ForwardStatus, LinkState, PullStatus, PushStatus, SessionStatus};
 pub use store::Store;
 pub use task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskId, TaskOutcome};
+pub use topology::{Dial, Topology, UPSTREAM};
+pub use zones::ZoneStatus;

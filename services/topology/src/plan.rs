@@ -27,6 +27,8 @@ pub enum OfferedMode {
     Writeonly,
     /// As `Readonly`, kept under a prefix of its own.
     Source,
+    /// Neither pulled nor pushed: below another zone, held by the dialing node for itself.
+    Own,
 }
 
 /// A zone as the node that dials offers it.
@@ -98,7 +100,7 @@ pub struct LinkPlan {
 pub struct DialPlan {
     /// The plan.
     pub link: LinkPlan,
-    /// Zones that it pulls, or pulls and pushes.
+    /// Zones that it pulls, or pulls and pushes; and those below that it holds for itself.
     pub pull: Vec<ZoneOffer>,
     /// Zones that it pushes only.
     pub push: Vec<ZoneOffer>,

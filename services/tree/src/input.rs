@@ -69,6 +69,30 @@ impl Input {
         }
     }
 
+    /// Whether there is something at or below a place in the value: members of these names, one in
+    /// the other. For those who decide by paths what may be written.
+    ///
+    /// ```
+    /// use trellis_tree::Input;
+    ///
+    /// let input = Input::parse(br#"{"a":{"b":1}}"#)?;
+    /// assert!(input.reaches(&["a"]) && input.reaches(&["a", "b"]));
+    /// assert!(!input.reaches(&["b"]) && !input.reaches(&["a", "b", "c"]));
+    /// # Ok::<(), trellis_engine_traits::Error>(())
+    /// ```
+    #[must_use]
+    pub fn reaches(&self, segments: &[&str]) -> bool {
+        let mut node = &self.0;
+        for segment in segments {
+            let Node::Object(members) = node else { return false };
+            let Some((_, member)) = members.iter().find(|(name, _)| name == segment) else {
+                return false;
+            };
+            node = member;
+        }
+        !matches!(node, Node::Null)
+    }
+
     /// Takes a JSON value, with the same checks as text.
     ///
     /// # Errors
