@@ -145,9 +145,11 @@ impl Change {
             Effect::Clear(key) => Some(ChangeEffect::Cleared(key)),
             Effect::Put(key, value) => Some(ChangeEffect::Put(key, value)),
             Effect::Delete(key) => Some(ChangeEffect::Deleted(key)),
-            Effect::Expire(..) | Effect::Unexpire(_) | Effect::Unindex(..) | Effect::Forget(..) => {
-                None
-            }
+            Effect::Expire(..)
+            | Effect::Unexpire(_)
+            | Effect::Unindex(..)
+            | Effect::Forget(..)
+            | Effect::Mark(_) => None,
         })
     }
 

@@ -329,7 +329,8 @@ fn touches(effect: &Effect, path: &[u8]) -> bool {
             path::covers(path, key) || path::covers(key, path)
         }
         Effect::Expire(key, _) | Effect::Unexpire(key) => path::covers(path, key),
-        Effect::Unindex(..) | Effect::Forget(..) => false,
+        // What a mark's removal took is in other effects.
+        Effect::Unindex(..) | Effect::Forget(..) | Effect::Mark(_) => false,
     }
 }
 

@@ -127,7 +127,11 @@ fn definition_leaves(state: &State) -> Result<BTreeMap<Bytes, Bytes>> {
 fn changed_path(effect: &Effect) -> Option<&Bytes> {
     match effect {
         Effect::Clear(key) | Effect::Put(key, _) | Effect::Delete(key) => Some(key),
-        Effect::Expire(..) | Effect::Unexpire(_) | Effect::Unindex(..) | Effect::Forget(..) => None,
+        Effect::Expire(..)
+        | Effect::Unexpire(_)
+        | Effect::Unindex(..)
+        | Effect::Forget(..)
+        | Effect::Mark(_) => None,
     }
 }
 

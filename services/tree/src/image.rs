@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use trellis_engine_traits::Result;
+use trellis_engine_traits::{KeyRange, Result, Visitor};
 
 use crate::path;
 use crate::record::{DATA, Effect};
@@ -21,6 +21,17 @@ const LEAF_BYTES_MAX: usize = 4 << 10;
 const CLEARED_LEAVES_MAX: usize = 256;
 /// Bytes of all images of a commit.
 const IMAGES_BYTES_MAX: usize = 64 << 10;
+
+/// A state whose leaves can be read in order.
+pub(crate) trait LeafScan {
+    fn scan_leaves(&self, range: &KeyRange, visit: &mut Visitor<'_>) -> Result<()>;
+}
+
+impl LeafScan for State {
+    fn scan_leaves(&self, range: &KeyRange, visit: &mut Visitor<'_>) -> Result<()> {
+        self.scan(DATA, range, visit)
+    }
+}
 
 /// What was at the place of an effect before its commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,11 +126,11 @@ impl Images {
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) fn clear(&mut self, state: &State, key: &Bytes) -> Result<()> {
+    pub(crate) fn clear(&mut self, state: &dyn LeafScan, key: &Bytes) -> Result<()> {
         let (mut bytes_left, mut leaves_left) = (self.bytes_left, self.leaves_left);
         let mut leaves = Vec::new();
         let mut is_whole = true;
-        state.scan(DATA, &path::subtree(key), &mut |own, leaf| {
+        state.scan_leaves(&path::subtree(key), &mut |own, leaf| {
             let rest = own.get(key.len()..).unwrap_or_default();
             let is_kept = leaf.len() <= LEAF_BYTES_MAX;
             let bytes = rest.len() + if is_kept { leaf.len() } else { 0 };

@@ -99,6 +99,7 @@ mod fingerprint;
 mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
+mod here;
 mod history;
 mod hold;
 mod hybrid;
@@ -111,6 +112,12 @@ mod journal;
 mod json;
 mod leaf;
 mod memtable;
+mod merge;
+#[cfg(test)]
+mod merge_reference;
+#[cfg(test)]
+mod merge_tests;
+mod merged;
 mod options;
 mod path;
 mod pattern;
@@ -125,6 +132,7 @@ mod record;
 mod recover;
 mod remote;
 mod repair;
+mod replace;
 mod resolve;
 mod room;
 mod seal;
@@ -138,6 +146,7 @@ mod step;
 mod transform;
 mod tree;
 mod view;
+mod wipe;
 mod zoning;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult, UpstreamCommit};

@@ -109,7 +109,7 @@ impl MemTable {
                     put(KEYS, key.clone(), None);
                     put(KEYS_TIME, record::time_key(*at, key), None);
                 }
-                Effect::Clear(_) => {}
+                Effect::Clear(_) | Effect::Mark(_) => {}
             }
         }
         if let Some((key, answer)) = key

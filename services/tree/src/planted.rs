@@ -19,11 +19,11 @@ pub enum Planted {
     ClearTakesNewer,
     /// What comes in is not looked for above: an older leaf comes back below a newer clear.
     AncestorsIgnored,
-    /// A leaf does not look for what is newer below it.
-    LeafKeepsItsPlace,
+    /// A leaf that gives way leaves nothing behind that hides what is older below it.
+    LeafLeavesNothing,
     /// A tombstone is forgotten at once.
     TombForgotten,
-    /// What is due at the source keeps no version of its own: the receiver's is taken.
+    /// An ending is taken over whatever its version.
     EndingOverwrites,
     /// What a page does not name stays.
     ReplaceKeepsAbsent,
@@ -33,6 +33,23 @@ pub enum Planted {
     NotesApart,
     /// Collection does not ask who still needs what it removes.
     CollectIgnoresSlots,
+}
+
+impl Planted {
+    /// All but [`Planted::None`].
+    pub const MISTAKES: [Self; 11] = [
+        Self::VersionCheckLoose,
+        Self::ClearNotClipped,
+        Self::ClearTakesNewer,
+        Self::AncestorsIgnored,
+        Self::LeafLeavesNothing,
+        Self::TombForgotten,
+        Self::EndingOverwrites,
+        Self::ReplaceKeepsAbsent,
+        Self::FillTakesUnknown,
+        Self::NotesApart,
+        Self::CollectIgnoresSlots,
+    ];
 }
 
 static NOW: AtomicU8 = AtomicU8::new(0);
@@ -46,4 +63,12 @@ pub fn plant(mistake: Planted) {
 #[must_use]
 pub fn is_planted(mistake: Planted) -> bool {
     NOW.load(Ordering::Relaxed) == mistake as u8
+}
+
+/// The mistake that is planted.
+#[must_use]
+pub fn planted() -> Planted {
+    let now = NOW.load(Ordering::Relaxed);
+    let planted = Planted::MISTAKES.into_iter().find(|mistake| *mistake as u8 == now);
+    planted.unwrap_or(Planted::None)
 }

@@ -62,6 +62,8 @@ pub(crate) enum Effect {
     Unindex(Bytes, u64),
     /// An idempotency key is forgotten.
     Forget(Bytes, u64),
+    /// The path was emptied within its zone; what that removed is in other effects.
+    Mark(Bytes),
 }
 
 /// Of one operation: the id it pushed, and paths with what their transforms came to, as JSON.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
+use crate::here::Held;
 use crate::pending::{AppliedSlot, told};
 use crate::resolve::Work;
 use crate::{
     Commit, Gate, Passage, PendingCommit, PendingRemote, RemoteApplied, RemoteCommit,
-    StampedChange, Tree,
+    StampedChange, StampedOp, Tree,
 };
 
 impl Tree {
@@ -87,4 +88,22 @@ fn size(commit: &RemoteCommit) -> usize {
         .iter()
         .map(|(path, value)| 64 + path.key().len() + crate::tree::input_size(value));
     64 + ops.sum::<usize>() + notes.sum::<usize>()
+}
+
+/// Ops in the order in which they are merged: by key, and of a key the greatest last.
+#[allow(dead_code)]
+pub(crate) fn in_order(ops: &[StampedOp]) -> Vec<&StampedOp> {
+    let mut sorted: Vec<&StampedOp> = ops.iter().collect();
+    let held = |op: &StampedOp| Held { version: op.version, change: op.change.clone() };
+    sorted
+        .sort_by(|one, other| one.key.cmp(&other.key).then_with(|| held(one).order(&held(other))));
+    // The greatest of a key speaks for it.
+    sorted.dedup_by(|later, kept| {
+        let same = later.key == kept.key;
+        if same {
+            *kept = *later;
+        }
+        same
+    });
+    sorted
 }

@@ -223,7 +223,8 @@ impl Effect {
             | Self::Delete(key)
             | Self::Expire(key, _)
             | Self::Unexpire(key)
-            | Self::Unindex(key, _) => key,
+            | Self::Unindex(key, _)
+            | Self::Mark(key) => key,
             // Keys to be forgotten belong to no path.
             Self::Forget(..) => &[],
         }

@@ -6,10 +6,12 @@
 //! zone:
 //!
 //! 1. a record at a path, of whatever kind, hides every one strictly below it of a lower version;
-//! 2. a live leaf gives way to any record strictly below it of a higher version (endings aside).
+//! 2. a live leaf gives way to any record strictly below it of a higher version (endings aside),
+//!    and to a live leaf of the same version: a clear of the leaf's version is left in its place.
 //!
 //! What is hidden is forgotten. Both rules look at versions only, so the same records give the same
-//! state in any order, however often they come. A leaf without a stamp, written before there were
+//! state in any order, however often they come. Of equal versions a leaf is greater than a clear,
+//! and a clear greater than a tombstone. A leaf without a stamp, written before there were
 //! any, counts as [`Version::ZERO`].
 //!
 //! Stamps are derived from the journal's records in the same instant as the data, and are in no
@@ -135,7 +137,9 @@ pub enum RemoteRule {
     /// The merge of the two rules above.
     Merge,
     /// The ops are all that the interval `from..until` of the scope holds, whatever is here: what
-    /// is not among them goes without a tombstone, and versions here do not matter.
+    /// is not among them goes without a tombstone, and versions here do not matter. An op outside
+    /// of the interval speaks for all at and below its path; so with an empty interval, a commit of
+    /// whoever owns the paths is applied as it is.
     Replace {
         /// The first key.
         from: Bytes,

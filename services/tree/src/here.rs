@@ -1,0 +1,90 @@
+//! What a merge reads of the state that it meets: leaves, endings and stamps by key.
+
+#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use trellis_engine_traits::{KeyRange, Result};
+
+use crate::image::LeafScan;
+use crate::stamp::{StampedChange, Version};
+
+/// What the key of an ending's stamp has besides the path's: it sorts right behind the path and
+/// before everything below it.
+const ENDING: [u8; 2] = [0, 2];
+
+/// The key under which a path's ending is stamped.
+pub(crate) fn ending_key(path: &[u8]) -> Bytes {
+    [path, &ENDING].concat().into()
+}
+
+/// The path's key, if this is the key of an ending's stamp.
+pub(crate) fn ending_path(key: &[u8]) -> Option<&[u8]> {
+    key.strip_suffix(&ENDING)
+}
+
+/// What kind of record a stamp is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StampKind {
+    /// Of a leaf, or of a path that ends.
+    Live,
+    /// Of a leaf that was here, or of a path that no longer ends.
+    Tomb,
+    /// Of a subtree that was emptied.
+    Clear,
+}
+
+/// What is known of a record besides its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) version: Version,
+    /// The commit here that wrote it.
+    pub(crate) rev: u64,
+    pub(crate) kind: StampKind,
+}
+
+pub(crate) type StampVisitor<'v> = dyn FnMut(&[u8], Stamp) -> ControlFlow<()> + 'v;
+pub(crate) type EndingVisitor<'v> = dyn FnMut(&[u8], u64) -> ControlFlow<()> + 'v;
+
+/// A state as a merge reads it. A visitor neither blocks nor reads the state.
+pub(crate) trait Here: LeafScan {
+    fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>>;
+    /// The stamp of a key, that of an ending under its [`ending_key`].
+    fn stamp(&self, key: &[u8]) -> Result<Option<Stamp>>;
+    fn scan_stamps(&self, range: &KeyRange, visit: &mut StampVisitor<'_>) -> Result<()>;
+    /// When a path ends.
+    fn ending(&self, path: &[u8]) -> Result<Option<u64>>;
+    fn scan_endings(&self, range: &KeyRange, visit: &mut EndingVisitor<'_>) -> Result<()>;
+    /// Whether any path may end: spares the look.
+    fn any_ending(&self) -> bool;
+}
+
+/// One record of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) version: Version,
+    pub(crate) change: StampedChange,
+}
+
+impl Held {
+    /// Which of two records of a key stays: the one of the higher version; of the same version, the
+    /// greater stored bytes, where what is removed is less than what is there.
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        self.version.cmp(&other.version).then_with(|| rank(&self.change).cmp(&rank(&other.change)))
+    }
+
+    pub(crate) fn is_leaf(&self) -> bool {
+        matches!(self.change, StampedChange::Put(_))
+    }
+}
+
+fn rank(change: &StampedChange) -> (u8, u64, &[u8]) {
+    match change {
+        StampedChange::Ending(None) | StampedChange::Tomb => (0, 0, &[]),
+        StampedChange::Clear => (1, 0, &[]),
+        StampedChange::Ending(Some(at)) => (2, *at, &[]),
+        StampedChange::Put(stored) => (2, 0, stored),
+    }
+}

@@ -1,0 +1,193 @@
+//! The merge against its naive reference, in many random histories.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test may panic")]
+
+use bytes::Bytes;
+use trellis_engine_traits::KeyRange;
+
+use crate::here::{Held, ending_path};
+use crate::merge_reference::{
+    Dice, Maps, Records, Reference, Zones, histories, not_hidden, sorted,
+};
+use crate::path;
+use crate::planted::Planted;
+use crate::stamp::{StampedChange, StampedOp};
+use crate::zoning::{Tracking, Zoning};
+
+/// Why a history does not end as it must, if so.
+fn converges(dice: &mut Dice, planted: Planted) -> std::result::Result<(), String> {
+    let ops = dice.ops(14, 0);
+    let mut reference = Reference::default();
+    ops.iter().for_each(|op| reference.add(op));
+    let expected = reference.outcome(&[]);
+    for _ in 0..2 {
+        let mut replica = Maps::default();
+        for commit in dice.delivery(&ops) {
+            replica.merge(&Zones::one(), &commit, planted);
+            let again = replica.merge(&Zones::one(), &commit, planted);
+            if !again.effects.is_empty() {
+                return Err(format!("{commit:?} came twice, and changed {:?}", again.effects));
+            }
+        }
+        let outcome = not_hidden(&replica.records());
+        if outcome != expected {
+            return Err(format!("{ops:?}\ncame to\n{outcome:?}\nand not\n{expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn any_order_duplication_and_batching_ends_in_what_the_rules_say() {
+    for (seed, mut dice) in histories() {
+        if let Err(difference) = converges(&mut dice, Planted::None) {
+            panic!("TRELLIS_SEED={seed}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn planted_mistakes_are_found() {
+    for planted in [
+        Planted::VersionCheckLoose,
+        Planted::ClearTakesNewer,
+        Planted::AncestorsIgnored,
+        Planted::LeafLeavesNothing,
+        Planted::TombForgotten,
+        Planted::EndingOverwrites,
+    ] {
+        let found = (1..2_000_u64).any(|seed| {
+            let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+            let run = std::panic::AssertUnwindSafe(|| converges(&mut dice, planted).is_err());
+            std::panic::catch_unwind(run).unwrap_or(true)
+        });
+        assert!(found, "{planted:?} was not found");
+    }
+}
+
+/// Why carved zones are not what they were, or the rest is not what it must be.
+fn leaves_carved_alone(dice: &mut Dice, planted: Planted) -> std::result::Result<(), String> {
+    let zones = Zones(vec![Bytes::from_static(b"a\0b"), Bytes::from_static(b"c\0a\0a")]);
+    let mut replica = Maps::default();
+    let mut lives = Vec::new();
+    for carved in &zones.0 {
+        if dice.roll(3) > 0 {
+            let key = Bytes::from([carved, &b"\0x"[..]].concat());
+            replica.leaves.insert(key, Bytes::from_static(b"\x05own"));
+            lives.push(carved.clone());
+        }
+    }
+    let own = |replica: &Maps| -> Vec<Bytes> {
+        let carved = |key: &&Bytes| zones.0.iter().any(|at| path::covers(at, key));
+        replica.leaves.keys().filter(carved).cloned().collect()
+    };
+    let before = own(&replica);
+    let ops = dice.ops(14, 0);
+    let mut reference = Reference::default();
+    let outside = |op: &&StampedOp| {
+        zones.zone(ending_path(&op.key).unwrap_or(&op.key)).tracking == Tracking::Shared
+    };
+    ops.iter().filter(outside).for_each(|op| reference.add(op));
+    for commit in dice.delivery(&ops) {
+        let merged = replica.merge(&zones, &commit, planted);
+        let named = sorted(&commit);
+        let clipped = named.len() - named.iter().filter(|op| outside(op)).count();
+        if merged.came.clipped < clipped {
+            return Err("what is out of scope was not counted".into());
+        }
+    }
+    if own(&replica) != before {
+        return Err(format!("{ops:?}\ntouched a carved zone"));
+    }
+    let carved = |key: &Bytes| zones.0.iter().any(|at| path::covers(at, key));
+    let mut outcome = not_hidden(&replica.records());
+    outcome.retain(|key, _| !carved(key));
+    let expected = reference.outcome(&lives);
+    if outcome != expected {
+        return Err(format!("{ops:?}\ncame to\n{outcome:?}\nand not\n{expected:?}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_carved_out_is_not_touched() {
+    for (seed, mut dice) in histories() {
+        if let Err(difference) = leaves_carved_alone(&mut dice, Planted::None) {
+            panic!("TRELLIS_SEED={seed}: {difference}");
+        }
+    }
+    let found = histories()
+        .any(|(_, mut dice)| leaves_carved_alone(&mut dice, Planted::ClearNotClipped).is_err());
+    assert!(found, "a clear that is not clipped was not found");
+}
+
+/// What a source hands out, in pages: intervals that are one after the other, and their ops.
+fn pages(source: &Maps, dice: &mut Dice, tombs: bool) -> Vec<(Vec<StampedOp>, KeyRange)> {
+    let mut pages = vec![(Vec::new(), KeyRange::all())];
+    for (key, held) in not_hidden(&source.records()) {
+        let live = matches!(held.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)));
+        if !live && !tombs {
+            continue;
+        }
+        if dice.roll(3) == 0 {
+            pages.last_mut().unwrap().1.end = Some(key.clone());
+            pages.push((Vec::new(), KeyRange::new(key.clone(), None)));
+        }
+        let Held { version, change } = held;
+        pages.last_mut().unwrap().0.push(StampedOp { key, version, change });
+    }
+    pages
+}
+
+#[test]
+fn replacing_all_intervals_makes_a_copy_and_again_changes_nothing() {
+    for (seed, mut dice) in histories() {
+        let mut source = Maps::default();
+        let mut replica = Maps::default();
+        for commit in dice.ops(14, 0).chunks(3) {
+            source.merge(&Zones::one(), commit, Planted::None);
+        }
+        for commit in dice.ops(14, 0).chunks(3) {
+            replica.merge(&Zones::one(), commit, Planted::None);
+        }
+        let pages = pages(&source, &mut dice, true);
+        for (ops, interval) in &pages {
+            replica.page(ops, interval, None);
+        }
+        let expected = not_hidden(&source.records());
+        assert_eq!(replica.records(), expected, "TRELLIS_SEED={seed}");
+        for (ops, interval) in &pages {
+            let again = replica.page(ops, interval, None);
+            assert!(again.effects.is_empty(), "TRELLIS_SEED={seed}: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn filling_removes_what_the_source_knew_and_keeps_what_it_did_not() {
+    for (seed, mut dice) in histories() {
+        let mut replica = Maps::default();
+        let mut reference = Reference::default();
+        let mut add = |into: &mut Maps, ops: Vec<StampedOp>| {
+            ops.iter().for_each(|op| reference.add(op));
+            into.merge(&Zones::one(), &ops, Planted::None);
+        };
+        add(&mut replica, dice.ops(8, 1));
+        let mut source = replica.clone();
+        let known_rev = replica.rev;
+        add(&mut source, dice.ops(8, 10));
+        // What the source does not know of is newer than what it has collected since.
+        add(&mut replica, dice.ops(8, 20));
+        for (ops, interval) in pages(&source, &mut dice, false) {
+            replica.page(&ops, &interval, Some(known_rev));
+        }
+        let live = |mut records: Records| {
+            records.retain(|_, held| {
+                matches!(held.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)))
+            });
+            records
+        };
+        let expected = live(reference.outcome(&[]));
+        assert_eq!(live(replica.records()), expected, "TRELLIS_SEED={seed}");
+    }
+}

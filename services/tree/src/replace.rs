@@ -1,0 +1,228 @@
+//! Intervals that a page of another node speaks for: what it does not name goes.
+//!
+//! One walk over what is here tells what goes and what is the same already: nothing is read for
+//! each leaf of a page.
+
+#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
+
+use bytes::Bytes;
+use trellis_engine_traits::{KeyRange, Result};
+
+use crate::here::{Held, StampKind, ending_path};
+use crate::merge::{Merge, outermost};
+use crate::path;
+use crate::planted::Planted;
+use crate::stamp::{StampedChange, StampedOp, Version};
+use crate::wipe::{Passed, Wipe};
+use crate::zoning::{Tracking, Zone};
+
+impl Merge<'_> {
+    /// Makes an interval of the scope hold these ops and nothing else, and what is at and below an
+    /// op outside of it likewise; sorted, one for each key.
+    ///
+    /// # Errors
+    /// Those of reading what is here.
+    pub(crate) fn replace(&mut self, ops: &[&StampedOp], interval: &KeyRange) -> Result<()> {
+        let mut admitted = Vec::with_capacity(ops.len());
+        for op in ops {
+            match self.admit(op) {
+                Some(zone) => admitted.push((*op, zone)),
+                None => self.came.clipped += 1,
+            }
+        }
+        let kept: Vec<Bytes> = admitted.iter().map(|(op, _)| op.key.clone()).collect();
+        let mut passed = Passed::default();
+        let ranges = self.ranges(interval);
+        for (range, edges) in &ranges {
+            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over_kept: true };
+            self.wipe_into(&wipe, &mut passed)?;
+        }
+        for (op, _) in &admitted {
+            // A page goes on behind its interval; a leaf has nothing below it all the same.
+            let goes_on = ranges.iter().any(|(range, _)| range.contains(&op.key));
+            let is_leaf = matches!(op.change, StampedChange::Put(_));
+            if ending_path(&op.key).is_some() || goes_on && !is_leaf {
+                continue;
+            }
+            let below = path::below(&op.key);
+            let is_told = ranges.iter().any(|(range, _)| is_inside(&below, range));
+            if !is_told && (!goes_on || self.any_leaf(&below)?) {
+                let edges = self.edges(&op.key);
+                let wipe = Wipe { range: below, kept: &kept, edges: &edges, over_kept: true };
+                self.wipe_into(&wipe, &mut passed)?;
+            }
+        }
+        self.forgets |= passed.removed_live;
+        for (op, zone) in admitted {
+            let is_told = ranges.iter().any(|(range, _)| range.contains(&op.key));
+            let local = match is_told {
+                true => passed.record(&op.key),
+                false => self.record(&op.key)?,
+            };
+            let mut incoming = Held { version: op.version, change: op.change.clone() };
+            if incoming.is_leaf() {
+                let edges = self.edges(&op.key);
+                if self.any_leaf_in(&edges)? {
+                    incoming.change = StampedChange::Clear;
+                    self.came.lost += 1;
+                }
+                self.open_outside(op, &ranges, &passed, zone)?;
+            }
+            let is_same = local.as_ref() == Some(&incoming) && !self.is_wiped(&op.key);
+            if is_same {
+                self.came.known += 1;
+                continue;
+            }
+            if let Some(local) = &local {
+                self.keep_before(&op.key, local);
+            }
+            self.came.applied += 1;
+            self.own.insert(op.key.clone(), Some(incoming));
+        }
+        Ok(())
+    }
+
+    /// Merges ops, and removes what else an interval of the scope holds if the source, which has
+    /// everything up to `known_rev`, must have removed it.
+    ///
+    /// # Errors
+    /// Those of reading what is here.
+    pub(crate) fn fill(
+        &mut self,
+        ops: &[&StampedOp],
+        interval: &KeyRange,
+        known_rev: u64,
+    ) -> Result<()> {
+        self.merge(ops)?;
+        if known_rev == 0 {
+            return Ok(());
+        }
+        let mut kept: Vec<Bytes> = ops.iter().map(|op| op.key.clone()).collect();
+        let ranges = self.ranges(interval);
+        for (range, _) in &ranges {
+            self.here.scan_stamps(range, &mut |key, stamp| {
+                if stamp.rev > known_rev && self.planted != Planted::FillTakesUnknown {
+                    kept.push(Bytes::copy_from_slice(key));
+                }
+                std::ops::ControlFlow::Continue(())
+            })?;
+        }
+        kept.extend(self.own.keys().cloned());
+        kept.sort_unstable();
+        kept.dedup();
+        let mut passed = Passed::default();
+        for (range, edges) in &ranges {
+            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over_kept: false };
+            self.wipe_into(&wipe, &mut passed)?;
+        }
+        self.forgets |= passed.removed_live;
+        Ok(())
+    }
+
+    fn wipe_into(&mut self, wipe: &Wipe<'_>, passed: &mut Passed) -> Result<()> {
+        let (own, wiped) = match self.planted {
+            Planted::ReplaceKeepsAbsent => (self.own.clone(), self.wiped.clone()),
+            _ => Default::default(),
+        };
+        let more = self.wipe(wipe)?;
+        if self.planted == Planted::ReplaceKeepsAbsent {
+            (self.own, self.wiped) = (own, wiped);
+        }
+        passed.leaves.extend(more.leaves);
+        passed.endings.extend(more.endings);
+        passed.stamps.extend(more.stamps);
+        passed.removed_live |= more.removed_live;
+        Ok(())
+    }
+
+    /// The parts of the scope in an interval, each with the prefixes in it that are left alone.
+    fn ranges(&self, interval: &KeyRange) -> Vec<(KeyRange, Vec<Bytes>)> {
+        let parts = self.scope.within.iter().map(|within| {
+            let subtree = path::subtree(within);
+            let end = match (&subtree.end, &interval.end) {
+                (Some(one), Some(other)) => Some(one.min(other).clone()),
+                (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+            };
+            let range = KeyRange::new(subtree.start.max(interval.start.clone()), end);
+            let mut edges = Vec::new();
+            if self.zoning.zone(within).tracking == Tracking::None {
+                edges.push(within.clone());
+            }
+            self.untracked(within, &mut edges);
+            let except = self.scope.except.iter().filter(|at| path::covers(within, at));
+            edges.extend(except.cloned());
+            (range, outermost(edges))
+        });
+        parts.filter(|(range, _)| !range.is_empty()).collect()
+    }
+
+    /// Zones below a path that nobody may touch from elsewhere.
+    fn untracked(&self, key: &[u8], into: &mut Vec<Bytes>) {
+        for carved in self.zoning.carved(key) {
+            if self.zoning.zone(&carved).tracking == Tracking::None {
+                into.push(carved);
+            } else {
+                self.untracked(&carved, into);
+            }
+        }
+    }
+
+    /// Makes way for a leaf of a page. Of what is above it within the interval, the page tells.
+    fn open_outside(
+        &mut self,
+        op: &StampedOp,
+        ranges: &[(KeyRange, Vec<Bytes>)],
+        passed: &Passed,
+        zone: Zone,
+    ) -> Result<()> {
+        let mut outside = Vec::new();
+        for ancestor in path::ancestors(&op.key) {
+            if self.leafless.contains(ancestor) {
+                break;
+            }
+            let is_told = ranges.iter().any(|(range, _)| range.contains(ancestor));
+            let is_leaf = match self.own.get(ancestor) {
+                Some(own) => own.as_ref().is_some_and(Held::is_leaf),
+                None => passed.leaves.contains_key(ancestor),
+            };
+            if is_told && !is_leaf {
+                outside.push(op.key.slice(..ancestor.len()));
+            } else {
+                break;
+            }
+        }
+        // The nearest ancestors are no leaves; what is left to ask is above them.
+        let highest = outside.last().cloned().unwrap_or_else(|| op.key.clone());
+        self.leafless.extend(outside);
+        self.open_above(&highest, op.version, zone, true)
+    }
+}
+
+impl Passed {
+    /// The record of a kept key.
+    fn record(&self, key: &Bytes) -> Option<Held> {
+        let stamp = self.stamps.get(key);
+        let version = stamp.map_or(Version::ZERO, |stamp| stamp.version);
+        let change = if ending_path(key).is_some() {
+            let at = self.endings.get(key).copied();
+            (stamp.is_some() || at.is_some()).then_some(StampedChange::Ending(at))
+        } else if let Some(leaf) = self.leaves.get(key) {
+            Some(StampedChange::Put(leaf.clone()))
+        } else {
+            stamp.map(|stamp| match stamp.kind {
+                StampKind::Clear => StampedChange::Clear,
+                StampKind::Live | StampKind::Tomb => StampedChange::Tomb,
+            })
+        };
+        change.map(|change| Held { version, change })
+    }
+}
+
+fn is_inside(inner: &KeyRange, outer: &KeyRange) -> bool {
+    let ends = match (&inner.end, &outer.end) {
+        (_, None) => true,
+        (Some(inner), Some(outer)) => inner <= outer,
+        (None, Some(_)) => false,
+    };
+    inner.start >= outer.start && ends
+}
