@@ -21,6 +21,7 @@ pub(crate) struct Merged {
     pub(crate) images: Vec<Image>,
     pub(crate) came: RemoteApplied,
     /// Whether something live went without leaving a record: followers by revs cannot be told.
+    #[cfg_attr(test, allow(dead_code))]
     pub(crate) forgets: bool,
 }
 
