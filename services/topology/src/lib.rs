@@ -42,6 +42,8 @@ mod translate;
 mod turn;
 mod verify;
 mod zones;
+#[cfg(test)]
+mod zones_tests;
 
 pub use backoff::{Backoff, Ended};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};

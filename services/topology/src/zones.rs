@@ -80,7 +80,7 @@ pub(crate) struct Entry {
     /// The key of its prefix.
     pub(crate) prefix: Bytes,
     pub(crate) kind: Kind,
-    /// Whether the upstream follows it: as its own mode says, or that around a source's destination.
+    /// Whether the upstream follows it: as its own mode says, or that around a destination.
     pub(crate) pushed: bool,
     pub(crate) zone: Zone,
 }
