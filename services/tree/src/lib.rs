@@ -139,6 +139,7 @@ mod seal;
 mod seed;
 mod seed_journal;
 mod stamp;
+mod stamped;
 mod state;
 mod state_reverse;
 mod stats;
@@ -176,6 +177,7 @@ pub use stamp::{
     Author, LoggedCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
     VIA_MAX, Version,
 };
+pub use stamped::{Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage};
 pub use stats::TreeStats;
 pub use tree::{Identity, Tree};
 pub use view::{Child, Children, View};
