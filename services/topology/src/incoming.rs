@@ -24,12 +24,21 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    /// Ops in keys of this node. What would be no path here is left out: it is nowhere here, so
+    /// nothing is missing.
     pub(crate) fn local_ops(&self, ops: Vec<StampedOp>) -> Vec<StampedOp> {
-        if self.plan.local_prefix.is_empty() {
+        let prefix = &self.plan.local_prefix;
+        if prefix.is_empty() {
             return ops;
         }
-        let local = |op: StampedOp| StampedOp { key: self.plan.local_key(&op.key), ..op };
-        ops.into_iter().map(local).collect()
+        let local = |op: StampedOp| match crate::remapped(prefix, &op.key) {
+            Ok(key) => Some(StampedOp { key, ..op }),
+            Err(error) => {
+                tracing::warn!(feed = %self.plan.feed, %error, "a path of a source has no place here");
+                None
+            }
+        };
+        ops.into_iter().filter_map(local).collect()
     }
 
     /// What a position counts for, or why it does not.

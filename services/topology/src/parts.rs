@@ -20,7 +20,7 @@ const HEADER_BYTES: usize = 2;
 const CHECKSUM_BYTES: usize = 4;
 
 /// Bytes of a frame at most, whatever a part may be.
-pub const FRAME_BYTES_MAX: usize = 512 << 10;
+pub(crate) const FRAME_BYTES_MAX: usize = 512 << 10;
 /// Parts of a message at most.
 const PARTS_MAX: usize = 1 << 16;
 
@@ -28,7 +28,7 @@ const PARTS_MAX: usize = 1 << 16;
 ///
 /// # Errors
 /// `unsupported` when it is larger than `bytes_max`: the other node would refuse it.
-pub fn encode(
+pub(crate) fn encode(
     message: &Message,
     part_bytes: usize,
     bytes_max: usize,

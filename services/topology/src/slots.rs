@@ -1,6 +1,21 @@
 //! Slots: how far each follower has come, and what is kept for it.
+//!
+//! A slot is a leaf at `_repl/slots/<consumer>`, written lazily, and a hold on the journal behind
+//! what was written last: after a restart the follower finds what it needs. Beyond its bounds a slot
+//! is invalid: its journal may go, and its follower is filled anew.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use trellis_engine_traits::{ErrorKind, Result};
+use trellis_tree::{Commit, Input, JournalHold, Path, Tree};
+
+use crate::message::{LogPosition, Refusal, RefusalReason};
+use crate::position::{log_json, log_position, number};
+use crate::session::Now;
+use crate::source::denied;
 
 /// What is kept for followers, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +34,10 @@ pub struct SlotOptions {
     pub persist_after: Duration,
     /// Revs after which a slot that moved is written.
     pub persist_revs: u64,
+    /// Snapshots and deltas that a follower may begin in [`SlotOptions::fills_window`].
+    pub fills_max: usize,
+    /// The window of that.
+    pub fills_window: Duration,
 }
 
 impl Default for SlotOptions {
@@ -32,6 +51,295 @@ impl Default for SlotOptions {
             collect_age: day,
             persist_after: Duration::from_secs(5),
             persist_revs: 10_000,
+            fills_max: 30,
+            fills_window: Duration::from_secs(60),
         }
     }
+}
+
+/// Why nothing is kept for a slot any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SlotEnd {
+    /// Its journal was larger than may be kept.
+    Bytes,
+    /// Its journal was older than may be kept.
+    Age,
+    /// Its follower was away for too long.
+    Idle,
+    /// Its journal was not there after a restart.
+    Trimmed,
+}
+
+impl SlotEnd {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Bytes, Self::Age, Self::Idle, Self::Trimmed];
+
+    /// Its code in status and metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Age => "age",
+            Self::Idle => "idle",
+            Self::Trimmed => "trimmed",
+        }
+    }
+
+    fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.code() == code)
+    }
+}
+
+/// Where a slot stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotStatus {
+    /// Its name: the follower's node id and feed.
+    pub consumer: String,
+    /// The peer to whom it belongs.
+    pub owner: String,
+    /// The commit up to which the follower has everything durably.
+    pub rev: u64,
+    /// Commits that it lacks.
+    pub lag_revs: u64,
+    /// Bytes of journal kept for it, about.
+    pub lag_bytes: u64,
+    /// Whether its follower is connected.
+    pub active: bool,
+    /// For how long it has not been.
+    pub idle: Duration,
+    /// Why nothing is kept for it.
+    pub invalid: Option<SlotEnd>,
+}
+
+/// How far a follower has come.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) owner: String,
+    pub(crate) at: LogPosition,
+    /// Where the tail begins after a delta: journal is needed from there only.
+    pub(crate) pin: Option<u64>,
+    pub(crate) invalid: Option<SlotEnd>,
+    pub(crate) active: bool,
+    pub(crate) seen_ms: u64,
+    pub(crate) hold: Option<JournalHold>,
+    /// The rev that was written last, and when.
+    written: u64,
+    written_at: Duration,
+    fills: VecDeque<Duration>,
+}
+
+/// A place in the journal: how much was before it, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) rev: u64,
+    pub(crate) bytes: u64,
+    pub(crate) at_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) slots: BTreeMap<String, Slot>,
+    pub(crate) marks: VecDeque<Mark>,
+    pub(crate) ended: BTreeMap<SlotEnd, u64>,
+    pub(crate) collected_at: Option<Duration>,
+}
+
+/// All slots of a node.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    pub(crate) tree: Tree,
+    pub(crate) node: u128,
+    pub(crate) options: SlotOptions,
+    pub(crate) table: Mutex<Table>,
+}
+
+fn root() -> Result<Path> {
+    Path::parse("_repl/slots")
+}
+
+impl Slots {
+    /// Takes up the slots that are in the tree, and holds the journal for them.
+    pub(crate) fn open(tree: Tree, node: u128, options: SlotOptions) -> Result<Self> {
+        let stored = tree.view()?.get(&root()?)?;
+        let mut table = Table::default();
+        for (consumer, value) in stored.as_object().into_iter().flatten() {
+            // A restored copy holds the slots of the node that it is a copy of.
+            let slot = read(value).filter(|slot| slot.at.log_id == node);
+            let Some(mut slot) = slot else {
+                let path = root()?.child(consumer)?;
+                tree.commit(Commit { system: true, ..Commit::delete(path) })?;
+                continue;
+            };
+            if slot.invalid.is_none() {
+                match tree.hold_journal_after(slot.needed()) {
+                    Ok(hold) => slot.hold = Some(hold),
+                    Err(error) if is_gone(error.kind()) => slot.invalid = Some(SlotEnd::Trimmed),
+                    Err(error) => return Err(error),
+                }
+            }
+            table.slots.insert(consumer.clone(), slot);
+        }
+        Ok(Self { tree, node, options, table: Mutex::new(table) })
+    }
+
+    /// Writes a slot, and holds the journal from there on.
+    pub(crate) fn write(&self, consumer: &str, slot: &mut Slot, now: Now) -> Result<()> {
+        let value = Input::from_json(slot.to_json())?;
+        let path = root()?.child(consumer)?;
+        self.tree.commit(Commit { system: true, ..Commit::set(path, value) })?;
+        (slot.written, slot.written_at) = (slot.at.rev, now.mono);
+        if slot.invalid.is_some() {
+            slot.hold = None;
+            return Ok(());
+        }
+        let needed = slot.needed();
+        if slot.hold.as_ref().is_none_or(|hold| hold.after() != needed) {
+            // The old one goes only now that the new one stands.
+            slot.hold = Some(self.tree.hold_journal_after(needed)?);
+        }
+        Ok(())
+    }
+
+    /// Moves a slot; `false` when it is invalid.
+    pub(crate) fn acknowledge(&self, consumer: &str, at: LogPosition, now: Now) -> Result<bool> {
+        let mut table = self.table.lock();
+        let Some(slot) = table.slots.get_mut(consumer).filter(|slot| slot.invalid.is_none()) else {
+            return Ok(false);
+        };
+        if at.rev > slot.at.rev {
+            slot.at = LogPosition { log_id: self.node, ..at };
+            slot.pin = slot.pin.filter(|pin| *pin > at.rev);
+        }
+        slot.seen_ms = now.wall_ms;
+        self.write_if_due(consumer, slot, now)?;
+        Ok(true)
+    }
+
+    /// Writes a slot that moved far, or long ago.
+    pub(crate) fn write_if_due(&self, consumer: &str, slot: &mut Slot, now: Now) -> Result<()> {
+        let moved = slot.at.rev.saturating_sub(slot.written);
+        let old = now.mono.saturating_sub(slot.written_at) >= self.options.persist_after;
+        if moved > 0 && (old || moved >= self.options.persist_revs) {
+            self.write(consumer, slot, now)?;
+        }
+        Ok(())
+    }
+
+    /// The follower is gone for now.
+    pub(crate) fn close(&self, consumer: &str, now: Now) -> Result<()> {
+        let mut table = self.table.lock();
+        let Some(slot) = table.slots.get_mut(consumer) else { return Ok(()) };
+        slot.active = false;
+        slot.seen_ms = now.wall_ms;
+        if slot.is_moved() { self.write(consumer, slot, now) } else { Ok(()) }
+    }
+
+    /// Forgets a slot: its follower is filled anew if it comes back.
+    pub(crate) fn remove(&self, consumer: &str) -> Result<bool> {
+        let mut table = self.table.lock();
+        if table.slots.remove(consumer).is_none() {
+            return Ok(false);
+        }
+        let path = root()?.child(consumer)?;
+        self.tree.commit(Commit { system: true, ..Commit::delete(path) })?;
+        Ok(true)
+    }
+}
+
+impl Table {
+    /// Gives a follower its slot: the one it has, or a new one.
+    pub(crate) fn take(
+        &mut self,
+        consumer: &str,
+        owner: &str,
+        slots_max: usize,
+    ) -> Result<&mut Slot, Refusal> {
+        if let Some(slot) = self.slots.get(consumer)
+            && slot.owner != owner
+        {
+            return Err(denied("this slot belongs to another peer"));
+        }
+        if !self.slots.contains_key(consumer) && self.slots.len() >= slots_max {
+            let spare = self.slots.iter().find(|(_, slot)| slot.invalid.is_some() && !slot.active);
+            let Some(spare) = spare.map(|(consumer, _)| consumer.clone()) else {
+                return Err(Refusal::new(
+                    RefusalReason::Busy,
+                    format!("{slots_max} followers have their slots: drop those that are gone"),
+                ));
+            };
+            self.slots.remove(&spare);
+        }
+        let new = || Slot::new(owner.to_owned());
+        Ok(self.slots.entry(consumer.to_owned()).or_insert_with(new))
+    }
+}
+
+impl Slot {
+    fn new(owner: String) -> Self {
+        Self {
+            owner,
+            at: LogPosition::default(),
+            pin: None,
+            invalid: None,
+            active: false,
+            seen_ms: 0,
+            hold: None,
+            written: 0,
+            written_at: Duration::ZERO,
+            fills: VecDeque::new(),
+        }
+    }
+
+    /// Whether its follower may begin with pages once more.
+    pub(crate) fn may_fill(&mut self, options: &SlotOptions, now: Now) -> bool {
+        let since = now.mono.saturating_sub(options.fills_window);
+        self.fills.retain(|at| *at >= since);
+        let may = self.fills.len() < options.fills_max;
+        if may {
+            self.fills.push_back(now.mono);
+        }
+        may
+    }
+
+    /// The rev after which journal is needed.
+    pub(crate) fn needed(&self) -> u64 {
+        self.pin.unwrap_or(self.at.rev)
+    }
+
+    /// Whether it stands elsewhere than it was written.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.at.rev > self.written
+    }
+
+    fn to_json(&self) -> Value {
+        let mut value = json!({
+            "owner": self.owner,
+            "at": log_json(&self.at),
+            "seenMs": self.seen_ms.to_string(),
+        });
+        if let Some(members) = value.as_object_mut() {
+            if let Some(pin) = self.pin {
+                members.insert("pin".into(), pin.to_string().into());
+            }
+            if let Some(end) = self.invalid {
+                members.insert("invalid".into(), end.code().into());
+            }
+        }
+        value
+    }
+}
+
+fn read(value: &Value) -> Option<Slot> {
+    let mut slot = Slot::new(value.get("owner")?.as_str()?.to_owned());
+    slot.at = log_position(value.get("at")?)?;
+    slot.written = slot.at.rev;
+    slot.seen_ms = number(value.get("seenMs")?)?;
+    slot.pin = value.get("pin").and_then(number);
+    slot.invalid = value.get("invalid").and_then(Value::as_str).and_then(SlotEnd::from_code);
+    Some(slot)
+}
+
+/// Whether journal is not there: it was trimmed, or lost.
+pub(crate) fn is_gone(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::InvalidInput)
 }

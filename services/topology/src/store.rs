@@ -1,17 +1,20 @@
 //! [`Store`]: what sessions ask of their node's tree, done for real. Blocking.
 
+use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_tree::Tree;
+use trellis_tree::{Commit, RemoteApplied, RemoteCommit, Scope, Tree};
 
+use crate::position::FeedPosition;
+use crate::reads;
 use crate::session::Now;
-use crate::slots::SlotOptions;
-use crate::task::{Task, TaskOutcome};
+use crate::slots::{SlotOptions, Slots};
+use crate::task::{PageRead, Task, TaskOutcome};
 
 /// A tree and its slots. One for each node; all sessions share it.
 #[derive(Debug)]
 pub struct Store {
     tree: Tree,
-    options: SlotOptions,
+    pub(crate) slots: Slots,
 }
 
 impl Store {
@@ -20,7 +23,9 @@ impl Store {
     /// # Errors
     /// Those of reading.
     pub fn open(tree: Tree, options: SlotOptions) -> Result<Self> {
-        Ok(Self { tree, options })
+        let node = reads::node_id(&tree)?;
+        let slots = Slots::open(tree.clone(), node, options)?;
+        Ok(Self { tree, slots })
     }
 
     /// The tree.
@@ -29,9 +34,97 @@ impl Store {
         &self.tree
     }
 
+    /// This node's id, which is that of its log.
+    #[must_use]
+    pub fn node(&self) -> u128 {
+        self.slots.node
+    }
+
     /// Does a task. Blocks: an `Apply` until it is durable.
     pub fn execute(&self, now: Now, task: Task) -> TaskOutcome {
-        let _ = (now, task, &self.options);
-        TaskOutcome::Failed(Error::new(ErrorKind::Unsupported, "not yet"))
+        let outcome = match task {
+            Task::OpenSlot(wanted) => return self.slots.open_slot(&wanted, now),
+            Task::LoadPosition { feed } => self.load(&feed).map(TaskOutcome::Position),
+            Task::SavePosition { feed, position } => self.save(&feed, position),
+            Task::ReadPage { scope, start, items_max, bytes_max } => {
+                let page = reads::page(&self.tree, &scope, &start, items_max, bytes_max);
+                page.map(TaskOutcome::Page)
+            }
+            Task::ReadDelta { scope, after, start, items_max, bytes_max } => {
+                let page = reads::delta(&self.tree, &scope, after, start, items_max, bytes_max);
+                page.map(TaskOutcome::Page)
+            }
+            Task::ReadTail { scope, after, peer, bytes_max } => {
+                match reads::tail(&self.tree, &scope, after, peer, bytes_max) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(TaskOutcome::TailGone),
+                    read => read.map(TaskOutcome::Tail),
+                }
+            }
+            Task::AckSlot { consumer, at } => {
+                let valid = self.slots.acknowledge(&consumer, at, now);
+                valid.map(|valid| if valid { TaskOutcome::Done } else { TaskOutcome::TailGone })
+            }
+            Task::CloseSlot { consumer } => {
+                self.slots.close(&consumer, now).map(|()| TaskOutcome::Done)
+            }
+            Task::Apply { commits } => self.apply(commits).map(TaskOutcome::Applied),
+            Task::SetAside { feed, id, scope } => {
+                crate::set_aside::copy(self, &feed, id, &scope).map(TaskOutcome::SetAside)
+            }
+            Task::HashAt { rev } => self.hash(rev),
+            Task::Digest { scope, local_prefix } => self.digest(&scope, &local_prefix),
+            Task::ReadBuckets { scope, local_prefix, buckets, start, bytes_max } => {
+                self.buckets(&scope, &local_prefix, &buckets, &start, bytes_max)
+            }
+        };
+        outcome.unwrap_or_else(TaskOutcome::Failed)
     }
+
+    /// Submits all, so that they share flushes, and waits for each.
+    fn apply(&self, commits: Vec<RemoteCommit>) -> Result<Vec<RemoteApplied>> {
+        let pending: Vec<_> =
+            commits.into_iter().map(|commit| self.tree.submit_remote(commit)).collect();
+        // All are waited for, also behind one that failed: what is under way is known then.
+        let results: Vec<_> = pending.into_iter().map(trellis_tree::PendingRemote::wait).collect();
+        results.into_iter().collect()
+    }
+
+    fn load(&self, feed: &str) -> Result<Option<FeedPosition>> {
+        let stored = self.tree.view()?.get(&FeedPosition::path(feed)?)?;
+        Ok(FeedPosition::from_json(&stored))
+    }
+
+    fn save(&self, feed: &str, position: FeedPosition) -> Result<TaskOutcome> {
+        let (path, value) = position.note(feed)?;
+        self.tree.commit(Commit { system: true, ..Commit::set(path, value) })?;
+        Ok(TaskOutcome::Position(Some(position)))
+    }
+
+    fn hash(&self, rev: u64) -> Result<TaskOutcome> {
+        let head = self.tree.position().rev;
+        let hash = if rev <= head { reads::hash_at(&self.tree, rev)? } else { None };
+        Ok(TaskOutcome::Hash { head, hash })
+    }
+
+    fn digest(&self, scope: &Scope, local_prefix: &Bytes) -> Result<TaskOutcome> {
+        let (digest, buckets) = reads::digest(&self.tree, scope, local_prefix)?;
+        Ok(TaskOutcome::Digest { digest, buckets })
+    }
+
+    fn buckets(
+        &self,
+        scope: &Scope,
+        local_prefix: &Bytes,
+        buckets: &[u8],
+        start: &Bytes,
+        bytes_max: usize,
+    ) -> Result<TaskOutcome> {
+        let page: PageRead =
+            reads::buckets(&self.tree, scope, local_prefix, buckets, start, bytes_max)?;
+        Ok(TaskOutcome::Page(page))
+    }
+}
+
+pub(crate) fn unsupported() -> Error {
+    Error::new(ErrorKind::Unsupported, "this tree keeps no stamps")
 }

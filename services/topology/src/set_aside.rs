@@ -1,0 +1,58 @@
+//! What this node wrote, copied to `_repl/set_aside/<feed>/<id>` before a snapshot replaces it.
+//!
+//! The copy is ordinary data below its path, so that it can be looked at and written back. It stays
+//! until somebody removes it.
+
+use bytes::Bytes;
+use trellis_engine_traits::Result;
+use trellis_tree::{
+    Commit, Input, Leaf, Operation, Path, Scope, StampedChange, StampedOp, Version,
+};
+
+use crate::reads;
+use crate::source::origin;
+use crate::store::Store;
+
+/// Leaves read and written at a time.
+const PAGE_ITEMS: usize = 1000;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Copies what this node wrote within a scope; how many leaves.
+pub(crate) fn copy(store: &Store, feed: &str, id: u64, scope: &Scope) -> Result<u64> {
+    let own = origin(store.node());
+    let id = id.to_string();
+    let mut start = Bytes::new();
+    let mut leaves = 0;
+    loop {
+        let page = reads::page(store.tree(), scope, &start, PAGE_ITEMS, PAGE_BYTES)?;
+        let mut updates = Vec::new();
+        for StampedOp { key, version, change } in page.ops {
+            let StampedChange::Put(stored) = change else { continue };
+            if version != Version::ZERO && version.origin != own {
+                continue;
+            }
+            let mut text = Vec::new();
+            Leaf::append_json(&stored, &mut text)?;
+            leaves += 1;
+            updates.push((place(feed, &id, &key, leaves)?, Input::parse(&text)?));
+        }
+        if !updates.is_empty() {
+            let operation = Operation::Update { updates, expiry: None };
+            store.tree().commit(Commit { system: true, ..Commit::new(vec![operation]) })?;
+        }
+        match page.next {
+            Some(next) => start = next,
+            None => return Ok(leaves),
+        }
+    }
+}
+
+/// Where a leaf is kept: at its path below the copy, or by its number where that is too long.
+fn place(feed: &str, id: &str, key: &Bytes, number: u64) -> Result<Path> {
+    let place = Path::from_segments(["_repl", "set_aside", feed, id])?;
+    let path = Path::from_key(key)?;
+    match place.join(&path) {
+        Ok(path) => Ok(path),
+        Err(_) => place.child("_long")?.child(&number.to_string()),
+    }
+}

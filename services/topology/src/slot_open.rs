@@ -1,0 +1,152 @@
+//! How a follower that opens gets on: tail, delta or snapshot, and its slot pinned for that.
+
+use trellis_engine_traits::{ErrorKind, Result};
+
+use crate::message::{LogPosition, OpenAt, OpenMode, Refusal, RefusalReason};
+use crate::session::Now;
+use crate::slots::{Slot, Slots, is_gone};
+use crate::task::{OpenSlot, SlotOpened, TaskOutcome};
+
+/// What a follower's place in this node's history is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is of this history.
+    Ours,
+    /// It is of another history, although of this log: what was not durable was lost.
+    Theirs,
+    /// Too long ago to tell, or of another log.
+    Unknown,
+}
+
+impl Slots {
+    /// Decides how a follower gets on, and pins its slot before anything is read for it.
+    pub(crate) fn open_slot(&self, wanted: &OpenSlot, now: Now) -> TaskOutcome {
+        let mut table = self.table.lock();
+        let taken = table.take(&wanted.consumer, &wanted.owner, self.options.slots_max);
+        let slot = match taken {
+            Ok(slot) => slot,
+            Err(refusal) => return TaskOutcome::Refused(refusal),
+        };
+        match self.decide(slot, wanted, now) {
+            Ok(Ok(opened)) => TaskOutcome::Slot(opened),
+            Ok(Err(refusal)) => TaskOutcome::Refused(refusal),
+            Err(error) => TaskOutcome::Failed(error),
+        }
+    }
+
+    fn decide(
+        &self,
+        slot: &mut Slot,
+        wanted: &OpenSlot,
+        now: Now,
+    ) -> Result<Result<SlotOpened, Refusal>> {
+        let known = if slot.hold.is_some() || slot.invalid.is_some() {
+            slot.at
+        } else {
+            LogPosition::default()
+        };
+        let (mode, since) = self.mode(wanted.at.as_ref(), known)?;
+        if mode != OpenMode::Tail && !slot.may_fill(&self.options, now) {
+            let message = "this follower begins anew too often: find out why, or wait a minute";
+            return Ok(Err(Refusal::new(RefusalReason::Busy, message)));
+        }
+        let here = |rev, hash| LogPosition { log_id: self.node, rev, hash };
+        let at = match (mode, wanted.at.as_ref()) {
+            (OpenMode::Tail, Some(OpenAt::Tail(at)))
+            | (OpenMode::ResumeSnapshot, Some(OpenAt::Snapshot(at))) => {
+                // Held from there or from before, where it was written.
+                (*at, None)
+            }
+            (OpenMode::ResumeDelta, Some(OpenAt::Delta { from, pin })) => (*from, Some(*pin)),
+            (OpenMode::Delta, Some(OpenAt::Tail(from) | OpenAt::Delta { from, .. })) => {
+                let (hold, head) = self.tree.hold_journal()?;
+                slot.hold = Some(hold);
+                (*from, Some(here(head.rev, head.hash)))
+            }
+            _ => {
+                let (hold, head) = self.tree.hold_journal()?;
+                slot.hold = Some(hold);
+                (here(head.rev, head.hash), None)
+            }
+        };
+        let moved = slot.at != at.0 || slot.invalid.is_some();
+        let lazily = mode == OpenMode::Tail && slot.hold.is_some() && slot.at.rev <= at.0.rev;
+        slot.at = at.0;
+        slot.pin = at.1.map(|pin| pin.rev);
+        (slot.invalid, slot.active, slot.seen_ms) = (None, true, now.wall_ms);
+        if slot.hold.is_none() || (moved && !lazily) {
+            self.write(&wanted.consumer, slot, now)?;
+        }
+        let pin = at.1.unwrap_or(at.0);
+        let head = self.tree.position().rev;
+        Ok(Ok(SlotOpened { mode, pin, since, head }))
+    }
+
+    /// How a follower gets on from what it has; for a delta, the commit since which.
+    fn mode(&self, at: Option<&OpenAt>, known: LogPosition) -> Result<(OpenMode, u64)> {
+        let snapshot = Ok((OpenMode::Snapshot, 0));
+        match at {
+            None => snapshot,
+            Some(OpenAt::Tail(at)) => match self.place(*at, known)? {
+                Place::Theirs => Ok((OpenMode::Diverged, 0)),
+                Place::Ours if self.reaches(at.rev)? => Ok((OpenMode::Tail, 0)),
+                Place::Ours if at.rev >= self.floor()? => Ok((OpenMode::Delta, at.rev)),
+                Place::Ours | Place::Unknown => snapshot,
+            },
+            Some(OpenAt::Snapshot(pin)) => match self.place(*pin, known)? {
+                Place::Theirs => Ok((OpenMode::Diverged, 0)),
+                Place::Ours if self.reaches(pin.rev)? => Ok((OpenMode::ResumeSnapshot, 0)),
+                Place::Ours | Place::Unknown => snapshot,
+            },
+            Some(OpenAt::Delta { from, pin }) => {
+                let (since, until) = (self.place(*from, known)?, self.place(*pin, known)?);
+                if since == Place::Theirs || until == Place::Theirs || from.rev > pin.rev {
+                    return Ok((OpenMode::Diverged, 0));
+                }
+                if from.rev < self.floor()? {
+                    return snapshot;
+                }
+                let resumed = until == Place::Ours && self.reaches(pin.rev)?;
+                match since {
+                    _ if resumed => Ok((OpenMode::ResumeDelta, from.rev)),
+                    Place::Ours => Ok((OpenMode::Delta, from.rev)),
+                    Place::Theirs | Place::Unknown => snapshot,
+                }
+            }
+        }
+    }
+
+    /// Whether a place is of this node's history. `known` is what the follower acknowledged last.
+    fn place(&self, at: LogPosition, known: LogPosition) -> Result<Place> {
+        if at.log_id != self.node {
+            return Ok(Place::Unknown);
+        }
+        let head = self.tree.position().rev;
+        if at.rev > head {
+            return Ok(Place::Theirs);
+        }
+        if at.rev == 0 || at == known {
+            return Ok(Place::Ours);
+        }
+        Ok(match crate::reads::hash_at(&self.tree, at.rev)? {
+            Some(hash) if hash == at.hash => Place::Ours,
+            Some(_) => Place::Theirs,
+            None => Place::Unknown,
+        })
+    }
+
+    /// Whether the journal holds everything after a rev.
+    fn reaches(&self, rev: u64) -> Result<bool> {
+        match self.tree.hold_journal_after(rev) {
+            Ok(_) => Ok(true),
+            Err(error) if is_gone(error.kind()) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The commit up to which tombstones and clears are gone.
+    fn floor(&self) -> Result<u64> {
+        crate::reads::gc_floor(&self.tree)
+    }
+}

@@ -1,0 +1,166 @@
+//! Slots over time: written when they moved, ended beyond their bounds, and what nobody needs any
+//! more collected.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use trellis_engine_traits::Result;
+
+use crate::reads;
+use crate::session::Now;
+use crate::slots::{Mark, Slot, SlotEnd, SlotOptions, SlotStatus, Table};
+use crate::store::Store;
+
+/// Marks kept: with more of them every other one goes.
+const MARKS_MAX: usize = 4096;
+/// Time between collections at least.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// What upkeep did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotUpkeep {
+    /// Slots that ended, and why.
+    pub ended: Vec<(String, SlotEnd)>,
+    /// Tombstones and clears that were collected.
+    pub collected: u64,
+}
+
+impl Store {
+    /// Writes slots that moved, ends those beyond their bounds, collects tombstones and clears that
+    /// no slot needs. To be called every few seconds.
+    ///
+    /// # Errors
+    /// Those of the tree; what was done before stays done.
+    ///
+    /// # Cost
+    /// A commit for each slot that moved; a collection once a minute.
+    pub fn upkeep(&self, now: Now) -> Result<SlotUpkeep> {
+        let slots = &self.slots;
+        let journal = reads::journal(&slots.tree)?;
+        let mut done = SlotUpkeep::default();
+        let mut table = slots.table.lock();
+        if table.marks.is_empty() {
+            // What was there before the open counts as written now, in one piece.
+            let rev = journal.first.saturating_sub(1);
+            table.mark(Mark { rev, bytes: 0, at_ms: now.wall_ms });
+        }
+        table.mark(Mark { rev: journal.head, bytes: journal.appended, at_ms: now.wall_ms });
+        let Table { slots: all, marks, ended, .. } = &mut *table;
+        for (consumer, slot) in all.iter_mut() {
+            if slot.active {
+                slot.seen_ms = now.wall_ms;
+            }
+            let end = beyond(slot, marks.make_contiguous(), &slots.options, now);
+            let Some(end) = end.filter(|_| slot.invalid.is_none()) else {
+                if slot.invalid.is_none() {
+                    slots.write_if_due(consumer, slot, now)?;
+                }
+                continue;
+            };
+            tracing::warn!(%consumer, reason = end.code(), "a slot ended: its follower is filled anew");
+            slot.invalid = Some(end);
+            *ended.entry(end).or_default() += 1;
+            done.ended.push((consumer.clone(), end));
+            slots.write(consumer, slot, now)?;
+        }
+        let every = COLLECT_EVERY.min(slots.options.collect_age);
+        if table.collected_at.is_none_or(|at| now.mono >= at + every) {
+            table.collected_at = Some(now.mono);
+            let needed = table.slots.values().filter(|slot| slot.invalid.is_none());
+            let floor = needed.map(|slot| slot.at.rev).min().unwrap_or(journal.head);
+            // Under the lock: no follower opens behind the floor meanwhile.
+            done.collected = reads::collect(&slots.tree, floor, slots.options.collect_age)?;
+        }
+        Ok(done)
+    }
+
+    /// Where each slot stands.
+    ///
+    /// # Errors
+    /// Those of the tree.
+    pub fn slots(&self, now: Now) -> Result<Vec<SlotStatus>> {
+        let journal = reads::journal(&self.slots.tree)?;
+        let table = self.slots.table.lock();
+        let status = |(consumer, slot): (&String, &Slot)| SlotStatus {
+            consumer: consumer.clone(),
+            owner: slot.owner.clone(),
+            rev: slot.at.rev,
+            lag_revs: journal.head.saturating_sub(slot.at.rev),
+            lag_bytes: behind(&table, slot.needed(), journal.appended),
+            active: slot.active,
+            idle: Duration::from_millis(if slot.active {
+                0
+            } else {
+                now.wall_ms.saturating_sub(slot.seen_ms)
+            }),
+            invalid: slot.invalid,
+        };
+        Ok(table.slots.iter().map(status).collect())
+    }
+
+    /// Slots that ended since open, by reason.
+    #[must_use]
+    pub fn slots_ended(&self) -> BTreeMap<SlotEnd, u64> {
+        self.slots.table.lock().ended.clone()
+    }
+
+    /// Forgets a slot; its follower is filled anew if it comes back. Whether there was one.
+    ///
+    /// # Errors
+    /// Those of the tree.
+    pub fn drop_slot(&self, consumer: &str) -> Result<bool> {
+        self.slots.remove(consumer)
+    }
+
+    /// Writes every slot that moved: before a close.
+    ///
+    /// # Errors
+    /// Those of the tree.
+    pub fn write_slots(&self, now: Now) -> Result<()> {
+        let mut table = self.slots.table.lock();
+        for (consumer, slot) in &mut table.slots {
+            if slot.is_moved() && slot.invalid.is_none() {
+                self.slots.write(consumer, slot, now)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        if self.marks.back().is_some_and(|last| last.rev >= mark.rev) {
+            return;
+        }
+        if self.marks.len() >= MARKS_MAX {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.marks.push_back(mark);
+    }
+}
+
+/// Why nothing is to be kept for a slot any more.
+fn beyond(slot: &Slot, marks: &[Mark], options: &SlotOptions, now: Now) -> Option<SlotEnd> {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    if !slot.active && now.wall_ms.saturating_sub(slot.seen_ms) > ms(options.idle_max) {
+        return Some(SlotEnd::Idle);
+    }
+    // The first mark behind the slot: everything after it is certainly lacking.
+    let at = marks.partition_point(|mark| mark.rev <= slot.needed());
+    let (first, last) = (marks.get(at)?, marks.last()?);
+    if last.bytes.saturating_sub(first.bytes) > options.tail_bytes_max {
+        return Some(SlotEnd::Bytes);
+    }
+    let age_ms = now.wall_ms.saturating_sub(first.at_ms);
+    (age_ms > ms(options.tail_age_max)).then_some(SlotEnd::Age)
+}
+
+/// Bytes of journal after a rev, about.
+fn behind(table: &Table, rev: u64, appended: u64) -> u64 {
+    let before = table.marks.iter().rev().find(|mark| mark.rev <= rev);
+    appended.saturating_sub(before.or(table.marks.front()).map_or(appended, |mark| mark.bytes))
+}
