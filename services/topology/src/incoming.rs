@@ -181,6 +181,7 @@ pub(crate) fn cause(code: u8) -> Result<ChangeCause, Refusal> {
     }
 }
 
+#[allow(dead_code)]
 pub(crate) fn cause_code(cause: ChangeCause) -> u8 {
     match cause {
         ChangeCause::Request => 0,

@@ -91,11 +91,7 @@ pub(crate) struct Journal {
 
 pub(crate) fn journal(tree: &Tree) -> Result<Journal> {
     let stats = tree.stats()?;
-    Ok(Journal {
-        head: stats.rev,
-        first: stats.journal_first_rev,
-        appended: stats.journal_bytes,
-    })
+    Ok(Journal { head: stats.rev, first: stats.journal_first_rev, appended: stats.journal_bytes })
 }
 
 pub(crate) fn collect(tree: &Tree, floor: u64, older_than: std::time::Duration) -> Result<u64> {
