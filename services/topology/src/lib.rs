@@ -69,3 +69,10 @@ pub use store::Store;
 pub use task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskId, TaskOutcome};
 pub use topology::{Dial, Topology, UPSTREAM};
 pub use zones::ZoneStatus;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod session_tests;
