@@ -1,8 +1,8 @@
 //! The follower of a feed: opens where it was left, has itself filled by pages or follows the tail,
 //! and acknowledges what is durable.
 //!
-//! Invariants: a position is written with the data it stands for; nothing is skipped: what cannot be
-//! applied holds up what comes after it; what waits is bounded by the credit that the source has.
+//! Invariants: a position is written with the data it stands for; nothing is skipped: what cannot
+//! be applied holds up what comes after it; what waits is bounded by the source's credit.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -79,7 +79,7 @@ impl Forwards {
         turn.send(&Message::Forward(message)).map(|_| ())
     }
 
-    /// Takes the answer to one; `applied` is the commit of the peer up to which all is applied here.
+    /// Takes the answer to one; up to the peer's commit `applied` all is applied here.
     pub(crate) fn on_answer(
         &mut self,
         number: u64,

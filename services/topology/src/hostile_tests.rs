@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use trellis_tree::{Author, StampedChange, StampedOp, Version};
 
-use crate::fake::{Fake, Pair, WALL_MS, key, options, pull, push};
+use crate::fake::{Fake, WALL_MS};
 use crate::forward_wire::{WireAnswer, WireCommit, WireFailure};
 use crate::message::{
     Ack, Batch, ForwardMessage, Heartbeat, Message, Open, OpenAt, Opened, Page, PageRequest,
     WireRecord,
 };
+use crate::pair::{Pair, key, options, pull, push};
 use crate::*;
 
 const FOLLOWER: usize = 0;
@@ -103,7 +104,7 @@ fn the_first_word_is_said_once_and_by_the_right_end() {
 
 /// What an acceptor, to which nothing was said yet, makes of a first word.
 fn greeted(message: &Message) -> Option<Refusal> {
-    let policy = std::sync::Arc::new(crate::fake::Grants(LinkPlan::default()));
+    let policy = std::sync::Arc::new(crate::pair::Grants(LinkPlan::default()));
     let config = SessionConfig {
         node: 2,
         name: String::new(),

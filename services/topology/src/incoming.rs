@@ -34,7 +34,8 @@ impl Following {
         let local = |op: StampedOp| match crate::remapped(prefix, &op.key) {
             Ok(key) => Some(StampedOp { key, ..op }),
             Err(error) => {
-                tracing::warn!(feed = %self.plan.feed, %error, "a path of a source has no place here");
+                let feed = &self.plan.feed;
+                tracing::warn!(%feed, %error, "a path of a source has no place here");
                 None
             }
         };
@@ -181,7 +182,7 @@ pub(crate) fn cause(code: u8) -> Result<ChangeCause, Refusal> {
     }
 }
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tail reads it once the tree keeps stamps")]
 pub(crate) fn cause_code(cause: ChangeCause) -> u8 {
     match cause {
         ChangeCause::Request => 0,

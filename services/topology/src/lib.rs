@@ -75,4 +75,6 @@ mod fake;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod pair;
+#[cfg(test)]
 mod session_tests;

@@ -1,8 +1,8 @@
 //! Messages as frames: postcard behind a checksum, cut into parts that no link finds too large.
 //!
-//! A frame is a version byte, a kind (whole, more, last) and its part. The parts of a message follow
-//! each other; the message begins with the CRC-32 of the rest. What is received is bounded in the
-//! frame, in the message and in the number of parts, before it is taken in.
+//! A frame is a version byte, a kind (whole, more, last) and its part. The parts of a message
+//! follow each other; the message begins with the CRC-32 of the rest. What is received is bounded
+//! in the frame, in the message and in the number of parts, before it is taken in.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -39,7 +39,7 @@ pub struct Now {
 #[derive(Debug, Clone)]
 pub enum Role {
     /// This node dialed.
-    Dialer(DialPlan),
+    Dialer(Box<DialPlan>),
     /// This node accepted.
     Acceptor(Arc<dyn LinkPolicy>),
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use trellis_engine_traits::ErrorKind;
 use trellis_tree::{Commit, Input, Path, Scope};
 
-use crate::fake::{Fake, Pair, key, options, pull, push};
+use crate::fake::Fake;
 use crate::message::{Message, OpenMode};
+use crate::pair::{Pair, key, options, pull, push};
 use crate::*;
 
 const REPLACE: &[(&str, FillRule)] = &[("a", FillRule::Replace)];

@@ -57,7 +57,8 @@ impl Store {
                 }
                 continue;
             };
-            tracing::warn!(%consumer, reason = end.code(), "a slot ended: its follower is filled anew");
+            let reason = end.code();
+            tracing::warn!(%consumer, reason, "a slot ended: its follower is filled anew");
             slot.invalid = Some(end);
             *ended.entry(end).or_default() += 1;
             done.ended.push((consumer.clone(), end));

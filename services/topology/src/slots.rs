@@ -1,8 +1,8 @@
 //! Slots: how far each follower has come, and what is kept for it.
 //!
 //! A slot is a leaf at `_repl/slots/<consumer>`, written lazily, and a hold on the journal behind
-//! what was written last: after a restart the follower finds what it needs. Beyond its bounds a slot
-//! is invalid: its journal may go, and its follower is filled anew.
+//! what was written last: after a restart the follower finds what it needs. Beyond its bounds a
+//! slot is invalid: its journal may go, and its follower is filled anew.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -109,7 +109,8 @@ impl Follower {
         let Some(ahead_ms) = ahead_ms else { return };
         if self.status.state != FeedState::ClockQuarantine {
             self.status.hlc_rejected += 1;
-            tracing::warn!(feed = %self.status.feed, ahead_ms, "a record is from the future; paused");
+            let feed = &self.status.feed;
+            tracing::warn!(%feed, ahead_ms, "a record is from the future; paused");
         }
         self.status.state = FeedState::ClockQuarantine;
         self.status.paused = Some(format!("a record is {ahead_ms} ms ahead of this node's clock"));

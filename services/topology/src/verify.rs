@@ -1,5 +1,5 @@
-//! Whether both ends hold the same: digests at the same commit, then those of 256 buckets, then what
-//! is in the buckets that differ, and what differs twice is repaired.
+//! Whether both ends hold the same: digests at the same commit, then those of 256 buckets, then
+//! what is in the buckets that differ, and what differs twice is repaired.
 //!
 //! Nothing is compared unless both ends stand at the same commit; whatever moves meanwhile ends the
 //! comparison, and the next quiet moment begins another. A leaf that ends by itself ends at its own
