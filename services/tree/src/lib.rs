@@ -131,6 +131,7 @@ mod reader;
 mod record;
 mod recover;
 mod remote;
+mod remote_check;
 mod repair;
 mod replace;
 mod resolve;

@@ -201,8 +201,8 @@ impl TryFrom<&str> for Path {
     }
 }
 
-/// Checks a segment and appends it to a key.
-pub(crate) fn push_segment(key: &mut Vec<u8>, first: bool, segment: &str) -> Result<()> {
+/// Refuses what is no segment.
+pub(crate) fn check_segment(segment: &str) -> Result<()> {
     if segment.is_empty() {
         return Err(invalid("a path segment is empty; write a/b without doubled or outer slashes"));
     }
@@ -216,6 +216,12 @@ pub(crate) fn push_segment(key: &mut Vec<u8>, first: bool, segment: &str) -> Res
     if segment.contains('/') {
         return Err(invalid("a key holds '/', which separates path segments"));
     }
+    Ok(())
+}
+
+/// Checks a segment and appends it to a key.
+pub(crate) fn push_segment(key: &mut Vec<u8>, first: bool, segment: &str) -> Result<()> {
+    check_segment(segment)?;
     if !first {
         key.push(0);
     }
