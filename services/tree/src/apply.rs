@@ -150,7 +150,7 @@ impl Core {
         let rev = self.frozen_rev.load(Ordering::Acquire);
         self.flush_visible()?;
         let chain = self.chain_at(rev);
-        let applied = Applied { log_id: self.log_id, rev, chain };
+        let applied = Applied { log_id: self.log_id, rev, chain, hlc: self.newest_hlc() };
         let indexes = indexing::at_batch(&self.definitions(), &layers.indexes, rev);
         let batch = || {
             let derivation = self.options.derivation;
@@ -160,7 +160,7 @@ impl Core {
             // A store counts on the safe side: what is too much at once may fit part by part. But
             // never into the last room, which is for what the journal takes of removals.
             Err(error) if is_storage_full(&error) && !self.log_is_full() => {
-                let mut batch = batch()?.put(META, APPLIED_KEY, record::encode(&applied)?);
+                let mut batch = batch()?.put(META, APPLIED_KEY, applied.encode()?);
                 seal::seal_batch(&mut batch);
                 commit_in_parts(self.kv.as_ref(), batch, SMALL_BATCH_BYTES)?;
             }
@@ -228,7 +228,7 @@ pub(crate) fn apply_batch(
     batch: WriteBatch,
     applied: &Applied,
 ) -> Result<()> {
-    commit_sealed(kv, batch.put(META, APPLIED_KEY, record::encode(applied)?))
+    commit_sealed(kv, batch.put(META, APPLIED_KEY, applied.encode()?))
 }
 
 /// Seals and commits a batch whose last entry says how far it leads.

@@ -350,12 +350,12 @@ impl Finding {
 pub(crate) fn read_applied(view: &dyn KvSnapshot) -> Result<Option<Applied>> {
     let Some(stored) = view.get(META, APPLIED_KEY)? else { return Ok(None) };
     let note = seal::unseal(META, APPLIED_KEY, &stored)?;
-    record::decode(note, "store's note of its rev").map(Some)
+    Applied::decode(note).map(Some)
 }
 
 /// A place as people know it.
 pub(crate) fn place_of(space: SpaceId, key: &[u8]) -> String {
-    use record::{DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME};
+    use record::{BY_REV, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, STAMP};
     let text = |key: &[u8]| String::from_utf8_lossy(key).replace('\0', "/");
     let timed = |key: &[u8]| match record::split_time_key(key) {
         Some((at_ms, key)) => format!("{} at {at_ms}", text(key)),
@@ -367,6 +367,8 @@ pub(crate) fn place_of(space: SpaceId, key: &[u8]) -> String {
         EXPIRY_TIME => format!("the order of endings: {}", timed(key)),
         KEYS => format!("the idempotency key {}", text(key)),
         KEYS_TIME => format!("the order of forgetting: {}", timed(key)),
+        STAMP => format!("the stamp of {}", text(key)),
+        BY_REV => format!("the order of revs: {}", timed(key)),
         INDEX => check_index::place_of_entry(key),
         other => format!("space {}", other.0),
     }

@@ -13,6 +13,7 @@ use trellis_runtime::{Alarm, Runtime};
 
 use crate::change::Entered;
 use crate::derive::{Definitions, IndexEffects};
+use crate::derive_stamps::StampEffects;
 use crate::epoch::EpochStart;
 use crate::follow::Queue;
 use crate::journal::Position;
@@ -64,6 +65,8 @@ pub(crate) struct Core {
     /// How many want writes to be refused for now.
     pub(crate) pauses: AtomicUsize,
 
+    /// The newest time of the hybrid clock that a resolved commit has.
+    pub(crate) hlc: AtomicU64,
     /// Where callers' commits go.
     pub(crate) gate: OnceLock<Arc<dyn Gate>>,
 
@@ -191,7 +194,7 @@ impl Core {
     }
 
     /// Enters a resolved record into the overlay, invisible as yet. The resolver is held.
-    pub(crate) fn enter(&self, record: &Record, mut index: IndexEffects) {
+    pub(crate) fn enter(&self, record: &Record, mut index: IndexEffects, stamps: StampEffects) {
         for effect in &record.effects {
             if let Effect::Expire(_, at) = effect {
                 self.any_expiry.store(true, Ordering::Release);
@@ -208,6 +211,9 @@ impl Core {
         let new = index.definitions.take();
         if !index.is_empty() {
             table.enter_index(record.rev, index, needed_from);
+        }
+        if stamps.is_stamped {
+            table.enter_stamps(record.rev, stamps, needed_from);
         }
         drop(table);
         if let Some(new) = new {

@@ -11,7 +11,7 @@ use trellis_engine_traits::{Result, SpaceId};
 use crate::Input;
 use crate::input::Node;
 use crate::json::JsonWriter;
-use crate::record::{Applied, Opening, Record, decode, encode, split_time_key, time_key};
+use crate::record::{Applied, Opening, Record, split_time_key, time_key};
 use crate::step::flatten;
 use crate::{Leaf, Path};
 
@@ -36,7 +36,7 @@ pub fn opening(bytes: &[u8]) -> Result<Bytes> {
 /// # Errors
 /// As for [`journal_record`].
 pub fn applied(bytes: &[u8]) -> Result<Bytes> {
-    encode(&decode::<Applied>(bytes, "note")?)
+    Applied::decode(bytes)?.encode()
 }
 
 /// Takes a key that is ordered by time apart and puts it together again.

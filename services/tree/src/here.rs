@@ -1,7 +1,5 @@
 //! What a merge reads of the state that it meets: leaves, endings and stamps by key.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
-
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 

@@ -174,7 +174,17 @@ mod tests {
             Effect::Delete(key("c")),
         ];
         let (prev, cause) = ([7; 16], Cause::Request);
-        Record { rev: 3, epoch: 1, at_ms: 9, prev, cause, key: None, effects, images }
+        Record {
+            rev: 3,
+            epoch: 1,
+            at_ms: 9,
+            prev,
+            cause,
+            key: None,
+            effects,
+            images,
+            authored: None,
+        }
     }
 
     fn images() -> Vec<Image> {

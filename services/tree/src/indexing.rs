@@ -107,7 +107,7 @@ pub(crate) fn read_note(store: &SealedSnapshot) -> Result<Option<IndexNote>> {
     let Some(note) = store.get(META, INDEXES_KEY)? else { return Ok(None) };
     let note: IndexNote = record::decode(&note, "note of the indexes")?;
     let applied = store.get(META, APPLIED_KEY)?;
-    let applied = applied.map(|applied| record::decode::<Applied>(&applied, "note")).transpose()?;
+    let applied = applied.map(|applied| Applied::decode(&applied)).transpose()?;
     Ok(applied.filter(|applied| applied.rev == note.rev).map(|_| note))
 }
 

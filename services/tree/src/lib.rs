@@ -73,6 +73,7 @@
 
 mod answer;
 mod apply;
+mod author;
 mod build;
 mod change;
 mod check;
@@ -90,6 +91,7 @@ mod condition;
 mod core;
 mod derivation;
 mod derive;
+mod derive_stamps;
 mod digest;
 mod draft;
 mod entries;
@@ -132,6 +134,7 @@ mod record;
 mod recover;
 mod remote;
 mod remote_check;
+mod remote_resolve;
 mod repair;
 mod replace;
 mod resolve;

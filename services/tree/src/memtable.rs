@@ -13,9 +13,11 @@ use trellis_engine_traits::{KeyRange, Op, SpaceId, WriteBatch};
 
 use crate::derivation::path_part;
 use crate::derive::IndexEffects;
+use crate::derive_stamps::StampEffects;
 use crate::path;
 use crate::record::{
-    self, DATA, EXPIRY, EXPIRY_TIME, Effect, INDEX, KEYS, KEYS_TIME, Remembered, SPACES,
+    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, Effect, INDEX, KEYS, KEYS_TIME, Remembered, SPACES,
+    STAMP,
 };
 
 /// What the table itself costs for an entry, besides key and value.
@@ -52,6 +54,8 @@ pub(crate) struct MemTable {
     clears: BTreeMap<Bytes, Vec<u64>>,
     /// The same for keys of indexes.
     index_clears: BTreeMap<Bytes, Vec<u64>>,
+    /// Whether what is cleared is cleared of stamps too.
+    is_stamped: bool,
     /// Which keys may be here: spares a read that finds nothing the way down the tree.
     filter: Filter,
     bytes: usize,
@@ -77,6 +81,7 @@ impl MemTable {
     fn clears_of(&self, space: SpaceId) -> Option<&BTreeMap<Bytes, Vec<u64>>> {
         let clears = match space {
             DATA | EXPIRY => &self.clears,
+            STAMP if self.is_stamped => &self.clears,
             INDEX => &self.index_clears,
             _ => return None,
         };
@@ -138,6 +143,22 @@ impl MemTable {
         for key in changes.clears {
             self.bytes += ENTRY_BYTES + key.len();
             self.index_clears.entry(key).or_default().push(rev);
+        }
+    }
+
+    /// Enters what a commit that was just entered changes of stamps.
+    pub(crate) fn enter_stamps(&mut self, rev: u64, changes: StampEffects, needed_from: u64) {
+        self.is_stamped |= changes.is_stamped;
+        for stale in changes.stale {
+            self.put(BY_REV, stale, rev, None, needed_from);
+        }
+        for key in changes.deletes {
+            self.put(STAMP, key, rev, None, needed_from);
+        }
+        for (key, stamp) in changes.puts {
+            let by_rev = record::time_key(stamp.rev, &key);
+            self.put(BY_REV, by_rev, rev, Some(Bytes::new()), needed_from);
+            self.put(STAMP, key, rev, Some(stamp.encode()), needed_from);
         }
     }
 
@@ -325,19 +346,23 @@ impl MemTable {
 
     /// The newest state of everything in the table, sorted, as one batch: clears first.
     ///
-    /// Indexes come before the data: of a batch that a store takes in parts, a replay derives them
-    /// once more from data that is still what it was, or finds them all there.
+    /// Indexes and stamps come before the data: of a batch that a store takes in parts, a replay
+    /// derives them once more from data that is still what it was, or finds them all there.
     pub(crate) fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for key in self.index_clears.keys() {
             batch.ops.push(Op::DeleteRange(INDEX, path::subtree(key)));
         }
         self.add_entries(INDEX, &mut batch);
+        // What is told by rev is derived from the stamps before, so these come after it.
+        self.add_entries(BY_REV, &mut batch);
+        let stamps = self.is_stamped.then_some(STAMP);
         for key in self.clears.keys() {
-            for space in [DATA, EXPIRY] {
+            for space in stamps.into_iter().chain([DATA, EXPIRY]) {
                 batch.ops.push(Op::DeleteRange(space, path::subtree(key)));
             }
         }
+        self.add_entries(STAMP, &mut batch);
         for space in [DATA, EXPIRY, EXPIRY_TIME, KEYS, KEYS_TIME] {
             self.add_entries(space, &mut batch);
         }

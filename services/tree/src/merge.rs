@@ -12,8 +12,6 @@
 //! Replacing and filling an interval are in `replace`, what removes many keys is in `wipe`, and
 //! what the record is told of it all in `merged`.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
-
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 

@@ -1,8 +1,6 @@
 //! What a merge came to, as effects of one commit: clears, deletes, puts, endings, marks, each in
 //! the order of their keys, with the version under which each is stamped.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
-
 use bytes::Bytes;
 use trellis_engine_traits::Result;
 
@@ -21,7 +19,7 @@ pub(crate) struct Merged {
     pub(crate) images: Vec<Image>,
     pub(crate) came: RemoteApplied,
     /// Whether something live went without leaving a record: followers by revs cannot be told.
-    #[cfg_attr(test, allow(dead_code))]
+    #[allow(dead_code, reason = "followers by revs are not served yet")]
     pub(crate) forgets: bool,
 }
 

@@ -1,14 +1,16 @@
 //! Journal records and the store's own notes: bytes on the medium.
 //!
-//! A record is one byte of format, then the fields in postcard encoding; in format 2 what the
-//! format before did not have follows these fields. `prev` is the hash of the
-//! whole record before it, so that two histories which agree at one record agree on all before.
+//! A record is one byte of format, then the fields in postcard encoding; in later formats what the
+//! format before did not have follows these fields: images in 2, the author in 3. `prev` is the
+//! hash of the whole record before it, so that two histories which agree at one record agree on
+//! all before.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trellis_engine_traits::{Error, ErrorKind, Result, SpaceId};
 
 use crate::image::{self, Image};
+use crate::stamp::{Author, Version};
 
 /// The store's own notes.
 pub(crate) const META: SpaceId = SpaceId(0);
@@ -24,12 +26,18 @@ pub(crate) const KEYS: SpaceId = SpaceId(4);
 pub(crate) const KEYS_TIME: SpaceId = SpaceId(5);
 /// Index id, collection and sort key, child -> length of the sort key: derived from the data.
 pub(crate) const INDEX: SpaceId = SpaceId(6);
+/// Path key -> its stamp: derived from the records.
+pub(crate) const STAMP: SpaceId = SpaceId(7);
+/// Rev (u64 big endian), path key -> nothing: derived from the records.
+pub(crate) const BY_REV: SpaceId = SpaceId(8);
 /// How many spaces the overlay holds, `META` among them unused.
-pub(crate) const SPACES: usize = 7;
+pub(crate) const SPACES: usize = 9;
 
 const FORMAT: u8 = 1;
 /// Of what tells more than it did at first: more fields follow those of format 1.
 const FORMAT_EXTENDED: u8 = 2;
+/// Of records that are replicated: their author follows the fields of format 2.
+const FORMAT_AUTHORED: u8 = 3;
 
 /// A chained hash.
 pub(crate) type Chain = [u8; 16];
@@ -91,19 +99,74 @@ pub(crate) struct Record {
     /// not known of any.
     #[serde(skip)]
     pub(crate) images: Option<Vec<Image>>,
+    /// Who wrote it when, and what of it is stamped; `None`: nothing is.
+    #[serde(skip)]
+    pub(crate) authored: Option<Authored>,
+}
+
+/// What replication has to know of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Authored {
+    pub(crate) author: Author,
+    /// Effects that are not stamped with the author's version, ascending: their number, and the
+    /// version they have; `None`: the effect leaves no stamp.
+    pub(crate) others: Vec<(u32, Option<Version>)>,
+}
+
+impl Authored {
+    /// `None` when nothing is stamped.
+    pub(crate) fn new(author: Author, versions: &[Option<Version>]) -> Option<Self> {
+        let own = Some(author.version);
+        let others = versions.iter().zip(0..).filter(|(version, _)| **version != own);
+        let others = others.map(|(version, at)| (at, *version)).collect();
+        versions.iter().any(Option::is_some).then_some(Self { author, others })
+    }
+
+    /// The newest time in it.
+    pub(crate) fn newest_hlc(&self) -> u64 {
+        let others = self.others.iter().filter_map(|(_, version)| *version);
+        others.map(|version| version.hlc).fold(self.author.version.hlc, u64::max)
+    }
+
+    /// The versions of the effects, in their order; goes on without end.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = Option<Version>> {
+        let mut others = self.others.iter().peekable();
+        (0_u32..).map(move |at| {
+            let other = others.next_if(|(other, _)| *other == at);
+            other.map_or(Some(self.author.version), |(_, version)| *version)
+        })
+    }
 }
 
 impl Record {
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        encode_extended(self, self.images.as_ref())
+        match &self.authored {
+            None => encode_extended(self, self.images.as_ref()),
+            Some(authored) => {
+                let encoded = append(self, vec![FORMAT_AUTHORED])?;
+                append(authored, append(&self.images, encoded)?).map(Bytes::from)
+            }
+        }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let (record, images) = decode_extended::<Self, Vec<Image>>(bytes, "journal record")?;
+        const WHAT: &str = "journal record";
+        let (record, images, authored) = match bytes.split_first() {
+            Some((&FORMAT_AUTHORED, body)) => {
+                let (record, rest) = take::<Self>(body, WHAT)?;
+                let (images, rest) = take::<Option<Vec<Image>>>(rest, WHAT)?;
+                (record, images, Some(finish(take(rest, WHAT)?, WHAT)?))
+            }
+            Some((&format, _)) if format > FORMAT_AUTHORED => return Err(newer(format)),
+            _ => {
+                let (record, images) = decode_extended::<Self, Vec<Image>>(bytes, WHAT)?;
+                (record, images, None)
+            }
+        };
         if images.as_ref().is_some_and(|images| !image::fit(images, &record.effects)) {
             return Err(Error::new(ErrorKind::Corrupt, "a journal record cannot be read"));
         }
-        Ok(Self { images, ..record })
+        Ok(Self { images, authored, ..record })
     }
 }
 
@@ -126,6 +189,20 @@ pub(crate) struct Applied {
     pub(crate) log_id: u128,
     pub(crate) rev: u64,
     pub(crate) chain: Chain,
+    /// The newest time of the hybrid clock until then; `None` in format 1: it was never asked.
+    #[serde(skip)]
+    pub(crate) hlc: Option<u64>,
+}
+
+impl Applied {
+    pub(crate) fn encode(&self) -> Result<Bytes> {
+        encode_extended(self, self.hlc.as_ref())
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let (applied, hlc) = decode_extended::<Self, u64>(bytes, "store's note of its rev")?;
+        Ok(Self { hlc, ..applied })
+    }
 }
 
 /// Who a journal is; appended to its own stream at every open.

@@ -15,14 +15,15 @@ use trellis_runtime::{Alarm, Runtime};
 use crate::apply::{APPLIED_KEY, apply_batch};
 use crate::core::{Core, Counters};
 use crate::derive::{Definitions, IndexEffects, derive};
+use crate::derive_stamps::derive_stamps;
 use crate::epoch::EpochStart;
 use crate::indexing::Indexes;
-use crate::record::{self, Applied, Chain, META, Opening, Record};
+use crate::record::{self, Applied, Authored, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
 use crate::room::is_storage_full;
 use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};
-use crate::{Derivation, TreeOptions, build, expiry, indexing, pushid, seed};
+use crate::{Derivation, HybridClock, TreeOptions, build, expiry, indexing, pushid, seed};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 256;
@@ -52,6 +53,7 @@ pub(crate) fn open(
     replay.run(log.as_ref(), &journal)?;
     options.derivation = replay.derivation;
     let (rev, last_ms) = (replay.rev, replay.last_ms);
+    let hlc = replay.hlc.unwrap_or(0);
     let chain = replay.chain.unwrap_or_default();
     let definitions = Arc::new(replay.definitions);
     let layers = replay.state.layers;
@@ -78,12 +80,14 @@ pub(crate) fn open(
         followers: Mutex::default(),
         holds: Mutex::new(BTreeMap::new()),
         pauses: AtomicUsize::new(0),
+        hlc: AtomicU64::new(hlc),
         gate: OnceLock::new(),
         resolver: Mutex::new(Resolver {
             rev,
             chain,
             last_ms,
             push_ids: pushid::PushIds::default(),
+            hybrid: HybridClock::after(hlc),
         }),
         stages: Mutex::default(),
         requests: Condvar::new(),
@@ -106,7 +110,7 @@ pub(crate) fn open(
 
 fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
     let stored = SealedSnapshot::new(kv.snapshot()?).get(META, APPLIED_KEY)?;
-    stored.map(|stored| record::decode(&stored, "store's note of its rev")).transpose()
+    stored.map(|stored| Applied::decode(&stored)).transpose()
 }
 
 /// Finds or makes the journal's identity, checks that the store fits it, and raises the epoch.
@@ -144,7 +148,7 @@ fn next_opening(
             let base = applied.map_or(0, |applied| applied.rev);
             if let Some(applied) = applied {
                 // The store now belongs to this journal, even if nothing is ever written to it.
-                let applied = Applied { log_id, rev: applied.rev, chain: Chain::default() };
+                let applied = Applied { log_id, chain: Chain::default(), ..*applied };
                 apply_batch(kv, WriteBatch::new(), &applied)?;
             }
             Opening { log_id, epoch: 1, base, at_ms, rev: Some(base + end) }
@@ -219,6 +223,8 @@ struct Replay<'a> {
     /// The hash of the record at `rev`, where it is known.
     chain: Option<Chain>,
     last_ms: u64,
+    /// The newest time of the hybrid clock.
+    hlc: Option<u64>,
 }
 
 impl<'a> Replay<'a> {
@@ -238,6 +244,7 @@ impl<'a> Replay<'a> {
             definitions: Definitions::default(),
             state: build::state_of(SealedSnapshot::new(kv.snapshot()?), applied_rev),
             rev: applied_rev,
+            hlc: applied.as_ref().and_then(|applied| applied.hlc),
             chain: applied.map(|applied| applied.chain),
             last_ms: 0,
         };
@@ -290,6 +297,8 @@ impl<'a> Replay<'a> {
                 .context("rev", record.rev));
         }
         let mut index = self.derive(&record)?;
+        let stamps = derive_stamps(&record, &self.state)?;
+        self.hlc = self.hlc.max(record.authored.as_ref().map(Authored::newest_hlc));
         self.rev = record.rev;
         self.chain = Some(record::chain(bytes));
         self.last_ms = self.last_ms.max(record.at_ms);
@@ -300,6 +309,7 @@ impl<'a> Replay<'a> {
         let key = record.key.as_ref();
         table.enter(record.rev, record.at_ms, &record.effects, key, record.rev);
         table.enter_index(record.rev, index, record.rev);
+        table.enter_stamps(record.rev, stamps, record.rev);
         // Some room is left for the first writers; the rest is applied while readers are served.
         Ok(table.bytes() >= self.overlay_bytes_max / 4 * 3)
     }
@@ -359,7 +369,8 @@ impl<'a> Replay<'a> {
 
     fn apply(&mut self) -> Result<()> {
         let chain = self.chain.unwrap_or_default();
-        let applied = Applied { log_id: self.opening.log_id, rev: self.rev, chain };
+        let (log_id, rev, hlc) = (self.opening.log_id, self.rev, self.hlc);
+        let applied = Applied { log_id, rev, chain, hlc };
         let layers = &self.state.layers;
         let indexes = indexing::at_batch(&self.definitions, &layers.indexes, self.rev);
         let batch = layers.active.read().batch();

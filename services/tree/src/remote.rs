@@ -39,7 +39,7 @@ impl Tree {
     /// }
     /// ```
     pub fn apply_remote(&self, commit: RemoteCommit) -> Result<RemoteApplied> {
-        let bytes = size(&commit);
+        let bytes = self.check_remote(&commit)?;
         let applied = AppliedSlot::default();
         let work = Work::Remote(Box::new(commit), Arc::clone(&applied));
         told(self.core().commit(work, bytes), &applied)
@@ -48,9 +48,14 @@ impl Tree {
     /// As [`Tree::apply_remote`], without waiting. Submissions of one caller are applied in the
     /// order of its calls.
     pub fn submit_remote(&self, commit: RemoteCommit) -> PendingRemote {
-        let (answer, receiver) = trellis_runtime::completion();
-        let bytes = size(&commit);
         let applied = AppliedSlot::default();
+        let bytes = match self.check_remote(&commit) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return PendingRemote { pending: PendingCommit::refused(error.into()), applied };
+            }
+        };
+        let (answer, receiver) = trellis_runtime::completion();
         let work = Work::Remote(Box::new(commit), Arc::clone(&applied));
         self.core().enqueue(work, bytes, answer);
         PendingRemote { pending: PendingCommit { receiver }, applied }
@@ -66,6 +71,18 @@ impl Tree {
             Error::new(ErrorKind::AlreadyExists, "the tree has a gate already")
                 .operation("set_gate")
         })
+    }
+
+    /// Bytes that a remote commit takes while it waits.
+    fn check_remote(&self, commit: &RemoteCommit) -> Result<usize> {
+        let core = self.core();
+        let Some(zoning) = core.options.zoning.as_deref() else {
+            let message = "this database is not divided for replication";
+            return Err(Error::new(ErrorKind::Unsupported, message).operation("apply_remote"));
+        };
+        let now_ms = core.runtime.clock().now_ms();
+        crate::remote_check::check(commit, zoning, &core.options.limits, now_ms)?;
+        Ok(size(commit))
     }
 
     /// Where a commit goes; into this tree without a gate.
@@ -91,7 +108,6 @@ fn size(commit: &RemoteCommit) -> usize {
 }
 
 /// Ops in the order in which they are merged: by key, and of a key the greatest last.
-#[allow(dead_code)]
 pub(crate) fn in_order(ops: &[StampedOp]) -> Vec<&StampedOp> {
     let mut sorted: Vec<&StampedOp> = ops.iter().collect();
     let held = |op: &StampedOp| Held { version: op.version, change: op.change.clone() };

@@ -3,8 +3,6 @@
 //! One walk over what is here tells what goes and what is the same already: nothing is read for
 //! each leaf of a page.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
-
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 

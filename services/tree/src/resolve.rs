@@ -11,6 +11,7 @@ use crate::commit::{Commit, Operation};
 use crate::condition::check_conditions;
 use crate::core::Core;
 use crate::derive::{INDEX_BYTES_MAX, derive};
+use crate::derive_stamps::derive_stamps;
 use crate::draft::Draft;
 use crate::expiry::Hidden;
 use crate::image::Image;
@@ -18,10 +19,10 @@ use crate::journal::Position;
 use crate::path;
 use crate::pending::AppliedSlot;
 use crate::reader::raw;
-use crate::record::{Cause, Chain, Effect, KEYS, Record, Remembered};
+use crate::record::{Authored, Cause, Chain, Effect, KEYS, Record, Remembered};
 use crate::state::State;
 use crate::step::Step;
-use crate::{Path, RemoteCommit, expiry, fingerprint, pushid};
+use crate::{HybridClock, Path, RemoteCommit, expiry, fingerprint, pushid};
 
 /// What the pipeline is asked to do.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Resolver {
     pub(crate) chain: Chain,
     pub(crate) last_ms: u64,
     pub(crate) push_ids: pushid::PushIds,
+    pub(crate) hybrid: HybridClock,
 }
 
 /// What a request came to.
@@ -80,9 +82,7 @@ impl Resolver {
                 .map(|effects| Outcome::upkeep(effects, Vec::new(), Cause::Upkeep))
                 .map_err(CommitError::from),
             Work::Remote(commit, applied) => {
-                *applied.lock() = crate::RemoteApplied::default();
-                let _ops = &commit.ops;
-                Err(Error::new(ErrorKind::Unsupported, "remote commits are not applied yet").into())
+                self.remote(core, &state, commit, &mut applied.lock()).map(Outcome::New)
             }
         };
         match outcome {
@@ -99,8 +99,8 @@ impl Resolver {
     }
 
     fn record(&mut self, core: &Core, new: New, now_ms: u64) -> Result<Resolved> {
-        let New { effects, images, cause, results, key } = new;
-        if cause == Cause::Request {
+        let New { mut effects, images, cause, results, key, remote } = new;
+        if cause == Cause::Request || remote.is_some() {
             core.check_room(&effects)?;
         }
         let rev = self.rev + 1;
@@ -112,7 +112,12 @@ impl Resolver {
         // What makes room must not take more of it than it has to.
         let images = if core.log_is_full() { None } else { Some(images) };
         let (at_ms, prev) = (now_ms, self.chain);
-        let mut record = Record { rev, epoch, at_ms, prev, cause, key, effects, images };
+        let is_request = cause == Cause::Request && remote.is_none();
+        let authored = match remote {
+            Some(authored) => authored,
+            None => self.author(core, &mut effects, now_ms),
+        };
+        let mut record = Record { rev, epoch, at_ms, prev, cause, key, effects, images, authored };
         let mut encoded = record.encode()?;
         let record_bytes_max = core.log.profile().limits.record_bytes_max;
         if encoded.len() > record_bytes_max {
@@ -131,12 +136,14 @@ impl Resolver {
             ));
         }
         let (derivation, definitions) = (core.options.derivation, core.definitions());
-        let bytes_max = if cause == Cause::Request { INDEX_BYTES_MAX } else { usize::MAX };
+        let bytes_max = if is_request { INDEX_BYTES_MAX } else { usize::MAX };
         let newest = core.newest();
         let index = derive(derivation, &definitions, &newest, &record.effects, rev, bytes_max)?;
+        let stamps = derive_stamps(&record, &newest)?;
         self.rev = rev;
         self.chain = crate::record::chain(&encoded);
-        core.enter(&record, index);
+        core.hlc.fetch_max(self.hybrid.last(), Ordering::AcqRel);
+        core.enter(&record, index, stamps);
         let committed = Committed { rev, results, ..Committed::default() };
         Ok(Resolved { record: Some((encoded, record)), sync, answer: Ok(committed) })
     }
@@ -191,7 +198,7 @@ impl Resolver {
             })
             .collect::<Result<Vec<_>, CommitError>>()?;
         let (effects, images) = draft.finish()?;
-        Ok(Outcome::New(New { effects, images, cause: Cause::Request, results, key }))
+        Ok(Outcome::New(New { effects, images, cause: Cause::Request, results, key, remote: None }))
     }
 }
 
@@ -201,17 +208,19 @@ enum Outcome {
 }
 
 /// What becomes a record.
-struct New {
-    effects: Vec<Effect>,
-    images: Vec<Image>,
-    cause: Cause,
-    results: Vec<OperationResult>,
-    key: Option<(String, Chain)>,
+pub(crate) struct New {
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) cause: Cause,
+    pub(crate) results: Vec<OperationResult>,
+    pub(crate) key: Option<(String, Chain)>,
+    /// Of another node's commit: what of it is stamped.
+    pub(crate) remote: Option<Option<Authored>>,
 }
 
 impl Outcome {
     fn upkeep(effects: Vec<Effect>, images: Vec<Image>, cause: Cause) -> Self {
-        Self::New(New { effects, images, cause, results: Vec::new(), key: None })
+        Self::New(New { effects, images, cause, results: Vec::new(), key: None, remote: None })
     }
 }
 

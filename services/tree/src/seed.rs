@@ -347,7 +347,7 @@ impl Seeding {
             append_opening(self.log.as_ref(), &opening)?;
         }
         let Position { rev, hash: chain } = end;
-        let applied = record::encode(&Applied { log_id, rev, chain })?;
+        let applied = Applied { log_id, rev, chain, hlc: None }.encode()?;
         let batch = WriteBatch::new().put(META, APPLIED_KEY, applied).delete(META, NOTE_KEY);
         commit_sealed(self.kv.as_ref(), batch)?;
         Ok(Seeded { log_id: format!("{log_id:032x}"), rev })

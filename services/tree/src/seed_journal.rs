@@ -98,7 +98,9 @@ impl Journal<'_> {
         let (rev, epoch, cause) = (rev + 1, self.epoch, Cause::Request);
         // Nobody asks what was there before: the history of the copy begins with it.
         let images = None;
-        let record = Record { rev, epoch, at_ms, prev, cause, key, effects, images }.encode()?;
+        let authored = None;
+        let record =
+            Record { rev, epoch, at_ms, prev, cause, key, effects, images, authored }.encode()?;
         self.position = Position { rev, hash: record::chain(&record) };
         self.waiting.push(record);
         Ok(())

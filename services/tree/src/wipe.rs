@@ -3,8 +3,6 @@
 //! It walks what is here in order, some at a time; a subtree that holds nothing which stays goes as
 //! one clear, and the walk jumps behind it.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "nothing is stamped yet"))]
-
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 

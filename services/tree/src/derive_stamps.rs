@@ -1,0 +1,204 @@
+//! The stamps that a commit changes, derived from its record and the stamps before it.
+//!
+//! Two spaces: `STAMP`, path key to [`Stamp`], and `BY_REV`, rev and path key to nothing, one for
+//! each stamp. Invariants:
+//! 1. What is derived depends on the record and on the stamps before it alone, so that a replay
+//!    derives the same; the topology does not matter.
+//! 2. A record without an author changes no stamp, and nothing is read for it.
+//! 3. Of a large clear the entries by rev stay behind and are removed by and by: whoever reads them
+//!    looks at the stamp too.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
+
+use crate::here::{Stamp, StampKind, ending_key};
+use crate::path;
+use crate::record::{Effect, Record, STAMP, time_key};
+use crate::stamp::Version;
+use crate::state::State;
+
+/// Entries by rev of one clear that are removed with it.
+const CLEARED_MAX: usize = 1024;
+/// Stamps from which on one scan may stand for single reads.
+const SCAN_FROM: usize = 32;
+
+/// What a commit changes in the spaces of stamps. What its clears cover goes first.
+#[derive(Debug, Default)]
+pub(crate) struct StampEffects {
+    /// Whether its clears clear stamps.
+    pub(crate) is_stamped: bool,
+    pub(crate) puts: Vec<(Bytes, Stamp)>,
+    pub(crate) deletes: Vec<Bytes>,
+    /// Keys of entries by rev that go.
+    pub(crate) stale: Vec<Bytes>,
+}
+
+impl Stamp {
+    /// The stored bytes.
+    pub(crate) fn encode(self) -> Bytes {
+        let kind = match self.kind {
+            StampKind::Live => 1,
+            StampKind::Tomb => 2,
+            StampKind::Clear => 3,
+        };
+        let mut stored = Vec::with_capacity(25);
+        stored.push(kind);
+        for number in [self.version.hlc, self.version.origin, self.rev] {
+            stored.extend_from_slice(&number.to_le_bytes());
+        }
+        stored.into()
+    }
+
+    /// # Errors
+    /// `Corrupt` when they are no stamp's.
+    pub(crate) fn decode(stored: &[u8]) -> Result<Self> {
+        let damaged = || Error::new(ErrorKind::Corrupt, "a stored stamp cannot be read");
+        let (kind, rest) = stored.split_first().ok_or_else(damaged)?;
+        let kind = match kind {
+            1 => StampKind::Live,
+            2 => StampKind::Tomb,
+            3 => StampKind::Clear,
+            _ => return Err(damaged()),
+        };
+        let (hlc, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let (origin, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let rev = <[u8; 8]>::try_from(rest).map_err(|_| damaged())?;
+        let [hlc, origin, rev] = [*hlc, *origin, rev].map(u64::from_le_bytes);
+        Ok(Self { version: Version { hlc, origin }, rev, kind })
+    }
+}
+
+/// What a commit changes.
+///
+/// # Errors
+/// Those of reading the state.
+pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffects> {
+    let mut effects = StampEffects::default();
+    let Some(authored) = &record.authored else { return Ok(effects) };
+    effects.is_stamped = true;
+    let mut clears = Vec::new();
+    let mut changed: HashMap<Bytes, Option<Stamp>> = HashMap::new();
+    for (effect, version) in record.effects.iter().zip(authored.versions()) {
+        let (key, kind) = match effect {
+            Effect::Clear(key) => {
+                clears.push(key.clone());
+                (key.clone(), StampKind::Clear)
+            }
+            Effect::Mark(key) => (key.clone(), StampKind::Clear),
+            Effect::Put(key, _) => (key.clone(), StampKind::Live),
+            Effect::Delete(key) => (key.clone(), StampKind::Tomb),
+            Effect::Expire(key, _) => (ending_key(key), StampKind::Live),
+            Effect::Unexpire(key) => (ending_key(key), StampKind::Tomb),
+            Effect::Unindex(..) | Effect::Forget(..) => continue,
+        };
+        let stamp = version.map(|version| Stamp { version, rev: record.rev, kind });
+        // A mark follows what it stands for, and an unstamped delete leaves it alone.
+        changed.insert(key, stamp);
+    }
+    for key in &clears {
+        stale_below(before, key, &mut effects.stale)?;
+    }
+    let clears: HashSet<Bytes> = clears.into_iter().collect();
+    let is_cleared =
+        |key: &[u8]| std::iter::once(key).chain(path::ancestors(key)).any(|at| clears.contains(at));
+    let asked = changed.keys().filter(|key| clears.is_empty() || !is_cleared(key));
+    let known = stamps_at(before, asked.cloned().collect())?;
+    for (key, stamp) in changed {
+        let old = known.get(&key);
+        if let Some(old) = old {
+            effects.stale.push(time_key(old.rev, &key));
+        }
+        match stamp {
+            Some(stamp) => effects.puts.push((key, stamp)),
+            None if old.is_some() => effects.deletes.push(key),
+            None => {}
+        }
+    }
+    effects.stale.sort_unstable();
+    effects.puts.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    effects.deletes.sort_unstable();
+    Ok(effects)
+}
+
+fn stale_below(before: &State, key: &Bytes, stale: &mut Vec<Bytes>) -> Result<()> {
+    let mut failure = None;
+    let mut left = CLEARED_MAX;
+    before.scan(STAMP, &path::subtree(key), &mut |at, stored| {
+        match Stamp::decode(stored) {
+            Ok(stamp) => stale.push(time_key(stamp.rev, at)),
+            Err(error) => failure = Some(error),
+        }
+        left -= 1;
+        if failure.is_some() || left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The stamps of some keys: one scan where they lie close together, else single reads.
+fn stamps_at(before: &State, mut keys: Vec<Bytes>) -> Result<HashMap<Bytes, Stamp>> {
+    let mut found = HashMap::new();
+    keys.sort_unstable();
+    if let (Some(first), Some(last)) = (keys.first(), keys.last())
+        && keys.len() >= SCAN_FROM
+    {
+        let range = KeyRange::new(first.clone(), Some([last, &[0][..]].concat().into()));
+        let (mut left, mut failure) = (2 * keys.len(), None);
+        let mut wanted = keys.iter().peekable();
+        before.scan(STAMP, &range, &mut |at, stored| {
+            while wanted.next_if(|key| ***key < *at).is_some() {}
+            if wanted.next_if(|key| ***key == *at).is_some() {
+                match Stamp::decode(stored) {
+                    Ok(stamp) => drop(found.insert(Bytes::copy_from_slice(at), stamp)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            left -= 1;
+            if failure.is_some() || left == 0 || wanted.peek().is_none() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if left > 0 {
+            return Ok(found);
+        }
+    }
+    for key in keys {
+        if let Some(stored) = before.get(STAMP, &key)? {
+            let stamp = Stamp::decode(&stored)?;
+            found.insert(key, stamp);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_stamp_reads_back_and_nothing_else_does() {
+        for kind in [StampKind::Live, StampKind::Tomb, StampKind::Clear] {
+            let version = Version { hlc: 7 << 16 | 3, origin: u64::MAX };
+            let stamp = Stamp { version, rev: 9, kind };
+            let stored = stamp.encode();
+            assert_eq!(Stamp::decode(&stored).unwrap(), stamp);
+            for cut in 0..stored.len() {
+                assert!(Stamp::decode(stored.get(..cut).unwrap()).is_err());
+            }
+        }
+        assert!(Stamp::decode(&[9; 25]).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! *Resolve* for another node's commit: the merge of its ops, and its notes, as one record.
+
+use bytes::Bytes;
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
+
+use crate::answer::CommitError;
+use crate::author::Ground;
+use crate::core::Core;
+use crate::draft::Draft;
+use crate::here::Here;
+use crate::image::{Image, LeafScan};
+use crate::merge::Merge;
+use crate::merged::Merged;
+use crate::path;
+use crate::planted::planted;
+use crate::record::{Authored, Cause, Effect};
+use crate::remote::in_order;
+use crate::remote_check::note_leaves;
+use crate::resolve::{New, Resolver};
+use crate::state::State;
+use crate::{ChangeCause, Path, RemoteApplied, RemoteCommit, RemoteRule};
+
+impl Resolver {
+    /// What a remote commit comes to; checked before.
+    pub(crate) fn remote(
+        &mut self,
+        core: &Core,
+        state: &State,
+        commit: &RemoteCommit,
+        applied: &mut RemoteApplied,
+    ) -> Result<New, CommitError> {
+        let Some(zoning) = core.options.zoning.as_deref() else {
+            let message = "this database is not divided for replication";
+            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        };
+        let ground = Ground { state, any_ending: core.any_expiry() };
+        let mut merge = Merge::new(&ground, zoning, &commit.scope, planted());
+        let ops = in_order(&commit.ops);
+        match &commit.rule {
+            RemoteRule::Merge => merge.merge(&ops)?,
+            RemoteRule::Replace { from, until } => {
+                merge.replace(&ops, &KeyRange::new(from.clone(), until.clone()))?;
+            }
+            RemoteRule::Fill { from, until, known_rev } => {
+                merge.fill(&ops, &KeyRange::new(from.clone(), until.clone()), *known_rev)?;
+            }
+        }
+        let mut merged = merge.finish()?;
+        *applied = merged.came;
+        applied.known += commit.ops.len() - ops.len();
+        let newest = commit.ops.iter().map(|op| op.version.hlc).max().unwrap_or(0);
+        self.hybrid.see(newest.max(commit.author.version.hlc));
+        let cause = match commit.cause {
+            ChangeCause::Request => Cause::Request,
+            ChangeCause::Ttl => Cause::Ttl,
+            ChangeCause::Upkeep => Cause::Upkeep,
+        };
+        let (notes, note_images) = self.notes(core, state, &ground, &commit.notes)?;
+        add_notes(&mut merged, notes, note_images);
+        let Merged { effects, versions, images, .. } = merged;
+        let authored = Authored::new(commit.author.clone(), &versions);
+        let results = Vec::new();
+        Ok(New { effects, images, cause, results, key: None, remote: Some(authored) })
+    }
+
+    /// The effects of notes that are not there already.
+    fn notes(
+        &self,
+        core: &Core,
+        state: &State,
+        ground: &Ground<'_>,
+        notes: &[(Path, crate::Input)],
+    ) -> Result<(Vec<Effect>, Vec<Image>)> {
+        let mut draft = Draft::new(state, core.any_expiry());
+        for (path, value) in notes {
+            let leaves = note_leaves(path, value)?;
+            let mut held = Vec::new();
+            ground.scan_leaves(&path::subtree(path.key()), &mut |key, leaf| {
+                held.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(leaf)));
+                match held.len() > leaves.len() {
+                    true => std::ops::ControlFlow::Break(()),
+                    false => std::ops::ControlFlow::Continue(()),
+                }
+            })?;
+            if held == leaves && ground.ending(path.key())?.is_none() {
+                continue;
+            }
+            if leaves.is_empty() {
+                draft.remove(path.key())?;
+            } else {
+                draft.replace(path.key(), leaves)?;
+            }
+        }
+        draft.finish()
+    }
+}
+
+/// Effects of notes among those of the merge, each kind in its place. No path is in both.
+fn add_notes(merged: &mut Merged, notes: Vec<Effect>, images: Vec<Image>) {
+    if notes.is_empty() {
+        return;
+    }
+    let place = |effect: &Effect| match effect {
+        Effect::Clear(_) => 0,
+        Effect::Delete(_) => 1,
+        Effect::Put(..) => 2,
+        Effect::Mark(_) => 4,
+        _ => 3,
+    };
+    let Merged { effects, versions, images: merged_images, .. } = std::mem::take(merged);
+    let has_image = |effect: &Effect| place(effect) < 3;
+    let with_images = |effects: Vec<Effect>, images: Vec<Image>| {
+        let mut images = images.into_iter();
+        let image = move |effect: &Effect| has_image(effect).then(|| images.next()).flatten();
+        effects.into_iter().map({
+            let mut image = image;
+            move |effect| {
+                let image = image(&effect);
+                (effect, image)
+            }
+        })
+    };
+    let merged_ones = with_images(effects, merged_images).zip(versions);
+    let note_ones = with_images(notes, images).map(|note| (note, None));
+    let mut all: Vec<_> = merged_ones.chain(note_ones).collect();
+    all.sort_by(|((one, _), _), ((other, _), _)| {
+        place(one).cmp(&place(other)).then_with(|| one.key().cmp(other.key()))
+    });
+    for ((effect, image), version) in all {
+        merged.effects.push(effect);
+        merged.images.extend(image);
+        merged.versions.push(version);
+    }
+}
