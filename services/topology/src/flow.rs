@@ -24,7 +24,8 @@ impl Session {
                 });
                 let page = follower.and_then(|one| one.page_deadline(options.page_timeout));
                 let sometimes = [self.stalled_at(), paused, page, self.forwards.deadline()];
-                let rest = [self.verifier.again_at];
+                let source = self.source.as_ref().and_then(|source| source.again_at);
+                let rest = [self.verifier.again_at, source];
                 always.into_iter().chain(sometimes.into_iter().chain(rest).flatten()).min()
             }
         }
@@ -67,6 +68,9 @@ impl Session {
         let applied = self.follower.as_ref().map(crate::follower::Follower::applied_rev);
         self.forwards.arrived(applied, self.head, turn);
         self.forwards.expire(turn);
+        if let Some(source) = self.source.as_mut().filter(|source| source.again_at.is_some()) {
+            source.pump(turn);
+        }
         if now >= self.beat_at {
             self.beat(None, turn)?;
             if let Some(source) = &self.source {

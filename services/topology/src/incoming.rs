@@ -182,7 +182,6 @@ pub(crate) fn cause(code: u8) -> Result<ChangeCause, Refusal> {
     }
 }
 
-#[allow(dead_code, reason = "the tail reads it once the tree keeps stamps")]
 pub(crate) fn cause_code(cause: ChangeCause) -> u8 {
     match cause {
         ChangeCause::Request => 0,

@@ -2,26 +2,24 @@
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_tree::{Scope, Tree};
+use trellis_tree::{LoggedCommit, Path, Scope, StampedChange, StampedOp, Tree, Zoning};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::message::WireDigest;
-use crate::store::unsupported;
+use crate::incoming::cause_code;
+use crate::message::{WireDigest, WireRecord};
 use crate::task::{PageRead, TailRead};
+use crate::verify::BUCKETS;
+use crate::{is_echo, project, relays};
 
-/// This node's id.
-pub(crate) fn node_id(tree: &Tree) -> Result<u128> {
-    u128::from_str_radix(&tree.identity().log_id, 16)
-        .map_err(|_| Error::new(ErrorKind::Corrupt, "the log's id is no id"))
-}
+/// Leaves read at a time where all of them are.
+const SLICE_ITEMS: usize = 1000;
+const SLICE_BYTES: usize = 1 << 20;
 
-pub(crate) fn hash_at(tree: &Tree, rev: u64) -> Result<Option<[u8; 16]>> {
-    let _ = (tree, rev);
-    Err(unsupported())
-}
-
+/// The commit up to which tombstones and clears are gone.
 pub(crate) fn gc_floor(tree: &Tree) -> Result<u64> {
-    let _ = tree;
-    Err(unsupported())
+    let stored = tree.view()?.get(&Path::parse("_repl/collected")?)?;
+    let floor = stored.as_u64().or_else(|| stored.as_str().and_then(|text| text.parse().ok()));
+    Ok(floor.unwrap_or(0))
 }
 
 pub(crate) fn page(
@@ -31,8 +29,9 @@ pub(crate) fn page(
     items_max: usize,
     bytes_max: usize,
 ) -> Result<PageRead> {
-    let _ = (tree, scope, start, items_max, bytes_max);
-    Err(unsupported())
+    let view = tree.view()?;
+    let page = view.stamped_page(scope, start, items_max, bytes_max)?;
+    Ok(PageRead { ops: page.ops, next: page.next, rev: view.rev() })
 }
 
 pub(crate) fn delta(
@@ -43,8 +42,9 @@ pub(crate) fn delta(
     items_max: usize,
     bytes_max: usize,
 ) -> Result<PageRead> {
-    let _ = (tree, scope, after, start, items_max, bytes_max);
-    Err(unsupported())
+    let view = tree.view()?;
+    let delta = view.stamped_since(scope, after, start, items_max, bytes_max)?;
+    Ok(PageRead { ops: delta.ops, next: delta.next, rev: view.rev() })
 }
 
 pub(crate) fn tail(
@@ -54,19 +54,108 @@ pub(crate) fn tail(
     peer: u64,
     bytes_max: usize,
 ) -> Result<TailRead> {
-    let _ = (tree, scope, after, peer, bytes_max);
-    Err(unsupported())
+    let zoning = tree.options().zoning.clone().ok_or_else(unsupported)?;
+    let head = tree.position().rev;
+    let logged = tree.read_commits(after, bytes_max)?;
+    let mut read = TailRead { commits: Vec::new(), through: after, hash: [0; 16], head, echoes: 0 };
+    for commit in logged {
+        (read.through, read.hash) = (commit.position.rev, commit.position.hash);
+        let author = &commit.author;
+        if is_echo(author, peer) {
+            read.echoes += 1;
+        } else if relays(author, tree.origin()).is_none() {
+            tracing::warn!(rev = read.through, "a commit passed too many nodes: it ends here");
+        } else {
+            read.commits.extend(record(&commit, scope, zoning.as_ref()));
+        }
+    }
+    read.head = read.head.max(read.through);
+    Ok(read)
 }
 
+/// What of a commit is sent; nothing when it does not touch the scope.
+fn record(commit: &LoggedCommit, scope: &Scope, zoning: &dyn Zoning) -> Option<WireRecord> {
+    let ops = project(commit, scope, zoning);
+    (!ops.is_empty()).then(|| WireRecord {
+        rev: commit.position.rev,
+        hash: commit.position.hash,
+        at_ms: commit.at_ms,
+        cause: cause_code(commit.cause),
+        author: commit.author.clone(),
+        ops,
+    })
+}
+
+/// Visits what a scope shows: live leaves and endings, with the keys that they have at the source.
+fn each_shown(
+    tree: &Tree,
+    scope: &Scope,
+    local_prefix: &Bytes,
+    start: &Bytes,
+    visit: &mut dyn FnMut(StampedOp) -> bool,
+) -> Result<u64> {
+    let view = tree.view()?;
+    let mut start = start.clone();
+    let skip = if local_prefix.is_empty() { 0 } else { local_prefix.len() + 1 };
+    loop {
+        let page = view.stamped_page(scope, &start, SLICE_ITEMS, SLICE_BYTES)?;
+        for op in page.ops {
+            let shown = match op.change {
+                StampedChange::Put(_) | StampedChange::Ending(Some(_)) => true,
+                StampedChange::Tomb | StampedChange::Clear | StampedChange::Ending(None) => false,
+            };
+            let key = op.key.slice(skip.min(op.key.len())..);
+            if shown && !visit(StampedOp { key, ..op }) {
+                return Ok(view.rev());
+            }
+        }
+        match page.next {
+            Some(next) => start = next,
+            None => return Ok(view.rev()),
+        }
+    }
+}
+
+/// The bucket of a key.
+fn bucket(key: &[u8]) -> u8 {
+    xxh3_64(key).to_le_bytes().first().copied().unwrap_or(0)
+}
+
+/// What a leaf or an ending adds to the digest.
+fn weight(op: &StampedOp) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(&u64::try_from(op.key.len()).unwrap_or(0).to_le_bytes());
+    hash.update(&op.key);
+    hash.update(&op.version.hlc.to_le_bytes());
+    hash.update(&op.version.origin.to_le_bytes());
+    match &op.change {
+        StampedChange::Put(stored) => hash.update(stored),
+        StampedChange::Ending(Some(at_ms)) => hash.update(&at_ms.to_le_bytes()),
+        StampedChange::Tomb | StampedChange::Clear | StampedChange::Ending(None) => {}
+    }
+    hash.digest128()
+}
+
+/// The digest of a scope: sums over what it shows, the same in any order.
 pub(crate) fn digest(
     tree: &Tree,
     scope: &Scope,
     local_prefix: &Bytes,
 ) -> Result<(WireDigest, Vec<u128>)> {
-    let _ = (tree, scope, local_prefix);
-    Err(unsupported())
+    let (mut buckets, mut total, mut leaves) = (vec![0_u128; BUCKETS], 0_u128, 0_u64);
+    let rev = each_shown(tree, scope, local_prefix, &Bytes::new(), &mut |op| {
+        let weight = weight(&op);
+        total = total.wrapping_add(weight);
+        leaves += 1;
+        if let Some(sum) = buckets.get_mut(usize::from(bucket(&op.key))) {
+            *sum = sum.wrapping_add(weight);
+        }
+        true
+    })?;
+    Ok((WireDigest { rev, total, leaves }, buckets))
 }
 
+/// What is in some buckets of a scope's digest, from a key on.
 pub(crate) fn buckets(
     tree: &Tree,
     scope: &Scope,
@@ -75,8 +164,23 @@ pub(crate) fn buckets(
     start: &Bytes,
     bytes_max: usize,
 ) -> Result<PageRead> {
-    let _ = (tree, scope, local_prefix, buckets, start, bytes_max);
-    Err(unsupported())
+    let from =
+        if start.is_empty() { Bytes::new() } else { crate::remap::prefixed(local_prefix, start) };
+    let (mut ops, mut bytes, mut next) = (Vec::new(), 0, None);
+    let rev = each_shown(tree, scope, local_prefix, &from, &mut |op| {
+        if buckets.binary_search(&bucket(&op.key)).is_err() {
+            return true;
+        }
+        if bytes >= bytes_max {
+            next = Some(op.key);
+            return false;
+        }
+        let stored = if let StampedChange::Put(stored) = &op.change { stored.len() } else { 8 };
+        bytes += 48 + op.key.len() + stored;
+        ops.push(op);
+        true
+    })?;
+    Ok(PageRead { ops, next, rev })
 }
 
 /// What there is of a journal.
@@ -85,7 +189,7 @@ pub(crate) struct Journal {
     pub(crate) head: u64,
     /// The oldest commit in it.
     pub(crate) first: u64,
-    /// Bytes appended, those before the open included as far as they are there.
+    /// Bytes appended since open.
     pub(crate) appended: u64,
 }
 
@@ -94,7 +198,7 @@ pub(crate) fn journal(tree: &Tree) -> Result<Journal> {
     Ok(Journal { head: stats.rev, first: stats.journal_first_rev, appended: stats.journal_bytes })
 }
 
-pub(crate) fn collect(tree: &Tree, floor: u64, older_than: std::time::Duration) -> Result<u64> {
-    let _ = (tree, floor, older_than);
-    Ok(0)
+fn unsupported() -> Error {
+    Error::new(ErrorKind::Unsupported, "this tree keeps no stamps: open it with a topology")
+        .operation("replicate")
 }

@@ -100,6 +100,8 @@ pub struct SessionOptions {
     pub fills_window: Duration,
     /// How long the answer to a forwarded write waits for the write to arrive here.
     pub read_your_writes: Duration,
+    /// Time after which a source looks again for commits that were not durable.
+    pub durable_after: Duration,
     /// Forwarded writes that wait for an answer, in each direction.
     pub forwards_max: usize,
     /// Time between digests while nothing is written; zero: none.
@@ -130,6 +132,7 @@ impl Default for SessionOptions {
             fills_max: 8,
             fills_window: Duration::from_secs(60),
             read_your_writes: Duration::from_secs(2),
+            durable_after: Duration::from_millis(20),
             forwards_max: 1024,
             verify_every: Duration::from_secs(60),
             part_bytes: 256 << 10,

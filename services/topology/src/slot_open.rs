@@ -128,7 +128,7 @@ impl Slots {
         if at.rev == 0 || at == known {
             return Ok(Place::Ours);
         }
-        Ok(match crate::reads::hash_at(&self.tree, at.rev)? {
+        Ok(match self.tree.hash_at(at.rev)? {
             Some(hash) if hash == at.hash => Place::Ours,
             Some(_) => Place::Theirs,
             None => Place::Unknown,

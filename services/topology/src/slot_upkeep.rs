@@ -70,7 +70,9 @@ impl Store {
             let needed = table.slots.values().filter(|slot| slot.invalid.is_none());
             let floor = needed.map(|slot| slot.at.rev).min().unwrap_or(journal.head);
             // Under the lock: no follower opens behind the floor meanwhile.
-            done.collected = reads::collect(&slots.tree, floor, slots.options.collect_age)?;
+            let age_ms = u64::try_from(slots.options.collect_age.as_millis()).unwrap_or(u64::MAX);
+            let collected = slots.tree.collect(floor, age_ms)?;
+            done.collected = u64::try_from(collected.removed).unwrap_or(u64::MAX);
         }
         Ok(done)
     }

@@ -86,6 +86,8 @@ pub(crate) struct Source {
     acked_since: bool,
     /// This node's newest commit.
     pub(crate) head: u64,
+    /// When it looks again for what was not durable.
+    pub(crate) again_at: Option<std::time::Duration>,
     pub(crate) status: PushStatus,
 }
 
@@ -111,6 +113,7 @@ impl Source {
             acking: false,
             acked_since: false,
             head,
+            again_at: None,
             status: PushStatus::default(),
         }
     }
@@ -148,6 +151,7 @@ impl Source {
         };
         self.scope = covered_scope(&open, &self.plan.scope);
         self.stage = Stage::Opening;
+        self.again_at = None;
         self.stream = None;
         self.sent.clear();
         (self.applied, self.in_flight, self.sent_rev) = (0, 0, 0);
@@ -320,7 +324,9 @@ impl Source {
         self.status.in_flight = self.in_flight;
         let credit = turn.options.credit_bytes.saturating_sub(self.in_flight);
         let unwritten = self.sent.len() >= UNWRITTEN_MAX;
-        if self.reading || self.sent_rev >= self.head || credit == 0 || unwritten {
+        let _due = self.again_at.take_if(|at| *at <= turn.now.mono);
+        let early = self.again_at.is_some();
+        if self.reading || early || self.sent_rev >= self.head || credit == 0 || unwritten {
             return;
         }
         self.reading = true;
@@ -351,8 +357,9 @@ impl Source {
         self.head = self.head.max(head);
         self.status.echoes += echoes;
         if through <= self.sent_rev {
-            // Nothing was there yet: the next commit wakes it.
-            self.head = self.sent_rev;
+            // What is there is not durable yet, so that it may still be lost.
+            let again = head > self.sent_rev;
+            self.again_at = again.then(|| turn.now.mono + turn.options.durable_after);
             return Ok(());
         }
         self.status.commits += u64::try_from(commits.len()).unwrap_or(0);
@@ -369,6 +376,7 @@ impl Source {
     /// The log was trimmed in front of the follower: it opens again.
     fn reopen(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         self.stage = Stage::Idle;
+        self.again_at = None;
         self.status.state = FeedState::Connecting;
         self.stream = None;
         turn.send(&Message::Reopen).map(|_| ())

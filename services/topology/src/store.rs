@@ -1,7 +1,7 @@
 //! [`Store`]: what sessions ask of their node's tree, done for real. Blocking.
 
 use bytes::Bytes;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Commit, RemoteApplied, RemoteCommit, Scope, Tree};
 
 use crate::position::FeedPosition;
@@ -23,8 +23,7 @@ impl Store {
     /// # Errors
     /// Those of reading.
     pub fn open(tree: Tree, options: SlotOptions) -> Result<Self> {
-        let node = reads::node_id(&tree)?;
-        let slots = Slots::open(tree.clone(), node, options)?;
+        let slots = Slots::open(tree.clone(), tree.node_id(), options)?;
         Ok(Self { tree, slots })
     }
 
@@ -102,7 +101,7 @@ impl Store {
 
     fn hash(&self, rev: u64) -> Result<TaskOutcome> {
         let head = self.tree.position().rev;
-        let hash = if rev <= head { reads::hash_at(&self.tree, rev)? } else { None };
+        let hash = if rev <= head { self.tree.hash_at(rev)? } else { None };
         Ok(TaskOutcome::Hash { head, hash })
     }
 
@@ -123,8 +122,4 @@ impl Store {
             reads::buckets(&self.tree, scope, local_prefix, buckets, start, bytes_max)?;
         Ok(TaskOutcome::Page(page))
     }
-}
-
-pub(crate) fn unsupported() -> Error {
-    Error::new(ErrorKind::Unsupported, "this tree keeps no stamps")
 }
