@@ -35,6 +35,8 @@ pub enum Need {
     ReclaimDisk,
     /// Every operation on its files is recorded.
     Recorded,
+    /// What carries messages are frames that can be forged.
+    RawFrames,
     /// The combination is a log with nothing above it.
     LogAlone,
     /// The combination is a store and a journal under a tree.
@@ -60,6 +62,7 @@ impl Need {
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
             Self::Recorded => "the engine writes past the recorder; the crash cases kill a process",
+            Self::RawFrames => "carries messages as they are: there are no frames to forge",
             Self::LogAlone => "shown on the log alone",
             Self::TreeAbove => "there is no tree above it",
         }

@@ -22,6 +22,8 @@
 )]
 
 mod case;
+#[cfg(feature = "wire")]
+mod chaos;
 mod child;
 #[cfg(feature = "matrix")]
 pub mod crash;
@@ -48,6 +50,7 @@ mod plan;
 mod power;
 #[cfg(feature = "matrix")]
 pub mod query;
+pub mod repl;
 mod report;
 mod seed;
 #[cfg(feature = "wire")]

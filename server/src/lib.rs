@@ -59,7 +59,7 @@ mod text;
 mod wire;
 
 pub use guard::check_listen_address;
-pub use listen::serve;
+pub use listen::{serve, serve_on};
 pub use options::ServerOptions;
 pub use routes::router;
 pub use state::Server;

@@ -53,14 +53,27 @@ pub async fn serve(
     options: ServerOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
+    serve_on(listener, Server::new(db, options), shutdown).await
+}
+
+/// What [`serve`] does, for a server that was made before.
+///
+/// # Errors
+/// Those of [`serve`].
+pub async fn serve_on(
+    listener: TcpListener,
+    server: Server,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let options = &server.state.options;
     let address = listener.local_addr().map_err(|error| {
         Error::new(ErrorKind::Unavailable, "the listening socket has no address").source(error)
     })?;
-    check_listen_address(address, &options)?;
-    let sockets_max = options.connections_max.saturating_add(HTTP_SOCKETS);
+    check_listen_address(address, options)?;
+    let sockets = options.connections_max.saturating_add(options.peers_max);
+    let sockets_max = sockets.saturating_add(HTTP_SOCKETS);
     let header_timeout = options.header_timeout;
     let drain_timeout = options.drain_timeout;
-    let server = Server::new(db, options);
     let acceptor = Acceptor {
         router: server.router().fallback(not_found),
         sockets: Arc::new(Semaphore::new(sockets_max)),

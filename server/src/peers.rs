@@ -67,9 +67,9 @@ pub(crate) fn upgrade(
         .max_message_size(frame_bytes_max)
         .max_frame_size(frame_bytes_max)
         .on_upgrade(move |socket| async move {
-            tracing::info!(peer = %peer.address, name = ?peer.name, role = ?peer.role, "a peer came");
-            state.metrics.peers.inc();
             let address = peer.address.clone();
+            tracing::info!(peer = %address, name = ?peer.name, role = ?peer.role, "a peer came");
+            state.metrics.peers.inc();
             entrance.enter(peer, Box::new(UpgradedSocket { socket, said_goodbye: false })).await;
             state.metrics.peers.dec();
             drop(place);

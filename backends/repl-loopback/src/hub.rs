@@ -115,6 +115,15 @@ impl LoopbackHub {
             .count()
     }
 
+    /// Breaks every link; answers how many there were.
+    pub fn cut_all(&self) -> usize {
+        let links = self.links();
+        for (_, _, link) in &links {
+            link.with(|state, now| state.break_off(now, "the link was cut"));
+        }
+        links.len()
+    }
+
     fn links(&self) -> Vec<(String, String, Arc<SharedLink>)> {
         let mut state = self.inner.state.lock();
         state.links.retain(|made| made.link.strong_count() > 0);

@@ -54,7 +54,7 @@ impl Pump {
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while matches!(self.goodbye, Goodbye::NotYet) {
             if self.frame.is_none() {
-                match self.state.poll_outgoing(context) {
+                match self.state.poll_outgoing() {
                     Poll::Ready(Outgoing::Frame(frame)) => self.frame = Some(frame),
                     Poll::Ready(Outgoing::Goodbye(reason)) => {
                         self.goodbye = Goodbye::Saying(reason);
@@ -93,7 +93,7 @@ impl Pump {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<String>> {
         loop {
             let is_over = !matches!(self.goodbye, Goodbye::NotYet);
-            if !is_over && self.state.poll_room(context).is_pending() {
+            if !is_over && !self.state.has_room() {
                 return Poll::Pending;
             }
             match self.socket.poll_next(context)? {
@@ -143,6 +143,7 @@ impl Future for Pump {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let pump = &mut *self;
+        pump.state.register(context);
         if let Poll::Ready(Err(error)) = pump.poll_write(context) {
             // What came in before the connection broke is still handed out.
             drain(pump, context);
@@ -161,7 +162,7 @@ impl Future for Pump {
 
 /// Takes what the socket has already, as far as there is room.
 fn drain(pump: &mut Pump, context: &mut Context<'_>) {
-    while pump.state.poll_room(context).is_ready() {
+    while pump.state.has_room() {
         match pump.socket.poll_next(context) {
             Poll::Ready(Ok(SocketEvent::Frame(frame))) => pump.state.push_incoming(frame),
             Poll::Ready(Ok(SocketEvent::Closed(reason))) => {

@@ -178,8 +178,17 @@ impl SharedState {
         });
     }
 
-    /// The task's side: what to write next.
-    pub(crate) fn poll_outgoing(&self, context: &Context<'_>) -> Poll<Outgoing> {
+    /// The task's side: whom to wake for whatever happens here, also while the task waits for its
+    /// socket alone.
+    pub(crate) fn register(&self, context: &Context<'_>) {
+        self.with(|state, _| match &mut state.task {
+            Some(task) => task.clone_from(context.waker()),
+            None => state.task = Some(context.waker().clone()),
+        });
+    }
+
+    /// The task's side: what to write next; it is woken for more as it is registered.
+    pub(crate) fn poll_outgoing(&self) -> Poll<Outgoing> {
         self.with(|state, woken| {
             if let Some(frame) = state.outgoing.pop() {
                 if state.outgoing.has_room() {
@@ -190,20 +199,13 @@ impl SharedState {
             if let Some(reason) = &state.goodbye {
                 return Poll::Ready(Outgoing::Goodbye(reason.clone()));
             }
-            state.task = Some(context.waker().clone());
             Poll::Pending
         })
     }
 
     /// The task's side: whether there is room for what the socket has.
-    pub(crate) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
-        self.with(|state, _| {
-            if state.incoming.has_room() {
-                return Poll::Ready(());
-            }
-            state.task = Some(context.waker().clone());
-            Poll::Pending
-        })
+    pub(crate) fn has_room(&self) -> bool {
+        self.with(|state, _| state.incoming.has_room())
     }
 
     /// The task's side: a frame came in.

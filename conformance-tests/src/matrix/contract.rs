@@ -7,8 +7,7 @@ use super::families;
 
 /// Promises that no engine of this repository is held to yet, by the beginning of their ids. An
 /// entry must go when a case names such a promise, or none is left.
-const NOT_YET: &[(&str, &str)] =
-    &[("vfs.", "no blob store is offered yet"), ("repl.", "no replicator is offered yet")];
+const NOT_YET: &[(&str, &str)] = &[("vfs.", "no blob store is offered yet")];
 
 /// Where `# Contract` lists are.
 const SOURCES: &[&str] = &["engine-traits/src", "services"];

@@ -12,6 +12,9 @@ mod contract;
 mod faults;
 mod ledger;
 mod mutants;
+mod nets;
+#[cfg(feature = "wire")]
+mod nets_ws;
 mod select;
 mod stands;
 mod trees;
@@ -22,11 +25,12 @@ use libtest_mimic::{Failed, Trial};
 
 pub use combinations::{memory_kv, memory_log};
 pub use ledger::bless;
+pub use nets::{loopback_repl, ws_repl};
 
 use crate::report::run_case;
 use crate::{
     Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, live, log, plan,
-    power, query, tree,
+    power, query, repl, tree,
 };
 use combinations::Combination;
 use select::Selection;
@@ -100,6 +104,7 @@ pub(crate) fn families() -> Vec<Family> {
             &query::cases(),
             &children::query(),
         ),
+        family("repl", "Links between nodes (`Replicator`)", &repl::cases(), &nets::all()),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
         family("damage", "Damaged files", &damage::cases(), &stands::combinations()),
     ]

@@ -1,6 +1,7 @@
 //! The suite bites: engines that break one promise must fail a case that names it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use trellis_engine_traits::{KvBackend, StreamLog};
@@ -10,7 +11,7 @@ use super::{stands, trial};
 use crate::power::planted::{PLANTED, damage_is_the_end, must_be_noticed};
 use crate::report::run_family;
 use crate::tree::Ground;
-use crate::{Case, Cost, Engine, Factory, Seed, World, crash, damage, kv, linear, log};
+use crate::{Case, Cost, Engine, Factory, Seed, World, crash, damage, kv, linear, log, repl};
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("canary.fails".to_owned(), canary)];
@@ -28,6 +29,14 @@ pub(super) fn trials() -> Vec<Trial> {
                 Ok(Arc::new(trellis_log_memory::MemoryLog::with_mutant(disk, *mutant)?))
             });
             must_be_killed(&log::cases(), &factory, mutant.breaks());
+        }));
+    }
+    for mutant in repl::mutants::Mutant::ALL {
+        trials.push(trial(format!("mutant.repl.{mutant:?} is killed"), move || {
+            let factory = repl::mutants::mutated(&super::loopback_repl(), *mutant);
+            repl::with_patience(Duration::from_secs(4), || {
+                must_be_killed(&repl::cases(), &factory, mutant.breaks());
+            });
         }));
     }
     trials.extend(planted());

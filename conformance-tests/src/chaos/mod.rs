@@ -1,0 +1,3 @@
+//! Nodes as processes, and the weather between them.
+
+pub(crate) mod proxy;
