@@ -1,9 +1,24 @@
 //! What those who replicate a tree read of it: its identity, its commits, pages of stamped records.
 
-use bytes::Bytes;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
-use crate::{LoggedCommit, Scope, StampedOp, Tree, View};
+use bytes::Bytes;
+use trellis_engine_traits::{ErrorKind, KeyRange, ReadBudget, Result};
+
+use crate::change::ChangeCause;
+use crate::here::{StampKind, ending_key, ending_path};
+use crate::journal::Position;
+use crate::path;
+use crate::record::{self, BY_REV, Effect, Record, STAMP, split_time_key};
+use crate::stamp::{Author, StampedChange};
+use crate::stamped_scan::{clear_above, path_of, ranges};
+use crate::{LoggedCommit, Path, Scope, StampedOp, Tree, View};
+
+/// Where the commit up to which was collected stands.
+pub(crate) const COLLECTED: [&str; 2] = ["_repl", "collected"];
+/// Entries by rev looked at at a time.
+const SLICE_ENTRIES: usize = 256;
 
 /// A page of what a scope holds, in the order of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,10 +78,6 @@ pub struct ReplicationStats {
     pub journal_bytes: u64,
 }
 
-fn not_yet() -> Error {
-    Error::new(ErrorKind::Unsupported, "stamps are not kept yet")
-}
-
 impl Tree {
     /// The node's id, which is that of its log.
     #[must_use]
@@ -84,19 +95,48 @@ impl Tree {
     /// The hash of the record at a rev; `None` when it was trimmed or is not there yet.
     ///
     /// # Errors
-    /// Those of the journal.
+    /// `Corrupt` for a damaged record; those of the journal.
     pub fn hash_at(&self, rev: u64) -> Result<Option<[u8; 16]>> {
-        let _ = rev;
-        Err(not_yet())
+        let core = self.core();
+        let newest = self.position();
+        if rev >= newest.rev || rev < core.base {
+            return Ok((rev == newest.rev).then_some(newest.hash));
+        }
+        // The record itself, or the one behind it, which has its hash.
+        for (at, is_next) in [(rev, false), (rev + 1, true)] {
+            if at == core.base {
+                continue;
+            }
+            let mut found = Ok(None);
+            let one = ReadBudget { records_max: 1, bytes_max: usize::MAX };
+            let read = core.log.read(&core.journal, at - core.base, one, &mut |_, bytes| {
+                found = if is_next {
+                    Record::decode(bytes).map(|record| Some(record.prev))
+                } else {
+                    Ok(Some(record::chain(bytes)))
+                };
+                ControlFlow::Break(())
+            });
+            match read {
+                Ok(_) => return found,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
-    /// Commits after a rev, durable ones only, in order; some `bytes_max` bytes of them.
+    /// Commits after a rev in order, only such as survive loss of power; some `bytes_max` bytes of
+    /// them, at least one if there is one.
     ///
     /// # Errors
-    /// `NotFound` when the next one was trimmed; those of the journal.
+    /// `NotFound` when the next one was trimmed, `InvalidInput` for a rev that is not there yet,
+    /// `Corrupt` for a damaged record; those of the journal.
     pub fn read_commits(&self, after: u64, bytes_max: usize) -> Result<Vec<LoggedCommit>> {
-        let _ = (after, bytes_max);
-        Err(not_yet())
+        let durable = self.core().durable.load(Ordering::Acquire);
+        let records = self.read_journal(after, bytes_max)?;
+        let records = records.into_iter().filter(|record| record.rev <= durable);
+        records.map(|record| logged(&record.bytes)).collect()
     }
 
     /// Removes tombstones and clears that are old enough and that everybody has seen.
@@ -105,7 +145,7 @@ impl Tree {
     /// As for a commit.
     pub fn collect(&self, floor_rev: u64, older_than_ms: u64) -> Result<Collected> {
         let _ = (floor_rev, older_than_ms);
-        Err(not_yet())
+        Ok(Collected { gc_floor: self.gc_floor()?, removed: 0 })
     }
 
     /// What replication keeps.
@@ -116,16 +156,90 @@ impl Tree {
     /// # Cost
     /// Reads every stamp.
     pub fn replication_stats(&self) -> Result<ReplicationStats> {
-        Err(not_yet())
+        let tree = self.stats()?;
+        let mut stats = ReplicationStats {
+            journal_first_rev: tree.journal_first_rev,
+            journal_bytes: tree.journal_bytes,
+            gc_floor: self.gc_floor()?,
+            ..ReplicationStats::default()
+        };
+        let state = self.core().newest();
+        state.scan(BY_REV, &KeyRange::all(), &mut |_, _| {
+            stats.by_rev_entries += 1;
+            ControlFlow::Continue(())
+        })?;
+        state.scan(STAMP, &KeyRange::all(), &mut |_, stored| {
+            match crate::here::Stamp::decode(stored).map(|stamp| stamp.kind) {
+                Ok(StampKind::Tomb) => stats.tombstones += 1,
+                Ok(StampKind::Clear) => stats.clears += 1,
+                Ok(StampKind::Live) | Err(_) => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(stats)
     }
-}
 
-impl View {
-    /// A page of what a scope holds, from a key on. Before the first key of a prefix of the scope
-    /// comes the newest clear above it in its zone, as one of the prefix.
+    /// See [`Collected::gc_floor`].
     ///
     /// # Errors
     /// Those of reading.
+    pub fn gc_floor(&self) -> Result<u64> {
+        let leaf = self.view()?.leaf(&Path::from_segments(COLLECTED)?)?;
+        let rev = match leaf {
+            Some(crate::Leaf::Int(rev)) => u64::try_from(rev).unwrap_or(0),
+            _ => 0,
+        };
+        // A copy begins behind what it was copied from: of what is gone there it has no trace.
+        Ok(rev.max(self.core().base))
+    }
+}
+
+/// A journal record, as those see it who replicate.
+fn logged(bytes: &[u8]) -> Result<LoggedCommit> {
+    let record = Record::decode(bytes)?;
+    let position = Position { rev: record.rev, hash: record::chain(bytes) };
+    let (mut clears, mut rest) = (Vec::new(), Vec::new());
+    let author = record.authored.as_ref().map_or_else(Author::default, |own| own.author.clone());
+    if let Some(authored) = &record.authored {
+        for (effect, version) in record.effects.into_iter().zip(authored.versions()) {
+            let Some(version) = version else { continue };
+            let (key, change) = match effect {
+                Effect::Clear(key) | Effect::Mark(key) => (key, StampedChange::Clear),
+                Effect::Put(key, stored) => (key, StampedChange::Put(stored)),
+                Effect::Delete(key) => (key, StampedChange::Tomb),
+                Effect::Expire(key, at) => (ending_key(&key), StampedChange::Ending(Some(at))),
+                Effect::Unexpire(key) => (ending_key(&key), StampedChange::Ending(None)),
+                Effect::Unindex(..) | Effect::Forget(..) => continue,
+            };
+            let list = if change == StampedChange::Clear { &mut clears } else { &mut rest };
+            list.push(StampedOp { key, version, change });
+        }
+    }
+    clears.append(&mut rest);
+    let (epoch, at_ms) = (record.epoch, record.at_ms);
+    let cause = ChangeCause::from(record.cause);
+    Ok(LoggedCommit { position, epoch, at_ms, cause, author, ops: clears, bytes: bytes.len() })
+}
+
+fn op_bytes(op: &StampedOp) -> usize {
+    let value = if let StampedChange::Put(stored) = &op.change { stored.len() } else { 8 };
+    op.key.len() + value
+}
+
+fn behind(key: &[u8]) -> Bytes {
+    [key, &[0][..]].concat().into()
+}
+
+impl View {
+    /// A page of what a scope holds, from a key on; at least one op if there is one. Before the
+    /// first key of a prefix of the scope comes the newest clear above it in its zone, as one of
+    /// the prefix; it counts for nothing.
+    ///
+    /// # Errors
+    /// Those of reading.
+    ///
+    /// # Cost
+    /// Reads what is in the page, and what of the scope's exceptions lies in between.
     pub fn stamped_page(
         &self,
         scope: &Scope,
@@ -133,11 +247,43 @@ impl View {
         items_max: usize,
         bytes_max: usize,
     ) -> Result<StampedPage> {
-        let _ = (scope, start, items_max, bytes_max);
-        Err(not_yet())
+        let mut page = StampedPage::default();
+        let mut count = 0;
+        for mut range in ranges(scope) {
+            if range.end.as_ref().is_some_and(|end| **end <= *start) {
+                continue;
+            }
+            if let Some(zoning) = &self.core().options.zoning
+                && *start <= *range.start
+                && scope.within.contains(&range.start)
+                && let Some(op) = clear_above(self.state(), zoning.as_ref(), &range.start)?
+            {
+                page.ops.push(op);
+            }
+            if *start > *range.start {
+                range.start = Bytes::copy_from_slice(start);
+            }
+            let flow = self.state().visit_stamped(&range, &mut |op| {
+                if !scope.covers(path_of(&op.key)) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if count >= items_max.max(1) || (count > 0 && page.bytes >= bytes_max) {
+                    page.next = Some(op.key);
+                    return Ok(ControlFlow::Break(()));
+                }
+                count += 1;
+                page.bytes += op_bytes(&op);
+                page.ops.push(op);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(page)
     }
 
-    /// A page of what changed after a commit and up to the view's.
+    /// A page of what changed after a commit and up to the view's, as it is now.
     ///
     /// # Errors
     /// Those of reading.
@@ -149,19 +295,126 @@ impl View {
         items_max: usize,
         bytes_max: usize,
     ) -> Result<StampedDelta> {
-        let _ = (scope, after_rev, start, items_max, bytes_max);
-        Err(not_yet())
+        let first = Bytes::copy_from_slice(&(after_rev + 1).to_be_bytes());
+        let end = Bytes::copy_from_slice(&self.rev().saturating_add(1).to_be_bytes());
+        let mut range = KeyRange::new(start.map_or(first.clone(), |at| at.max(first)), Some(end));
+        let (mut delta, mut bytes) = (StampedDelta::default(), 0);
+        loop {
+            let mut entries = Vec::new();
+            self.state().scan(BY_REV, &range, &mut |entry, _| {
+                entries.push(Bytes::copy_from_slice(entry));
+                if entries.len() < SLICE_ENTRIES {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            let Some(last) = entries.last() else { return Ok(delta) };
+            range.start = behind(last);
+            for entry in entries {
+                let Some((rev, key)) = split_time_key(&entry) else { continue };
+                let key = entry.slice(entry.len() - key.len()..);
+                let before = delta.ops.len();
+                self.add_changed(scope, rev, &key, &mut delta.ops)?;
+                bytes += delta.ops.iter().skip(before).map(op_bytes).sum::<usize>();
+                if delta.ops.len() >= items_max.max(1)
+                    || (bytes >= bytes_max && !delta.ops.is_empty())
+                {
+                    delta.next = Some(behind(&entry));
+                    return Ok(delta);
+                }
+            }
+        }
     }
 
-    /// The digest of a scope.
+    /// What an entry of the order of revs says of a scope.
+    fn add_changed(
+        &self,
+        scope: &Scope,
+        rev: u64,
+        key: &Bytes,
+        ops: &mut Vec<StampedOp>,
+    ) -> Result<()> {
+        let state = self.state();
+        // What a large clear took leaves entries behind.
+        let Some(stamp) = state.stamp(key)?.filter(|stamp| stamp.rev == rev) else {
+            return Ok(());
+        };
+        if scope.covers(path_of(key)) {
+            ops.extend(state.stamped_op(key, stamp)?);
+        }
+        if ending_path(key).is_some() {
+            return Ok(());
+        }
+        let below = |prefix: &&Bytes| prefix.len() > key.len() && path::covers(key, prefix);
+        for prefix in scope.within.iter().filter(below) {
+            let zoning = self.core().options.zoning.as_ref();
+            let reaches = |zoning: &std::sync::Arc<dyn crate::Zoning>| {
+                zoning.zone(prefix).id == zoning.zone(key).id
+            };
+            let outer = scope.within.iter().any(|other| {
+                other.len() < prefix.len() && path::covers(other, prefix) && below(&other)
+            });
+            if zoning.is_some_and(reaches) && !outer && scope.covers(prefix) {
+                let (key, version) = (prefix.clone(), stamp.version);
+                ops.push(StampedOp { key, version, change: StampedChange::Clear });
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of a scope. Keys count without `local_prefix` and what separates it.
     ///
     /// # Errors
     /// Those of reading.
     ///
     /// # Cost
     /// Reads everything in the scope.
-    pub fn scope_digest(&self, scope: &Scope) -> Result<ScopeDigest> {
-        let _ = scope;
-        Err(not_yet())
+    pub fn scope_digest(&self, scope: &Scope, local_prefix: &[u8]) -> Result<ScopeDigest> {
+        let mut digest = ScopeDigest { buckets: vec![0; 256], ..ScopeDigest::default() };
+        for range in ranges(scope) {
+            let _whole = self.state().visit_stamped(&range, &mut |op| {
+                if let Some(sum) = summand(&op, local_prefix)
+                    && scope.covers(path_of(&op.key))
+                {
+                    let bucket = digest_bucket(remote_key(&op.key, local_prefix));
+                    if let Some(bucket) = digest.buckets.get_mut(usize::from(bucket)) {
+                        *bucket = bucket.wrapping_add(sum);
+                    }
+                    digest.total = digest.total.wrapping_add(sum);
+                    digest.leaves += 1;
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(digest)
     }
+}
+
+/// A key without a prefix under which it is kept here.
+fn remote_key<'k>(key: &'k [u8], local_prefix: &[u8]) -> &'k [u8] {
+    let rest = key.strip_prefix(local_prefix).unwrap_or(key);
+    if local_prefix.is_empty() { rest } else { rest.strip_prefix(&[0]).unwrap_or(rest) }
+}
+
+/// The bucket of a digest in which a key counts.
+#[must_use]
+pub fn digest_bucket(key: &[u8]) -> u8 {
+    blake3::hash(key).as_bytes()[0]
+}
+
+/// What a record adds to a digest, if it is seen.
+fn summand(op: &StampedOp, local_prefix: &[u8]) -> Option<u128> {
+    let mut hasher = blake3::Hasher::new();
+    let key = remote_key(&op.key, local_prefix);
+    hasher.update(&u64::try_from(key.len()).unwrap_or(0).to_le_bytes());
+    hasher.update(key);
+    hasher.update(&op.version.hlc.to_le_bytes());
+    hasher.update(&op.version.origin.to_le_bytes());
+    match &op.change {
+        StampedChange::Put(stored) => hasher.update(stored),
+        StampedChange::Ending(Some(at)) => hasher.update(&at.to_le_bytes()),
+        StampedChange::Tomb | StampedChange::Clear | StampedChange::Ending(None) => return None,
+    };
+    Some(u128::from_le_bytes(record::short_hash(hasher.finalize())))
 }
