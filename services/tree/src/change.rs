@@ -31,6 +31,16 @@ pub enum ChangeCause {
     Upkeep,
 }
 
+impl From<Cause> for ChangeCause {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Request => Self::Request,
+            Cause::Ttl => Self::Ttl,
+            Cause::Upkeep => Self::Upkeep,
+        }
+    }
+}
+
 /// One plain change of a commit.
 ///
 /// Keys are those of paths: [`Path::key`](crate::Path::key) and
@@ -125,11 +135,7 @@ impl Change {
     /// Why it was made.
     #[must_use]
     pub fn cause(&self) -> ChangeCause {
-        match self.record.cause {
-            Cause::Request => ChangeCause::Request,
-            Cause::Ttl => ChangeCause::Ttl,
-            Cause::Upkeep => ChangeCause::Upkeep,
-        }
+        self.record.cause.into()
     }
 
     /// The idempotency key that it was made with.

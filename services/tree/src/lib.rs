@@ -144,6 +144,7 @@ mod seed;
 mod seed_journal;
 mod stamp;
 mod stamped;
+mod stamped_scan;
 mod state;
 mod state_reverse;
 mod stats;
@@ -181,7 +182,9 @@ pub use stamp::{
     Author, LoggedCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
     VIA_MAX, Version,
 };
-pub use stamped::{Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage};
+pub use stamped::{
+    Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage, digest_bucket,
+};
 pub use stats::TreeStats;
 pub use tree::{Identity, Tree};
 pub use view::{Child, Children, View};

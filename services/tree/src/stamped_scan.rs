@@ -199,9 +199,8 @@ impl Slice {
     fn read_endings(&mut self, state: &State, rest: &KeyRange) -> Result<()> {
         let (mut count, mut last) = (0, None);
         // Keys of endings sort as their paths do.
-        let start = ending_path(&rest.start).map_or_else(|| rest.start.clone(), |path| {
-            rest.start.slice(..path.len())
-        });
+        let start = ending_path(&rest.start)
+            .map_or_else(|| rest.start.clone(), |path| rest.start.slice(..path.len()));
         let range = KeyRange::new(start, self.end.clone());
         state.scan(EXPIRY, &range, &mut |path, stored| {
             let key = ending_key(path);

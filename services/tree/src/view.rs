@@ -50,6 +50,10 @@ impl View {
         Self { reader, core }
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.reader.state
     }
