@@ -145,6 +145,8 @@ mod seed_journal;
 mod stamp;
 mod stamped;
 mod stamped_scan;
+#[cfg(test)]
+mod stamped_tests;
 mod state;
 mod state_reverse;
 mod stats;

@@ -1,0 +1,183 @@
+//! Promises of the reads of replication: page by page, delta by delta, commit by commit a second
+//! tree comes to hold the same, in the same versions.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failing test may panic"
+)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use trellis_kv_memory::MemoryKv;
+use trellis_log_memory::MemoryLog;
+use trellis_runtime::Runtime;
+
+use crate::{
+    Author, ChangeCause, Commit, Endings, Input, Path, RemoteCommit, RemoteRule, Scope,
+    StampedChange, StampedOp, Tracking, Tree, TreeOptions, Version, Zone, Zoning,
+};
+
+/// One zone for all that is no system path.
+#[derive(Debug)]
+struct Whole;
+
+impl Zoning for Whole {
+    fn zone(&self, key: &[u8]) -> Zone {
+        let own = key.starts_with(b"_");
+        let tracking = if own { Tracking::None } else { Tracking::Shared };
+        Zone { id: u32::from(own), prefix_bytes: 0, tracking, endings: Endings::Everywhere }
+    }
+
+    fn carved(&self, _key: &[u8]) -> Vec<Bytes> {
+        Vec::new()
+    }
+
+    fn any_tracked(&self, key: &[u8]) -> bool {
+        !key.starts_with(b"_")
+    }
+}
+
+fn tree() -> Tree {
+    let options = TreeOptions { zoning: Some(Arc::new(Whole)), ..TreeOptions::default() };
+    let (kv, log) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::new()));
+    Tree::open(kv, log, Runtime::system(), options).unwrap()
+}
+
+fn set(tree: &Tree, path: &str, json: &str) -> u64 {
+    let (path, value) = (Path::parse(path).unwrap(), Input::parse(json.as_bytes()).unwrap());
+    tree.commit(Commit::set(path, value)).unwrap().rev
+}
+
+fn scope(within: &[&str]) -> Scope {
+    let key = |path: &&str| Path::parse(path).unwrap().key().clone();
+    Scope { within: within.iter().map(key).collect(), except: Vec::new() }
+}
+
+fn apply(tree: &Tree, scope: &Scope, ops: Vec<StampedOp>) {
+    let version = ops.iter().map(|op| op.version).max().unwrap_or_default();
+    let (author, cause) = (Author { version, via: Vec::new() }, ChangeCause::Request);
+    let (scope, rule) = (scope.clone(), RemoteRule::Merge);
+    let commit = RemoteCommit { author, cause, ops, scope, rule, notes: Vec::new() };
+    tree.apply_remote(commit).unwrap();
+}
+
+fn write(tree: &Tree) -> u64 {
+    set(tree, "a/b/c", "1");
+    set(tree, "a/b/d", r#"{"e":2,"f":{}}"#);
+    set(tree, "a", r#"{"g":3,"b":{"c":4}}"#);
+    let middle = set(tree, "h", "5");
+    set(tree, "a/b", "null");
+    set(tree, "i", r#"{"j":[6],"k":"7"}"#);
+    set(tree, "i/j", "null");
+    middle
+}
+
+fn same(one: &Tree, other: &Tree, scope: &Scope) {
+    let digest = |tree: &Tree| tree.view().unwrap().scope_digest(scope, b"").unwrap();
+    assert_eq!(digest(one), digest(other));
+    assert!(digest(one).leaves > 0, "something is compared");
+}
+
+/// Promise: pages of any size hold everything once, in order.
+#[test]
+fn a_tree_filled_by_pages_holds_the_same() {
+    for items_max in [1, 2, 3, 100] {
+        for scope in [scope(&["a", "i"]), Scope { within: vec![Bytes::new()], ..Scope::default() }]
+        {
+            let (source, copy) = (tree(), tree());
+            write(&source);
+            let (mut start, mut keys) = (Bytes::new(), Vec::new());
+            loop {
+                let page =
+                    source.view().unwrap().stamped_page(&scope, &start, items_max, 1000).unwrap();
+                keys.extend(page.ops.iter().map(|op| op.key.clone()));
+                apply(&copy, &scope, page.ops);
+                let Some(next) = page.next else { break };
+                start = next;
+            }
+            assert!(keys.is_sorted_by(|one, other| one < other), "{keys:?}");
+            same(&source, &copy, &scope);
+        }
+    }
+}
+
+/// Promise: who follows a part is told of what was removed above it.
+#[test]
+fn a_removal_above_a_scope_is_one_of_the_scope() {
+    let source = tree();
+    set(&source, "a/b/c", "1");
+    let before = set(&source, "a/b/d", "2");
+    set(&source, "a", r#"{"x":1}"#);
+    let scope = scope(&["a/b"]);
+    let view = source.view().unwrap();
+    let page = view.stamped_page(&scope, b"", 1, 1).unwrap();
+    assert_eq!(page.next, None);
+    let delta = view.stamped_since(&scope, before, None, 1, 1).unwrap();
+    for ops in [&page.ops, &delta.ops] {
+        let [op] = &ops[..] else { panic!("{ops:?}") };
+        assert_eq!((op.key.as_ref(), &op.change), (&b"a\0b"[..], &StampedChange::Clear));
+    }
+}
+
+/// Promise: what changed after a commit is told once, as it is now.
+#[test]
+fn a_tree_that_was_away_is_level_after_the_delta() {
+    for items_max in [1, 2, 100] {
+        let (source, copy) = (tree(), tree());
+        let middle = write(&source);
+        let all = Scope { within: vec![Bytes::new()], ..Scope::default() };
+        for commit in source.read_commits(0, usize::MAX).unwrap() {
+            if commit.position.rev <= middle {
+                apply(&copy, &all, commit.ops);
+            }
+        }
+        let mut next = None;
+        loop {
+            let view = source.view().unwrap();
+            let delta = view.stamped_since(&all, middle, next, items_max, 1000).unwrap();
+            assert!(delta.ops.len() <= items_max);
+            apply(&copy, &all, delta.ops);
+            next = delta.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        same(&source, &copy, &all);
+    }
+}
+
+/// Promise: commits are read as they were made, and known by their hashes.
+#[test]
+fn commits_read_back_with_author_and_hash() {
+    let source = tree();
+    write(&source);
+    let commits = source.read_commits(2, usize::MAX).unwrap();
+    assert_eq!(commits.len() as u64, source.position().rev - 2);
+    for commit in &commits {
+        let rev = commit.position.rev;
+        assert_eq!(source.hash_at(rev).unwrap(), Some(commit.position.hash));
+        assert_eq!(commit.author.version.origin, source.origin());
+        assert!(commit.ops.iter().all(|op| op.version == commit.author.version));
+    }
+    let in_order = |one: &Version, other: &Version| one < other;
+    assert!(commits.iter().map(|commit| commit.author.version).is_sorted_by(in_order));
+    assert_eq!(source.hash_at(source.position().rev + 1).unwrap(), None);
+    assert_eq!(source.read_commits(source.position().rev, 1).unwrap(), Vec::new());
+}
+
+/// Promise: there is exactly one entry by rev for each stamp.
+#[test]
+fn each_stamp_has_one_entry_by_rev() {
+    let source = tree();
+    write(&source);
+    write(&source);
+    let stats = source.replication_stats().unwrap();
+    let all = Scope { within: vec![Bytes::new()], ..Scope::default() };
+    let page = source.view().unwrap().stamped_page(&all, b"", 1000, 1 << 20).unwrap();
+    assert_eq!(stats.by_rev_entries, page.ops.len() as u64);
+    let tombs = page.ops.iter().filter(|op| op.change == StampedChange::Tomb).count();
+    assert_eq!(stats.tombstones, tombs as u64);
+}
