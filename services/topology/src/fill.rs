@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::follower::{Applying, Follower, Stage};
 use crate::incoming::from_the_future;
 use crate::message::{LogPosition, Message, Opened, Page, PageRequest, Refusal};
+use crate::planted::{Planted, is_planted};
 use crate::position::FillPosition;
 use crate::status::FeedState;
 use crate::tail::tolerated;
@@ -179,7 +180,8 @@ impl Follower {
         if !(fill.ended && fill.queue.is_empty()) {
             return self.pump(turn);
         }
-        let after = fill.pin.rev;
+        let late = is_planted(Planted::SlotPinnedLate);
+        let after = if late { self.status.head } else { fill.pin.rev };
         self.status.fill_took = Some(turn.now.mono.saturating_sub(fill.began));
         turn.send(&Message::Tail { after })?;
         self.begin_tail(after, turn);
@@ -192,6 +194,17 @@ impl Follower {
             return Ok(());
         }
         self.status.page_timeouts += 1;
+        if is_planted(Planted::BootstrapSkipped)
+            && let Stage::Filling(fill) = &self.stage
+        {
+            let after = fill.pin.rev;
+            if let Some(position) = &mut self.position {
+                position.fill = None;
+            }
+            turn.send(&Message::Tail { after })?;
+            self.begin_tail(after, turn);
+            return Ok(());
+        }
         let least = turn.options.page_bytes_min;
         let Stage::Filling(mut fill) = std::mem::replace(&mut self.stage, Stage::Tailing) else {
             return Ok(());

@@ -16,6 +16,7 @@ use crate::message::{
     Ack, Batch, LogPosition, Message, Open, OpenAt, OpenMode, Opened, Refusal, RefusalReason,
 };
 use crate::plan::{FillRule, PullPlan};
+use crate::planted::{Planted, is_planted};
 use crate::position::{FeedPosition, FillPosition};
 use crate::status::{FeedState, PullStatus};
 use crate::task::{Task, TaskOutcome};
@@ -183,6 +184,10 @@ impl Follower {
 
     /// Opens anew once what is under way is applied; what waits comes again.
     pub(crate) fn reopen(&mut self, anew: bool, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        if !matches!(self.stage, Stage::Filling(_) | Stage::Tailing | Stage::Reopening { .. }) {
+            // It is being opened.
+            return Ok(());
+        }
         self.queue.clear();
         self.queue_bytes = 0;
         self.quarantine = None;
@@ -325,7 +330,12 @@ impl Follower {
 
     /// Hands commits to the tree.
     pub(crate) fn apply(&mut self, applying: Applying, turn: &mut Turn<'_>) {
-        let commits = applying.commits.clone();
+        let mut commits = applying.commits.clone();
+        if is_planted(Planted::PositionFirst) {
+            let (feed, position) = (self.status.feed.clone(), applying.after.clone());
+            turn.run(Purpose::Aside, Task::SavePosition { feed, position });
+            commits.iter_mut().for_each(|commit| commit.notes.clear());
+        }
         self.applying = Some(applying);
         turn.run(Purpose::Apply, Task::Apply { commits });
     }

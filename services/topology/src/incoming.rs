@@ -8,6 +8,7 @@ use trellis_tree::{
 
 use crate::message::{Batch, LogPosition, Page, Refusal, WireRecord};
 use crate::plan::{FillRule, PullPlan};
+use crate::planted::{Planted, is_planted};
 use crate::position::{FeedPosition, FillPosition};
 use crate::source::origin;
 
@@ -97,6 +98,9 @@ impl Following {
         let until = page.next.map(|key| self.plan.local_key(&key));
         let (scope, rule) = match fill {
             _ if delta => (self.scope.clone(), RemoteRule::Merge),
+            FillRule::Merge if is_planted(Planted::SyncReplaced) => {
+                (part, RemoteRule::Replace { from, until })
+            }
             FillRule::Replace => (part, RemoteRule::Replace { from, until }),
             FillRule::Merge => (part, RemoteRule::Fill { from, until, known_rev }),
         };

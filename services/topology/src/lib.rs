@@ -23,6 +23,8 @@ mod incoming;
 pub mod message;
 mod parts;
 mod plan;
+#[doc(hidden)]
+pub mod planted;
 mod position;
 mod project;
 mod reads;

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::incoming::cause_code;
 use crate::message::{WireDigest, WireRecord};
+use crate::planted::{Planted, is_planted};
 use crate::task::{PageRead, TailRead};
 use crate::verify::BUCKETS;
 use crate::{is_echo, project, relays};
@@ -75,7 +76,10 @@ pub(crate) fn tail(
 
 /// What of a commit is sent; nothing when it does not touch the scope.
 fn record(commit: &LoggedCommit, scope: &Scope, zoning: &dyn Zoning) -> Option<WireRecord> {
-    let ops = project(commit, scope, zoning);
+    let mut ops = project(commit, scope, zoning);
+    if is_planted(Planted::ProjectionIgnored) {
+        ops.retain(|op| commit.ops.contains(op));
+    }
     (!ops.is_empty()).then(|| WireRecord {
         rev: commit.position.rev,
         hash: commit.position.hash,

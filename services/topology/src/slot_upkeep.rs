@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use trellis_engine_traits::Result;
 
+use crate::planted::{Planted, is_planted};
 use crate::reads;
 use crate::session::Now;
 use crate::slots::{Mark, Slot, SlotEnd, SlotOptions, SlotStatus, Table};
@@ -68,11 +69,13 @@ impl Store {
         if table.collected_at.is_none_or(|at| now.mono >= at + every) {
             table.collected_at = Some(now.mono);
             let needed = table.slots.values().filter(|slot| slot.invalid.is_none());
-            let floor = needed.map(|slot| slot.at.rev).min().unwrap_or(journal.head);
+            let needed = needed.map(|slot| slot.at.rev).min();
+            let needed = needed.filter(|_| !is_planted(Planted::CollectIgnoresSlots));
+            let floor = needed.unwrap_or(journal.head);
             // Under the lock: no follower opens behind the floor meanwhile.
             let age_ms = u64::try_from(slots.options.collect_age.as_millis()).unwrap_or(u64::MAX);
             let collected = slots.tree.collect(floor, age_ms)?;
-            done.collected = u64::try_from(collected.removed).unwrap_or(u64::MAX);
+            done.collected = collected.removed;
         }
         Ok(done)
     }

@@ -14,6 +14,7 @@ use crate::message::{
     RefusalReason,
 };
 use crate::plan::PushPlan;
+use crate::planted::{Planted, is_planted};
 use crate::source_check::{check_open, covered_scope, part_scope};
 use crate::status::{FeedState, PushStatus};
 use crate::task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskOutcome};
@@ -81,7 +82,8 @@ pub(crate) struct Source {
     in_flight: usize,
     sent_rev: u64,
     durable: LogPosition,
-    reading: bool,
+    /// The commit after which commits are being read.
+    reading: Option<u64>,
     acking: bool,
     acked_since: bool,
     /// This node's newest commit.
@@ -109,7 +111,7 @@ impl Source {
             in_flight: 0,
             sent_rev: 0,
             durable: LogPosition::default(),
-            reading: false,
+            reading: None,
             acking: false,
             acked_since: false,
             head,
@@ -312,7 +314,11 @@ impl Source {
     }
 
     pub(crate) fn on_tail(&mut self, after: u64, turn: &mut Turn<'_>) -> Result<(), Refusal> {
-        let ended = self.stream.as_ref().is_some_and(|stream| stream.ended);
+        if is_planted(Planted::SlotPinnedLate) && after <= self.head {
+            self.pin = after;
+        }
+        let ended = self.stream.as_ref().is_some_and(|stream| stream.ended)
+            || is_planted(Planted::BootstrapSkipped);
         if self.stage != Stage::Pages || after != self.pin || !ended {
             return Err(Refusal::protocol("the tail is asked for before the pages came"));
         }
@@ -326,10 +332,10 @@ impl Source {
         let unwritten = self.sent.len() >= UNWRITTEN_MAX;
         let _due = self.again_at.take_if(|at| *at <= turn.now.mono);
         let early = self.again_at.is_some();
-        if self.reading || early || self.sent_rev >= self.head || credit == 0 || unwritten {
+        if self.reading.is_some() || early || self.sent_rev >= self.head || credit == 0 || unwritten {
             return;
         }
-        self.reading = true;
+        self.reading = Some(self.sent_rev);
         let task = Task::ReadTail {
             scope: self.scope.clone(),
             after: self.sent_rev,
@@ -344,8 +350,10 @@ impl Source {
         outcome: TaskOutcome,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
-        self.reading = false;
-        if self.stage != Stage::Tail {
+        let asked = self.reading.take();
+        if self.stage != Stage::Tail || asked != Some(self.sent_rev) {
+            // It was opened again meanwhile.
+            self.pump(turn);
             return Ok(());
         }
         let TailRead { commits, through, hash, head, echoes } = match outcome {
