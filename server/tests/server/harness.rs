@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use trellis::Trellis;
-use trellis_server::{ServerOptions, serve};
+use trellis_server::{Server, ServerOptions, serve_on};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,13 +35,18 @@ impl TestServer {
     }
 
     pub(crate) async fn serving(db: Trellis, options: ServerOptions) -> Self {
+        Self::serving_on(Server::new(db, options)).await
+    }
+
+    pub(crate) async fn serving_on(server: Server) -> Self {
+        let db = server.db().clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
             let _is_told = stopped.await.is_ok();
         };
-        let task = tokio::spawn(serve(listener, db.clone(), options, shutdown));
+        let task = tokio::spawn(serve_on(listener, server, shutdown));
         Self { address, db, stop: Some(stop), task }
     }
 
@@ -69,6 +74,11 @@ impl TestServer {
         TcpStream::connect(self.address).await.expect("a connection")
     }
 
+    /// Asks for an upgrade, and reads the refusal.
+    pub(crate) async fn upgrade(&self, target: &str, headers: &[&str]) -> Reply {
+        self.request("GET", target, "Upgrade, close", headers, b"").await
+    }
+
     /// Sends one request and reads the answer to the end of the connection.
     pub(crate) async fn http(
         &self,
@@ -77,12 +87,26 @@ impl TestServer {
         headers: &[&str],
         body: &[u8],
     ) -> Reply {
+        self.request(method, target, "close", headers, body).await
+    }
+
+    async fn request(
+        &self,
+        method: &str,
+        target: &str,
+        connection: &str,
+        headers: &[&str],
+        body: &[u8],
+    ) -> Reply {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for header in headers {
             head.push_str(header);
             head.push_str("\r\n");
         }
-        head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()));
+        head.push_str(&format!(
+            "Content-Length: {}\r\nConnection: {connection}\r\n\r\n",
+            body.len()
+        ));
         let mut stream = self.tcp().await;
         let (mut reader, mut writer) = stream.split();
         let mut answer = Vec::new();

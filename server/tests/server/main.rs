@@ -16,6 +16,8 @@ mod live_command_line;
 mod live_queries;
 #[cfg(feature = "cli")]
 mod operators;
+#[cfg(feature = "repl-ws")]
+mod peers;
 mod queries;
 mod rest;
 mod stopping;
