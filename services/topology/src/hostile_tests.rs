@@ -34,13 +34,13 @@ fn pair() -> Pair {
 
 /// Says something to one end; why that ended the link. What it holds must be what it held.
 fn refused(mut pair: Pair, to: usize, message: &Message) -> Refusal {
-    let before = (pair.ends[to].fake.leaves.clone(), pair.ends[to].fake.positions.clone());
-    let slots = pair.ends[to].fake.slots.clone();
+    let before = (pair.ends[to].host.leaves.clone(), pair.ends[to].host.positions.clone());
+    let slots = pair.ends[to].host.slots.clone();
     pair.say(1 - to, message);
     let refusal = pair.ends[to].closed.clone();
     let refusal = refusal.unwrap_or_else(|| panic!("taken without a word: {message:?}"));
-    assert_eq!((pair.ends[to].fake.leaves.clone(), pair.ends[to].fake.positions.clone()), before);
-    assert_eq!(pair.ends[to].fake.slots, slots);
+    assert_eq!((pair.ends[to].host.leaves.clone(), pair.ends[to].host.positions.clone()), before);
+    assert_eq!(pair.ends[to].host.slots, slots);
     let told = pair
         .said
         .iter()
@@ -157,7 +157,7 @@ fn an_acknowledgement_of_what_was_not_sent_is_refused() {
     assert_eq!(ack(3, 2, [0; 16]), RefusalReason::Protocol, "going back");
     let mut pair = pair();
     pair.ends[FOLLOWER].lazy = true;
-    pair.ends[SOURCE].fake.write("a\0four", "4");
+    pair.ends[SOURCE].host.write("a\0four", "4");
     pair.run();
     let forged = Message::Ack(Ack { rev: 4, durable_rev: 4, durable_hash: [7; 16] });
     assert_eq!(refused(pair, SOURCE, &forged).reason, RefusalReason::Protocol, "another history");
@@ -189,7 +189,7 @@ fn forged_relays_are_refused_and_an_echo_is_dropped() {
     let mut pair = pair();
     pair.say(SOURCE, &batch(3, 4, vec![record(4, author(vec![1]))]));
     assert_eq!(pair.pulled().echoes, 1, "it passed here before");
-    assert_eq!(pair.ends[FOLLOWER].fake.get("a\0one").as_deref(), Some("a\0one"));
+    assert_eq!(pair.ends[FOLLOWER].host.get("a\0one").as_deref(), Some("a\0one"));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn pages_that_were_not_asked_for_are_refused() {
         pair.ends[SOURCE].lazy = true;
         pair.run();
         let (id, task) = pair.ends[SOURCE].waiting.remove(0);
-        let outcome = pair.ends[SOURCE].fake.execute(task);
+        let outcome = pair.ends[SOURCE].host.execute(task);
         pair.event(SOURCE, Event::Done(id, outcome));
         pair.run();
         let op = |text: &&str| StampedOp {

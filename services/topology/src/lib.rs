@@ -80,3 +80,5 @@ mod hostile_tests;
 mod pair;
 #[cfg(test)]
 mod session_tests;
+#[cfg(test)]
+mod store_tests;

@@ -1,6 +1,7 @@
 //! Two sessions wired by queues: no threads, no clock.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +11,39 @@ use crate::fake::{Fake, WALL_MS};
 use crate::message::Message;
 use crate::*;
 
+/// What a session works on.
+pub(crate) trait Host {
+    fn node(&self) -> u128;
+    fn head(&self) -> u64;
+    fn run(&mut self, now: Now, task: Task) -> TaskOutcome;
+    fn route(&mut self, commit: &Commit) -> RoutedOutcome;
+}
+
+impl Host for Fake {
+    fn node(&self) -> u128 {
+        self.node
+    }
+
+    fn head(&self) -> u64 {
+        Self::head(self)
+    }
+
+    fn run(&mut self, _: Now, task: Task) -> TaskOutcome {
+        self.execute(task)
+    }
+
+    fn route(&mut self, commit: &Commit) -> RoutedOutcome {
+        assert!(!commit.system);
+        let rev = self.write("a\0forwarded", "1");
+        Ok(Committed { rev, ..Committed::default() })
+    }
+}
+
 /// One end of a link.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct End<H = Fake> {
     pub(crate) session: Session,
-    pub(crate) fake: Fake,
+    pub(crate) host: H,
     pub(crate) inbox: VecDeque<Bytes>,
     pub(crate) answers: Vec<(ForwardId, ForwardOutcome)>,
     pub(crate) routed: Vec<ForwardRequest>,
@@ -55,22 +84,22 @@ pub(crate) fn push(prefixes: &[&str]) -> PushPlan {
     PushPlan { scope: Scope { within, except: Vec::new() } }
 }
 
-impl End {
-    fn new(role: Role, fake: Fake, options: SessionOptions) -> Self {
+impl<H: Host> End<H> {
+    fn new(role: Role, host: H, options: SessionOptions) -> Self {
         let peer = PeerIdentity { name: "peer".into(), roles: Vec::new(), loopback: true };
         let config = SessionConfig {
-            node: fake.node,
+            node: host.node(),
             name: "node".into(),
             epoch: 1,
-            head: fake.head(),
+            head: host.head(),
             schema: 0,
             peer,
             options,
         };
         Self {
             session: Session::new(role, config),
-            seen_head: fake.head(),
-            fake,
+            seen_head: host.head(),
+            host,
             inbox: VecDeque::new(),
             answers: Vec::new(),
             routed: Vec::new(),
@@ -83,9 +112,9 @@ impl End {
 
 /// Two ends.
 #[derive(Debug)]
-pub(crate) struct Pair {
+pub(crate) struct Pair<H = Fake> {
     /// The one that dialed, and the one that accepted.
-    pub(crate) ends: [End; 2],
+    pub(crate) ends: [End<H>; 2],
     pub(crate) now: Now,
     /// Messages that went over the link, and from whom.
     pub(crate) said: Vec<(usize, Message)>,
@@ -98,26 +127,6 @@ pub(crate) fn options() -> SessionOptions {
 }
 
 impl Pair {
-    pub(crate) fn new(plans: [LinkPlan; 2], fakes: [Fake; 2], options: SessionOptions) -> Self {
-        let [dialer, acceptor] = plans;
-        let [one, other] = fakes;
-        let dial = DialPlan { link: dialer, pull: Vec::new(), push: Vec::new() };
-        let policy = std::sync::Arc::new(Grants(acceptor));
-        let mut pair = Self {
-            ends: [
-                End::new(Role::Dialer(Box::new(dial)), one, options.clone()),
-                End::new(Role::Acceptor(policy), other, options),
-            ],
-            now: Now { mono: Duration::from_secs(100), wall_ms: WALL_MS },
-            said: Vec::new(),
-            parts: [crate::parts::Parts::new(1 << 25), crate::parts::Parts::new(1 << 25)],
-            cut: false,
-        };
-        pair.event(1, Event::Connected);
-        pair.event(0, Event::Connected);
-        pair
-    }
-
     /// A follower of `prefixes`, and its source.
     pub(crate) fn follower(prefixes: &[(&str, FillRule)], source: Fake) -> Self {
         let names: Vec<&str> = prefixes.iter().map(|(prefix, _)| *prefix).collect();
@@ -126,6 +135,32 @@ impl Pair {
             LinkPlan { push: Some(push(&names)), ..LinkPlan::default() },
         ];
         Self::new(plans, [Fake { node: 1, ..Fake::default() }, source], options())
+    }
+}
+
+impl<H: Host> Pair<H> {
+    /// Two ends with plans that fit.
+    pub(crate) fn new(plans: [LinkPlan; 2], hosts: [H; 2], options: SessionOptions) -> Self {
+        let [dialer, acceptor] = plans;
+        let dial = DialPlan { link: dialer, pull: Vec::new(), push: Vec::new() };
+        let roles = [Role::Dialer(Box::new(dial)), Role::Acceptor(Arc::new(Grants(acceptor)))];
+        let now = Now { mono: Duration::from_secs(100), wall_ms: WALL_MS };
+        Self::of(roles, hosts, options, now)
+    }
+
+    /// Two ends, which say hello.
+    pub(crate) fn of(roles: [Role; 2], hosts: [H; 2], options: SessionOptions, now: Now) -> Self {
+        let ([dialer, acceptor], [one, other]) = (roles, hosts);
+        let mut pair = Self {
+            ends: [End::new(dialer, one, options.clone()), End::new(acceptor, other, options)],
+            now,
+            said: Vec::new(),
+            parts: [crate::parts::Parts::new(1 << 25), crate::parts::Parts::new(1 << 25)],
+            cut: false,
+        };
+        pair.event(1, Event::Connected);
+        pair.event(0, Event::Connected);
+        pair
     }
 
     pub(crate) fn event(&mut self, end: usize, event: Event) {
@@ -145,12 +180,12 @@ impl Pair {
                     self.ends[end].waiting.push((id, task));
                 }
                 Action::Do(id, task) => {
-                    let outcome = self.ends[end].fake.execute(task);
+                    let outcome = self.ends[end].host.run(self.now, task);
                     self.event(end, Event::Done(id, outcome));
                 }
                 Action::Route(id, request) => {
                     self.ends[end].routed.push(request.clone());
-                    let outcome = self.routed(end, &request.commit);
+                    let outcome = self.ends[end].host.route(&request.commit);
                     self.event(end, Event::Done(id, TaskOutcome::Routed(outcome)));
                 }
                 Action::Forwarded(id, outcome) => self.ends[end].answers.push((id, outcome)),
@@ -159,19 +194,13 @@ impl Pair {
         }
     }
 
-    fn routed(&mut self, end: usize, commit: &Commit) -> RoutedOutcome {
-        assert!(!commit.system);
-        let rev = self.ends[end].fake.write("a\0forwarded", "1");
-        Ok(Committed { rev, ..Committed::default() })
-    }
-
     /// Until nothing is under way.
     pub(crate) fn run(&mut self) {
         for turn in 0.. {
             assert!(turn < 10_000, "it does not come to rest");
             let mut idle = true;
             for end in [0, 1] {
-                let head = self.ends[end].fake.head();
+                let head = self.ends[end].host.head();
                 if head > self.ends[end].seen_head {
                     self.ends[end].seen_head = head;
                     self.event(end, Event::Committed(head));
@@ -213,24 +242,10 @@ impl Pair {
         for end in [0, 1] {
             self.event(end, Event::Closed);
         }
-        let role = |end: &End| end.session.role.clone();
-        let roles = [role(&self.ends[0]), role(&self.ends[1])];
+        let roles = [self.ends[0].session.role.clone(), self.ends[1].session.role.clone()];
         let options = self.ends[0].session.config.options.clone();
         let [one, other] = self.ends;
-        let [dialer, acceptor] = roles;
-        let mut pair = Self {
-            ends: [
-                End::new(dialer, one.fake, options.clone()),
-                End::new(acceptor, other.fake, options),
-            ],
-            now: self.now,
-            said: Vec::new(),
-            parts: [crate::parts::Parts::new(1 << 25), crate::parts::Parts::new(1 << 25)],
-            cut: false,
-        };
-        pair.event(1, Event::Connected);
-        pair.event(0, Event::Connected);
-        pair
+        Self::of(roles, [one.host, other.host], options, self.now)
     }
 
     pub(crate) fn pulled(&self) -> PullStatus {

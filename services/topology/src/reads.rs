@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_tree::{LoggedCommit, Path, Scope, StampedChange, StampedOp, Tree, Zoning};
+use trellis_tree::{LoggedCommit, Scope, StampedChange, StampedOp, Tree, Zoning};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::incoming::cause_code;
@@ -15,13 +15,6 @@ use crate::{is_echo, project, relays};
 /// Leaves read at a time where all of them are.
 const SLICE_ITEMS: usize = 1000;
 const SLICE_BYTES: usize = 1 << 20;
-
-/// The commit up to which tombstones and clears are gone.
-pub(crate) fn gc_floor(tree: &Tree) -> Result<u64> {
-    let stored = tree.view()?.get(&Path::parse("_repl/collected")?)?;
-    let floor = stored.as_u64().or_else(|| stored.as_str().and_then(|text| text.parse().ok()));
-    Ok(floor.unwrap_or(0))
-}
 
 pub(crate) fn page(
     tree: &Tree,

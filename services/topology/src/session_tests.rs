@@ -31,28 +31,28 @@ fn a_new_follower_is_filled_by_pages_and_then_follows_the_tail() {
     let status = pair.pulled();
     assert_eq!((status.opened, status.pages), (Some(OpenMode::Snapshot), 2));
     assert!(status.complete);
-    assert_eq!(pair.ends[0].fake.leaves.len(), 4, "b is not in its scope");
-    pair.ends[1].fake.write("a\0five", "5");
+    assert_eq!(pair.ends[0].host.leaves.len(), 4, "b is not in its scope");
+    pair.ends[1].host.write("a\0five", "5");
     pair.run();
-    pair.ends[1].fake.write("b", "skipped");
+    pair.ends[1].host.write("b", "skipped");
     pair.run();
-    assert_eq!(pair.ends[0].fake.get("a\0five").as_deref(), Some("5"));
+    assert_eq!(pair.ends[0].host.get("a\0five").as_deref(), Some("5"));
     assert_eq!(pair.pulled().position, 7, "what is not in the scope moves the position too");
     assert_eq!(pair.pulled().state, FeedState::Tail);
-    let slot = pair.ends[1].fake.slots.values().next().unwrap();
+    let slot = pair.ends[1].host.slots.values().next().unwrap();
     assert_eq!(slot.rev, 6, "only what is durable moves the slot");
-    assert_eq!(pair.ends[0].fake.positions["down"].at.rev, 6);
+    assert_eq!(pair.ends[0].host.positions["down"].at.rev, 6);
 }
 
 #[test]
 fn a_follower_that_comes_back_goes_on_with_the_tail() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
-    pair.ends[1].fake.write("a\0five", "5");
+    pair.ends[1].host.write("a\0five", "5");
     let mut pair = pair.again();
     pair.run();
     assert_eq!(pair.pulled().opened, Some(OpenMode::Tail));
-    assert_eq!(pair.ends[0].fake.get("a\0five").as_deref(), Some("5"));
+    assert_eq!(pair.ends[0].host.get("a\0five").as_deref(), Some("5"));
     assert_eq!(pair.pulled().pages, 0);
 }
 
@@ -61,14 +61,14 @@ fn what_changed_since_comes_by_pages_when_the_tail_is_gone() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
     let mut pair = pair.again();
-    pair.ends[1].fake.write("a\0five", "5");
-    pair.ends[1].fake.write("b", "x");
-    pair.ends[1].fake.trimmed = 7;
+    pair.ends[1].host.write("a\0five", "5");
+    pair.ends[1].host.write("b", "x");
+    pair.ends[1].host.trimmed = 7;
     pair.run();
     assert_eq!(pair.pulled().opened, Some(OpenMode::Delta));
-    assert_eq!(pair.ends[0].fake.get("a\0five").as_deref(), Some("5"));
+    assert_eq!(pair.ends[0].host.get("a\0five").as_deref(), Some("5"));
     assert_eq!((pair.pulled().position, pair.pulled().complete), (7, true));
-    assert!(pair.ends[0].fake.set_aside.is_empty());
+    assert!(pair.ends[0].host.set_aside.is_empty());
 }
 
 #[test]
@@ -76,51 +76,51 @@ fn below_the_floor_everything_comes_again_and_what_is_gone_goes() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
     let mut pair = pair.again();
-    pair.ends[1].fake.leaves.remove(&key("a\0two"));
-    pair.ends[1].fake.write("b", "x");
-    (pair.ends[1].fake.trimmed, pair.ends[1].fake.floor) = (6, 6);
+    pair.ends[1].host.leaves.remove(&key("a\0two"));
+    pair.ends[1].host.write("b", "x");
+    (pair.ends[1].host.trimmed, pair.ends[1].host.floor) = (6, 6);
     pair.run();
     assert_eq!(pair.pulled().opened, Some(OpenMode::Snapshot));
-    assert_eq!(pair.ends[0].fake.get("a\0two"), None);
-    assert!(pair.ends[0].fake.set_aside.is_empty(), "all of it came from there");
+    assert_eq!(pair.ends[0].host.get("a\0two"), None);
+    assert!(pair.ends[0].host.set_aside.is_empty(), "all of it came from there");
 }
 
 #[test]
 fn a_tail_that_is_trimmed_while_it_is_followed_is_opened_again() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
-    pair.ends[1].fake.write("a\0five", "5");
-    pair.ends[1].fake.trimmed = 6;
+    pair.ends[1].host.write("a\0five", "5");
+    pair.ends[1].host.trimmed = 6;
     pair.run();
     assert_eq!(pair.pulled().opened, Some(OpenMode::Delta));
-    assert_eq!(pair.ends[0].fake.get("a\0five").as_deref(), Some("5"));
+    assert_eq!(pair.ends[0].host.get("a\0five").as_deref(), Some("5"));
 }
 
 #[test]
 fn another_history_replaces_this_one_after_what_is_own_was_set_aside() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
-    pair.ends[0].fake.write("a\0mine", "kept");
+    pair.ends[0].host.write("a\0mine", "kept");
     let mut pair = pair.again();
-    pair.ends[1].fake.salt = 9;
+    pair.ends[1].host.salt = 9;
     pair.run();
     assert_eq!(pair.pulled().opened, Some(OpenMode::Diverged));
-    assert_eq!(pair.ends[0].fake.set_aside, [key("a\0mine")]);
-    assert_eq!(pair.ends[0].fake.get("a\0mine"), None);
+    assert_eq!(pair.ends[0].host.set_aside, [key("a\0mine")]);
+    assert_eq!(pair.ends[0].host.get("a\0mine"), None);
     assert_eq!(pair.pulled().set_aside, 1);
 }
 
 #[test]
 fn another_plan_refills_and_what_was_own_before_is_set_aside() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
-    pair.ends[0].fake.write("a\0mine", "kept");
-    let at = pair.ends[1].fake.at(5);
+    pair.ends[0].host.write("a\0mine", "kept");
+    let at = pair.ends[1].host.at(5);
     let position = FeedPosition { node: 1, fingerprint: 77, at, fill: None, complete_at: 0 };
-    pair.ends[0].fake.positions.insert("down".into(), position);
+    pair.ends[0].host.positions.insert("down".into(), position);
     let mut pair = pair.again();
     pair.run();
     assert_eq!(pair.pulled().opened, Some(OpenMode::Snapshot));
-    assert!(pair.ends[0].fake.set_aside.contains(&key("a\0mine")));
+    assert!(pair.ends[0].host.set_aside.contains(&key("a\0mine")));
 }
 
 #[test]
@@ -128,22 +128,22 @@ fn an_interrupted_snapshot_goes_on_at_its_page() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.ends[0].lazy = true;
     // The position, what is own, and the first page only.
-    while pair.ends[0].fake.positions.is_empty() {
+    while pair.ends[0].host.positions.is_empty() {
         pair.run();
         for (id, task) in std::mem::take(&mut pair.ends[0].waiting) {
-            let outcome = pair.ends[0].fake.execute(task);
-            let paged = !pair.ends[0].fake.positions.is_empty();
+            let outcome = pair.ends[0].host.execute(task);
+            let paged = !pair.ends[0].host.positions.is_empty();
             if !paged {
                 pair.event(0, Event::Done(id, outcome));
             }
         }
     }
-    let part = pair.ends[0].fake.positions["down"].fill.clone().unwrap();
+    let part = pair.ends[0].host.positions["down"].fill.clone().unwrap();
     assert!(part.next.is_some(), "the cursor is stored with the page");
     let mut pair = pair.again();
     pair.run();
     assert_eq!((pair.pulled().opened, pair.pulled().pages), (Some(OpenMode::ResumeSnapshot), 1));
-    assert_eq!(pair.ends[0].fake.leaves.len(), 4);
+    assert_eq!(pair.ends[0].host.leaves.len(), 4);
     assert!(pair.pulled().complete);
 }
 
@@ -155,13 +155,13 @@ fn two_partners_fill_each_other_and_nothing_goes_in_circles() {
     one.write("a\0mine", "1");
     let mut pair = Pair::new([plan(), plan()], [one, source(FIVE)], options());
     pair.run();
-    pair.ends[0].fake.write("a\0later", "2");
-    pair.ends[1].fake.write("a\0also", "3");
+    pair.ends[0].host.write("a\0later", "2");
+    pair.ends[1].host.write("a\0also", "3");
     pair.run();
-    let keys = |end: usize| pair.ends[end].fake.leaves.keys().cloned().collect::<Vec<Bytes>>();
+    let keys = |end: usize| pair.ends[end].host.leaves.keys().cloned().collect::<Vec<Bytes>>();
     assert_eq!(keys(0).len(), 7);
     assert!(keys(0).iter().all(|key| keys(1).contains(key)));
-    assert_eq!(pair.ends[0].fake.get("a\0mine").as_deref(), Some("1"));
+    assert_eq!(pair.ends[0].host.get("a\0mine").as_deref(), Some("1"));
 }
 
 #[test]
@@ -169,13 +169,13 @@ fn a_filter_that_matches_nothing_moves_on_and_is_written_now_and_then() {
     let mut pair = Pair::follower(REPLACE, source(&["a\0one"]));
     pair.run();
     for _ in 0..1100 {
-        pair.ends[1].fake.write("b", "x");
+        pair.ends[1].host.write("b", "x");
     }
     pair.run();
     assert_eq!(pair.pulled().position, 1101);
-    let written = pair.ends[0].fake.positions["down"].at.rev;
+    let written = pair.ends[0].host.positions["down"].at.rev;
     assert!((1001..=1101).contains(&written), "{written}");
-    assert_eq!(pair.ends[0].fake.log.len(), 1, "one commit, the page's; the position is a note");
+    assert_eq!(pair.ends[0].host.log.len(), 1, "one commit, the page's; the position is a note");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn no_more_is_sent_than_the_follower_has_credit_for() {
     pair.run();
     pair.ends[0].lazy = true;
     for _ in 0..100 {
-        pair.ends[1].fake.write("a\0one", "again and again");
+        pair.ends[1].host.write("a\0one", "again and again");
         pair.run();
     }
     let sent = |pair: &Pair| {
@@ -199,7 +199,7 @@ fn no_more_is_sent_than_the_follower_has_credit_for() {
     assert!(before < 5, "{before}");
     pair.ends[0].lazy = false;
     while let Some((id, task)) = pair.ends[0].waiting.pop() {
-        let outcome = pair.ends[0].fake.execute(task);
+        let outcome = pair.ends[0].host.execute(task);
         pair.event(0, Event::Done(id, outcome));
     }
     pair.run();
@@ -217,7 +217,7 @@ fn a_page_that_does_not_come_is_asked_for_again_half_as_large() {
     pair.ends[1].lazy = true;
     pair.run();
     let (id, task) = pair.ends[1].waiting.remove(0);
-    let outcome = pair.ends[1].fake.execute(task);
+    let outcome = pair.ends[1].host.execute(task);
     pair.event(1, Event::Done(id, outcome));
     pair.run();
     // The page is being read, for ever; only heartbeats come.
@@ -232,12 +232,12 @@ fn a_page_that_does_not_come_is_asked_for_again_half_as_large() {
     assert_eq!(pair.pulled().page_timeouts, 1);
     pair.ends[1].lazy = false;
     for (id, task) in std::mem::take(&mut pair.ends[1].waiting) {
-        let outcome = pair.ends[1].fake.execute(task);
+        let outcome = pair.ends[1].host.execute(task);
         pair.event(1, Event::Done(id, outcome));
     }
     pair.run();
     assert!(pair.pulled().complete);
-    assert_eq!(pair.ends[0].fake.leaves.len(), 4);
+    assert_eq!(pair.ends[0].host.leaves.len(), 4);
 }
 
 #[test]
@@ -245,31 +245,31 @@ fn a_record_from_the_future_pauses_the_feed_and_is_not_skipped() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
     let hlc = (crate::fake::WALL_MS + 6 * 60 * 1000) << 16;
-    pair.ends[1].fake.write_at("a\0future", "x", hlc);
-    pair.ends[1].fake.write("a\0after", "y");
+    pair.ends[1].host.write_at("a\0future", "x", hlc);
+    pair.ends[1].host.write("a\0after", "y");
     pair.run();
     assert_eq!(pair.pulled().state, FeedState::ClockQuarantine);
     assert_eq!((pair.pulled().position, pair.pulled().hlc_rejected), (5, 1));
-    assert_eq!(pair.ends[0].fake.get("a\0after"), None, "nothing overtakes it");
+    assert_eq!(pair.ends[0].host.get("a\0after"), None, "nothing overtakes it");
     for _ in 0..30 {
         pair.pass(Duration::from_secs(5));
     }
     assert_eq!(pair.pulled().state, FeedState::Tail, "the clock came near enough");
-    assert_eq!(pair.ends[0].fake.get("a\0future").as_deref(), Some("x"));
-    assert_eq!(pair.ends[0].fake.get("a\0after").as_deref(), Some("y"));
+    assert_eq!(pair.ends[0].host.get("a\0future").as_deref(), Some("x"));
+    assert_eq!(pair.ends[0].host.get("a\0after").as_deref(), Some("y"));
 }
 
 #[test]
 fn what_cannot_be_applied_for_now_is_tried_again() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
-    pair.ends[0].fake.failing = Some(ErrorKind::Unavailable);
-    pair.ends[1].fake.write("a\0five", "5");
+    pair.ends[0].host.failing = Some(ErrorKind::Unavailable);
+    pair.ends[1].host.write("a\0five", "5");
     pair.run();
     assert_eq!(pair.pulled().state, FeedState::Paused);
     pair.pass(Duration::from_secs(5));
     assert_eq!(pair.pulled().state, FeedState::Tail);
-    assert_eq!(pair.ends[0].fake.get("a\0five").as_deref(), Some("5"));
+    assert_eq!(pair.ends[0].host.get("a\0five").as_deref(), Some("5"));
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_silent_peer_is_given_up_and_a_feed_that_stands_still_too() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
     pair.ends[1].lazy = true;
-    pair.ends[1].fake.write("a\0five", "5");
+    pair.ends[1].host.write("a\0five", "5");
     for _ in 0..7 {
         pair.pass(Duration::from_secs(5));
     }
@@ -297,18 +297,18 @@ fn what_differs_from_the_source_is_found_and_repaired() {
     let mut pair = Pair::follower(REPLACE, source(FIVE));
     pair.run();
     let (damaged, left) = (key("a\0one"), key("a\0left"));
-    let mut op = pair.ends[0].fake.leaves[&damaged].clone();
+    let mut op = pair.ends[0].host.leaves[&damaged].clone();
     op.0.change = trellis_tree::StampedChange::Put(key("damaged"));
-    pair.ends[0].fake.leaves.insert(damaged, op.clone());
+    pair.ends[0].host.leaves.insert(damaged, op.clone());
     op.0.key = left.clone();
-    pair.ends[0].fake.leaves.insert(left, op);
+    pair.ends[0].host.leaves.insert(left, op);
     for _ in 0..6 {
         pair.pass(Duration::from_secs(5));
     }
     let status = pair.pulled();
     assert_eq!(status.diverged, 2, "{status:?}");
-    assert_eq!(pair.ends[0].fake.get("a\0one").as_deref(), Some("a\0one"));
-    assert_eq!(pair.ends[0].fake.get("a\0left"), None);
+    assert_eq!(pair.ends[0].host.get("a\0one").as_deref(), Some("a\0one"));
+    assert_eq!(pair.ends[0].host.get("a\0left"), None);
     pair.event(0, Event::Verify);
     pair.run();
     assert_eq!(pair.pulled().verified, 1 + status.verified);

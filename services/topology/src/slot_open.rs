@@ -147,6 +147,6 @@ impl Slots {
 
     /// The commit up to which tombstones and clears are gone.
     fn floor(&self) -> Result<u64> {
-        crate::reads::gc_floor(&self.tree)
+        self.tree.gc_floor()
     }
 }

@@ -332,7 +332,8 @@ impl Source {
         let unwritten = self.sent.len() >= UNWRITTEN_MAX;
         let _due = self.again_at.take_if(|at| *at <= turn.now.mono);
         let early = self.again_at.is_some();
-        if self.reading.is_some() || early || self.sent_rev >= self.head || credit == 0 || unwritten {
+        if self.reading.is_some() || early || self.sent_rev >= self.head || credit == 0 || unwritten
+        {
             return;
         }
         self.reading = Some(self.sent_rev);

@@ -1,0 +1,259 @@
+//! What two nodes come to over real trees: topology, sessions, store and merge together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trellis_kv_memory::MemoryKv;
+use trellis_log_memory::MemoryLog;
+use trellis_runtime::Runtime;
+use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
+
+use crate::message::OpenMode;
+use crate::pair::{Host, Pair};
+use crate::*;
+
+/// A node over engines in memory.
+#[derive(Debug)]
+struct Node {
+    store: Store,
+    topology: Arc<Topology>,
+}
+
+impl Host for Node {
+    fn node(&self) -> u128 {
+        self.store.node()
+    }
+
+    fn head(&self) -> u64 {
+        self.store.tree().position().rev
+    }
+
+    fn run(&mut self, now: Now, task: Task) -> TaskOutcome {
+        self.store.execute(now, task)
+    }
+
+    fn route(&mut self, commit: &Commit) -> RoutedOutcome {
+        self.store.tree().commit(commit.clone())
+    }
+}
+
+fn node(spec: &TopologySpec) -> Node {
+    with(spec, TreeOptions::default())
+}
+
+fn with(spec: &TopologySpec, options: TreeOptions) -> Node {
+    let topology = Arc::new(Topology::compile(spec).unwrap());
+    let zoning = Some(topology.zoning());
+    let options = TreeOptions { zoning, ..options };
+    let (kv, log) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::new()));
+    let tree = Tree::open(kv, log, Runtime::system(), options).unwrap();
+    Node { store: Store::open(tree, SlotOptions::default()).unwrap(), topology }
+}
+
+impl Node {
+    fn set(&self, path: &str, json: &str) {
+        let value = Input::parse(json.as_bytes()).unwrap();
+        self.store.tree().commit(Commit::set(Path::parse(path).unwrap(), value)).unwrap();
+    }
+
+    fn delete(&self, path: &str) {
+        self.store.tree().commit(Commit::delete(Path::parse(path).unwrap())).unwrap();
+    }
+
+    fn get(&self, path: &str) -> String {
+        let view = self.store.tree().view().unwrap();
+        view.get(&Path::parse(path).unwrap()).unwrap().to_string()
+    }
+}
+
+fn hub() -> TopologySpec {
+    let all = vec![String::new()];
+    let peers = vec![PeerSpec { pull: all.clone(), push: all, ..PeerSpec::default() }];
+    TopologySpec { peers: Some(peers), ..TopologySpec::default() }
+}
+
+fn edge(paths: &[(&str, Mode)]) -> TopologySpec {
+    TopologySpec {
+        primary_url: Some("ws://hub/db".into()),
+        paths: paths.iter().map(|(path, mode)| PathSpec::new(*path, *mode)).collect(),
+        ..TopologySpec::default()
+    }
+}
+
+/// An edge and its hub, which have said hello.
+fn linked(edge: Node, hub: Node, items: u32) -> Pair<Node> {
+    let dial = edge.topology.dials().first().expect("there is something to do").plan.clone();
+    let policy: Arc<dyn LinkPolicy> = Arc::clone(&hub.topology) as Arc<dyn LinkPolicy>;
+    let roles = [Role::Dialer(Box::new(dial)), Role::Acceptor(policy)];
+    let wall_ms = Runtime::system().clock().now_ms();
+    let now = Now { mono: Duration::from_secs(100), wall_ms };
+    let options = SessionOptions { page_items: items, ..SessionOptions::default() };
+    Pair::of(roles, [edge, hub], options, now)
+}
+
+fn get(pair: &Pair<Node>, end: usize, path: &str) -> String {
+    pair.ends[end].host.get(path)
+}
+
+fn set(pair: &Pair<Node>, end: usize, path: &str, json: &str) {
+    pair.ends[end].host.set(path, json);
+}
+
+/// Compares what is followed, until both ends stand still; how often it was the same.
+fn verified(pair: &mut Pair<Node>) -> u64 {
+    pair.event(0, Event::Verify);
+    pair.run();
+    let status = pair.pulled();
+    assert_eq!(status.diverged, 0, "{status:?}");
+    status.verified
+}
+
+#[test]
+fn a_replica_is_filled_from_the_data_and_follows_it() {
+    let source = node(&hub());
+    source.set("users", r#"{"u1":{"name":"a","n":1},"u2":{"name":"b"},"u3":{"name":"c"}}"#);
+    source.set("other", "7");
+    let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), source, 2);
+    pair.run();
+    assert_eq!(get(&pair, 0, "users"), get(&pair, 1, "users"));
+    assert_eq!((get(&pair, 0, "other"), pair.pulled().pages), ("null".into(), 2));
+    pair.ends[1].host.delete("users/u1");
+    set(&pair, 1, "users/u4", r#"{"name":"d"}"#);
+    pair.run();
+    assert_eq!(get(&pair, 0, "users"), get(&pair, 1, "users"));
+    assert_eq!(pair.pulled().opened, Some(OpenMode::Snapshot));
+    assert_eq!(verified(&mut pair), 1);
+}
+
+#[test]
+fn a_replica_that_was_away_goes_on_where_it_was() {
+    let source = node(&hub());
+    source.set("users", r#"{"u1":1,"u2":2}"#);
+    let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), source, 200);
+    pair.run();
+    let [edge, hub] = pair.ends.map(|end| end.host);
+    hub.set("users/u3", "3");
+    hub.delete("users/u1");
+    let mut pair = linked(edge, hub, 200);
+    pair.run();
+    assert_eq!(pair.pulled().opened, Some(OpenMode::Tail));
+    assert_eq!(get(&pair, 0, "users"), r#"{"u2":2,"u3":3}"#);
+    assert_eq!(verified(&mut pair), 1);
+}
+
+#[test]
+fn what_a_node_wrote_is_set_aside_before_it_follows() {
+    let source = node(&hub());
+    source.set("users", r#"{"u1":1}"#);
+    let mine = node(&edge(&[("users", Mode::Replica)]));
+    mine.set("users", r#"{"mine":{"deep":"kept"}}"#);
+    let mut pair = linked(mine, source, 200);
+    pair.run();
+    assert_eq!(get(&pair, 0, "users"), r#"{"u1":1}"#);
+    assert_eq!(pair.pulled().set_aside, 1);
+    let copies = get(&pair, 0, "_repl/set_aside");
+    assert!(copies.contains(r#"{"users":{"mine":{"deep":"kept"}}}"#), "{copies}");
+}
+
+#[test]
+fn partners_converge_whatever_they_did_apart() {
+    let (one, other) = (node(&edge(&[("config", Mode::Sync)])), node(&hub()));
+    one.set("config", r#"{"a":1,"shared":{"x":1}}"#);
+    other.set("config", r#"{"b":2,"shared":{"y":2}}"#);
+    let mut pair = linked(one, other, 2);
+    pair.run();
+    assert_eq!(get(&pair, 0, "config"), get(&pair, 1, "config"));
+    set(&pair, 0, "config/a", "10");
+    set(&pair, 1, "config/c", "3");
+    pair.run();
+    let [edge, hub] = pair.ends.map(|end| end.host);
+    edge.delete("config/shared");
+    hub.set("config/d", "4");
+    let mut pair = linked(edge, hub, 2);
+    pair.run();
+    assert_eq!(get(&pair, 0, "config"), get(&pair, 1, "config"));
+    assert!(!get(&pair, 1, "config").contains("shared"));
+    let before = [pair.ends[0].host.head(), pair.ends[1].host.head()];
+    for _ in 0..4 {
+        pair.pass(Duration::from_secs(5));
+    }
+    assert_eq!([pair.ends[0].host.head(), pair.ends[1].host.head()], before, "nothing echoes");
+    assert!(verified(&mut pair) >= 1);
+}
+
+#[test]
+fn a_node_pushes_what_it_owns_and_is_told_nothing_of_it() {
+    let here = node(&edge(&[("telemetry", Mode::Writeonly), ("files", Mode::Primary)]));
+    here.set("telemetry", r#"{"t1":1}"#);
+    here.set("files", r#"{"f1":"x"}"#);
+    here.set("private", "1");
+    let mut pair = linked(here, node(&hub()), 200);
+    pair.run();
+    set(&pair, 0, "files/f2", r#""y""#);
+    set(&pair, 1, "telemetry/remote", "2");
+    pair.run();
+    assert_eq!(get(&pair, 1, "files"), r#"{"f1":"x","f2":"y"}"#);
+    assert_eq!(get(&pair, 1, "telemetry/t1"), "1");
+    assert_eq!(get(&pair, 0, "telemetry"), r#"{"t1":1}"#);
+    assert_eq!(get(&pair, 1, "private"), "null");
+}
+
+#[test]
+fn slots_survive_and_move_only_to_what_is_durable() {
+    let source = node(&hub());
+    source.set("users", r#"{"u1":1}"#);
+    let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), source, 200);
+    pair.run();
+    set(&pair, 1, "users/u2", "2");
+    pair.run();
+    let now = pair.now;
+    let slots = pair.ends[1].host.store.slots(now).unwrap();
+    let position = pair.pulled().position;
+    assert_eq!(slots.len(), 1);
+    assert!(slots[0].active && slots[0].rev <= position && slots[0].invalid.is_none());
+    let [edge, hub] = pair.ends.map(|end| end.host);
+    hub.store.write_slots(now).unwrap();
+    let reopened = Store::open(hub.store.tree().clone(), SlotOptions::default()).unwrap();
+    let again = reopened.slots(now).unwrap();
+    assert_eq!((&again[0].consumer, again[0].rev), (&slots[0].consumer, slots[0].rev));
+    drop(edge);
+}
+
+#[test]
+fn a_slot_beyond_its_bounds_ends_with_its_reason() {
+    let source = node(&hub());
+    source.set("users", r#"{"u1":1}"#);
+    let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), source, 200);
+    pair.run();
+    let mut now = pair.now;
+    let hub = &pair.ends[1].host;
+    hub.store.upkeep(now).unwrap();
+    pair.event(1, Event::Closed);
+    pair.event(0, Event::Closed);
+    now.wall_ms += 25 * 3600 * 1000;
+    let done = pair.ends[1].host.store.upkeep(now).unwrap();
+    assert_eq!(done.ended.len(), 1);
+    assert_eq!(done.ended[0].1, SlotEnd::Idle);
+    assert_eq!(pair.ends[1].host.store.slots_ended()[&SlotEnd::Idle], 1);
+    let status = pair.ends[1].host.store.slots(now).unwrap();
+    assert_eq!(status[0].invalid, Some(SlotEnd::Idle));
+    assert!(pair.ends[1].host.store.drop_slot(&status[0].consumer).unwrap());
+    assert!(pair.ends[1].host.store.slots(now).unwrap().is_empty());
+}
+
+#[test]
+fn a_slot_of_another_peer_cannot_be_taken() {
+    let hub = node(&hub());
+    let open = |owner: &str| {
+        let slot = OpenSlot { consumer: "0a-down".into(), owner: owner.into(), at: None };
+        hub.store.execute(Now::default(), Task::OpenSlot(slot))
+    };
+    assert!(matches!(open("one"), TaskOutcome::Slot(_)));
+    let TaskOutcome::Refused(refusal) = open("other") else { panic!("it was taken") };
+    assert_eq!(refusal.reason, RefusalReason::Denied);
+    for _ in 0..SlotOptions::default().fills_max {
+        open("one");
+    }
+    let TaskOutcome::Refused(refusal) = open("one") else { panic!("snapshots without end") };
+    assert_eq!(refusal.reason, RefusalReason::Busy);
+}
