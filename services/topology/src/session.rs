@@ -4,6 +4,10 @@
 //! tasks, and calls again with what came of it, with what was received, and at the deadline. The
 //! same calls give the same actions: no clock, no randomness, no threads.
 //!
+//! Who does tasks where it receives hands in every frame that is there before it hands in what a
+//! task came to, and a [`Event::Tick`] last: what waits is then applied together, by one flush, and
+//! nobody is taken for dead whose words wait to be heard.
+//!
 //! Invariants: memory is bounded by the credit and the largest message; nothing is applied that
 //! was not asked for; whatever contradicts the protocol ends the link with a typed refusal, and
 //! nothing is changed by it.
@@ -94,10 +98,6 @@ pub struct SessionOptions {
     pub retry_after: Duration,
     /// Revs that are skipped before the position is written without data.
     pub skips_unwritten_max: u64,
-    /// Snapshots and deltas that a peer may begin in [`SessionOptions::fills_window`].
-    pub fills_max: u32,
-    /// The window of that.
-    pub fills_window: Duration,
     /// How long the answer to a forwarded write waits for the write to arrive here.
     pub read_your_writes: Duration,
     /// Time after which a source looks again for commits that were not durable.
@@ -129,8 +129,6 @@ impl Default for SessionOptions {
             drift_ms_max: 5 * 60 * 1000,
             retry_after: Duration::from_secs(5),
             skips_unwritten_max: 1000,
-            fills_max: 8,
-            fills_window: Duration::from_secs(60),
             read_your_writes: Duration::from_secs(2),
             durable_after: Duration::from_millis(20),
             forwards_max: 1024,

@@ -75,7 +75,16 @@ impl Slots {
         slot.pin = at.1.map(|pin| pin.rev);
         (slot.invalid, slot.active, slot.seen_ms) = (None, true, now.wall_ms);
         if slot.hold.is_none() || (moved && !lazily) {
-            self.write(&wanted.consumer, slot, now)?;
+            if slot.hold.is_none() {
+                slot.hold = Some(self.tree.hold_journal_after(slot.needed())?);
+            }
+            match self.write(&wanted.consumer, slot, now) {
+                // No room to write it: held it is all the same, as long as this node runs.
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    tracing::warn!(consumer = %wanted.consumer, %error, "a slot is not written");
+                }
+                written => written?,
+            }
         }
         let pin = at.1.unwrap_or(at.0);
         let head = self.tree.position().rev;
