@@ -146,7 +146,7 @@ impl Session {
         };
         match message {
             Message::Open(open) => {
-                source.on_open(open)?;
+                source.on_open(open, turn)?;
                 let known = known(self.follower.as_ref());
                 source.begin(known, turn);
                 Ok(())

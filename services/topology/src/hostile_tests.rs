@@ -225,6 +225,17 @@ fn an_open_that_is_none_is_refused() {
 }
 
 #[test]
+fn snapshots_without_end_are_refused() {
+    let mut pair = pair();
+    pair.cut = true;
+    for _ in 0..options().fills_max {
+        assert!(pair.ends[SOURCE].closed.is_none());
+        pair.say(FOLLOWER, &Message::Open(open("a")));
+    }
+    assert_eq!(pair.ends[SOURCE].closed.clone().unwrap().reason, RefusalReason::Busy);
+}
+
+#[test]
 fn a_place_that_cannot_be_is_refused() {
     let opened = |mode, log_id, rev| {
         let mut pair = Pair::follower(&[("a", FillRule::Replace)], source());

@@ -98,6 +98,10 @@ pub struct SessionOptions {
     pub retry_after: Duration,
     /// Revs that are skipped before the position is written without data.
     pub skips_unwritten_max: u64,
+    /// Times that a peer may open its feed over one link in [`SessionOptions::fills_window`].
+    pub fills_max: u32,
+    /// The window of that.
+    pub fills_window: Duration,
     /// How long the answer to a forwarded write waits for the write to arrive here.
     pub read_your_writes: Duration,
     /// Time after which a source looks again for commits that were not durable.
@@ -129,6 +133,8 @@ impl Default for SessionOptions {
             drift_ms_max: 5 * 60 * 1000,
             retry_after: Duration::from_secs(5),
             skips_unwritten_max: 1000,
+            fills_max: 8,
+            fills_window: Duration::from_secs(60),
             read_your_writes: Duration::from_secs(2),
             durable_after: Duration::from_millis(20),
             forwards_max: 1024,

@@ -67,6 +67,8 @@ pub(crate) struct Source {
     owner: String,
     peer: u128,
     stage: Stage,
+    /// When it was opened lately.
+    opens: VecDeque<std::time::Duration>,
     /// An open that waits until it is known what this node has of the peer.
     waiting: Option<Open>,
     pub(crate) scope: Scope,
@@ -100,6 +102,7 @@ impl Source {
             owner,
             peer,
             stage: Stage::Idle,
+            opens: VecDeque::new(),
             waiting: None,
             scope: Scope::default(),
             since: None,
@@ -134,8 +137,16 @@ impl Source {
         (self.stage != Stage::Idle).then_some(self.status.slot.as_str())
     }
 
-    pub(crate) fn on_open(&mut self, open: Open) -> Result<(), Refusal> {
+    pub(crate) fn on_open(&mut self, open: Open, turn: &Turn<'_>) -> Result<(), Refusal> {
         check_open(&open, &self.plan.scope)?;
+        let since = turn.now.mono.saturating_sub(turn.options.fills_window);
+        self.opens.retain(|at| *at >= since);
+        self.opens.push_back(turn.now.mono);
+        let opens_max = usize::try_from(turn.options.fills_max).unwrap_or(usize::MAX);
+        if self.opens.len() > opens_max.max(1) {
+            let message = "the feed is opened too often: find out why, or wait a minute";
+            return Err(Refusal::new(RefusalReason::Busy, message));
+        }
         let slot = format!("{:032x}-{}", self.peer, open.feed);
         let other = !self.status.slot.is_empty() && self.status.slot != slot;
         if self.stage == Stage::Opening || self.waiting.is_some() || other {
