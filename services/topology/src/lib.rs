@@ -79,6 +79,8 @@ mod hostile_tests;
 #[cfg(test)]
 mod pair;
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod session_tests;
 #[cfg(test)]
 mod store_tests;

@@ -14,9 +14,9 @@ use crate::*;
 
 /// A node over engines in memory.
 #[derive(Debug)]
-struct Node {
-    store: Store,
-    topology: Arc<Topology>,
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) topology: Arc<Topology>,
 }
 
 impl Host for Node {
@@ -37,7 +37,7 @@ impl Host for Node {
     }
 }
 
-fn node(spec: &TopologySpec) -> Node {
+pub(crate) fn node(spec: &TopologySpec) -> Node {
     with(spec, TreeOptions::default())
 }
 
@@ -51,28 +51,28 @@ fn with(spec: &TopologySpec, options: TreeOptions) -> Node {
 }
 
 impl Node {
-    fn set(&self, path: &str, json: &str) {
+    pub(crate) fn set(&self, path: &str, json: &str) {
         let value = Input::parse(json.as_bytes()).unwrap();
         self.store.tree().commit(Commit::set(Path::parse(path).unwrap(), value)).unwrap();
     }
 
-    fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         self.store.tree().commit(Commit::delete(Path::parse(path).unwrap())).unwrap();
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let view = self.store.tree().view().unwrap();
         view.get(&Path::parse(path).unwrap()).unwrap().to_string()
     }
 }
 
-fn hub() -> TopologySpec {
+pub(crate) fn hub() -> TopologySpec {
     let all = vec![String::new()];
     let peers = vec![PeerSpec { pull: all.clone(), push: all, ..PeerSpec::default() }];
     TopologySpec { peers: Some(peers), ..TopologySpec::default() }
 }
 
-fn edge(paths: &[(&str, Mode)]) -> TopologySpec {
+pub(crate) fn edge(paths: &[(&str, Mode)]) -> TopologySpec {
     TopologySpec {
         primary_url: Some("ws://hub/db".into()),
         paths: paths.iter().map(|(path, mode)| PathSpec::new(*path, *mode)).collect(),
@@ -81,7 +81,7 @@ fn edge(paths: &[(&str, Mode)]) -> TopologySpec {
 }
 
 /// An edge and its hub, which have said hello.
-fn linked(edge: Node, hub: Node, items: u32) -> Pair<Node> {
+pub(crate) fn linked(edge: Node, hub: Node, items: u32) -> Pair<Node> {
     let dial = edge.topology.dials().first().expect("there is something to do").plan.clone();
     let policy: Arc<dyn LinkPolicy> = Arc::clone(&hub.topology) as Arc<dyn LinkPolicy>;
     let roles = [Role::Dialer(Box::new(dial)), Role::Acceptor(policy)];
