@@ -257,3 +257,82 @@ fn a_slot_of_another_peer_cannot_be_taken() {
     let TaskOutcome::Refused(refusal) = open("one") else { panic!("snapshots without end") };
     assert_eq!(refusal.reason, RefusalReason::Busy);
 }
+
+#[test]
+fn a_source_is_kept_under_its_prefix_and_compared_as_it_is_there() {
+    let there = node(&hub());
+    there.set("catalog", r#"{"a":{"x":1},"b":2,"hidden":3}"#);
+    let source = SourceSpec {
+        id: "other".into(),
+        url: "ws://other/db".into(),
+        paths: vec!["catalog".into()],
+        local_prefix: "ext".into(),
+        exclude_prefixes: vec!["catalog/hidden".into()],
+    };
+    let here = node(&TopologySpec { sources: vec![source], ..TopologySpec::default() });
+    let mut pair = linked(here, there, 1);
+    pair.run();
+    assert_eq!(get(&pair, 0, "ext/catalog"), r#"{"a":{"x":1},"b":2}"#);
+    pair.ends[1].host.delete("catalog/a");
+    set(&pair, 1, "catalog/c", "3");
+    pair.run();
+    assert_eq!(get(&pair, 0, "ext/catalog"), r#"{"b":2,"c":3}"#);
+    assert_eq!(verified(&mut pair), 1);
+    set(&pair, 1, "catalog/hidden", "4");
+    pair.run();
+    assert_eq!(pair.pulled().position, pair.ends[1].host.head());
+}
+
+#[test]
+fn a_hub_hands_one_edges_commits_to_the_others_and_not_back() {
+    let edges = [node(&edge(&[("config", Mode::Sync)])), node(&edge(&[("config", Mode::Sync)]))];
+    let [one, two] = edges;
+    let mut pair = linked(one, node(&hub()), 200);
+    pair.run();
+    set(&pair, 0, "config/a", r#"{"from":"one"}"#);
+    pair.run();
+    assert_eq!(pair.pulled().commits, 0, "it does not come back");
+    let [one, hub] = pair.ends.map(|end| end.host);
+    let mut pair = linked(two, hub, 200);
+    pair.run();
+    assert_eq!(get(&pair, 0, "config/a/from"), r#""one""#);
+    set(&pair, 0, "config/b", r#"{"from":"two"}"#);
+    pair.run();
+    let [_, hub] = pair.ends.map(|end| end.host);
+    let mut pair = linked(one, hub, 200);
+    pair.run();
+    assert_eq!(pair.pulled().opened, Some(OpenMode::Tail));
+    assert_eq!(get(&pair, 0, "config/b/from"), r#""two""#);
+    assert_eq!(get(&pair, 0, "config"), get(&pair, 1, "config"));
+}
+
+#[test]
+fn a_relay_serves_what_it_follows_with_its_author() {
+    let top = node(&hub());
+    top.set("users", r#"{"u1":1}"#);
+    let relay = TopologySpec { paths: vec![PathSpec::new("users", Mode::Replica)], ..hub() };
+    let relay = TopologySpec { primary_url: Some("ws://top/db".into()), ..relay };
+    let mut pair = linked(node(&relay), top, 200);
+    pair.run();
+    set(&pair, 1, "users/u2", "2");
+    pair.run();
+    let author = pair.ends[1].host.store.tree().origin();
+    let [relay, top] = pair.ends.map(|end| end.host);
+    let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), relay, 200);
+    pair.run();
+    assert_eq!(get(&pair, 0, "users"), r#"{"u1":1,"u2":2}"#);
+    let [leaf, relay] = pair.ends.map(|end| end.host);
+    let mut pair = linked(relay, top, 200);
+    pair.run();
+    pair.ends[1].host.delete("users/u1");
+    pair.run();
+    let [relay, _top] = pair.ends.map(|end| end.host);
+    let mut pair = linked(leaf, relay, 200);
+    pair.run();
+    assert_eq!(get(&pair, 0, "users"), r#"{"u2":2}"#);
+    let tree = pair.ends[0].host.store.tree().clone();
+    let commits = tree.read_commits(0, 1 << 20).unwrap();
+    let relayed = pair.ends[1].host.store.tree().origin();
+    let last = commits.iter().rev().find(|commit| !commit.ops.is_empty()).unwrap();
+    assert_eq!((last.author.version.origin, &last.author.via), (author, &vec![relayed]));
+}
