@@ -139,6 +139,7 @@ mod repair;
 mod replace;
 mod resolve;
 mod room;
+mod scoped;
 mod seal;
 mod seed;
 mod seed_journal;

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
 use crate::here::{Held, StampKind, ending_path};
-use crate::merge::{Merge, outermost};
+use crate::merge::Merge;
 use crate::path;
 use crate::planted::Planted;
 use crate::stamp::{StampedChange, StampedOp, Version};
 use crate::wipe::{Passed, Wipe};
-use crate::zoning::{Tracking, Zone};
+use crate::zoning::Zone;
 
 impl Merge<'_> {
     /// Makes an interval of the scope hold these ops and nothing else, and what is at and below an
@@ -133,36 +133,8 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// The parts of the scope in an interval, each with the prefixes in it that are left alone.
     fn ranges(&self, interval: &KeyRange) -> Vec<(KeyRange, Vec<Bytes>)> {
-        let parts = self.scope.within.iter().map(|within| {
-            let subtree = path::subtree(within);
-            let end = match (&subtree.end, &interval.end) {
-                (Some(one), Some(other)) => Some(one.min(other).clone()),
-                (one, other) => one.as_ref().or(other.as_ref()).cloned(),
-            };
-            let range = KeyRange::new(subtree.start.max(interval.start.clone()), end);
-            let mut edges = Vec::new();
-            if self.zoning.zone(within).tracking == Tracking::None {
-                edges.push(within.clone());
-            }
-            self.untracked(within, &mut edges);
-            let except = self.scope.except.iter().filter(|at| path::covers(within, at));
-            edges.extend(except.cloned());
-            (range, outermost(edges))
-        });
-        parts.filter(|(range, _)| !range.is_empty()).collect()
-    }
-
-    /// Zones below a path that nobody may touch from elsewhere.
-    fn untracked(&self, key: &[u8], into: &mut Vec<Bytes>) {
-        for carved in self.zoning.carved(key) {
-            if self.zoning.zone(&carved).tracking == Tracking::None {
-                into.push(carved);
-            } else {
-                self.untracked(&carved, into);
-            }
-        }
+        crate::scoped::ranges(self.zoning, self.scope, interval)
     }
 
     /// Makes way for a leaf of a page. Of what is above it within the interval, the page tells.
