@@ -23,6 +23,12 @@ pub(crate) fn ending_path(key: &[u8]) -> Option<&[u8]> {
     key.strip_suffix(&ENDING)
 }
 
+/// Where the paths begin whose endings' keys are not before a key.
+pub(crate) fn ending_paths_from(key: &Bytes) -> Bytes {
+    let path = ending_path(key).or_else(|| key.strip_suffix(&[0]));
+    path.map_or_else(|| key.clone(), |path| key.slice(..path.len()))
+}
+
 /// What kind of record a stamp is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StampKind {

@@ -37,13 +37,11 @@ pub(crate) struct Merge<'a> {
     pub(crate) wiped: BTreeSet<Bytes>,
     pub(crate) before: Before,
     pub(crate) came: RemoteApplied,
-    /// Whether something live went without leaving a record behind.
-    pub(crate) forgets: bool,
     /// Paths at and below which nothing is here, and others that were looked at.
     vacant: HashSet<Bytes>,
     looked: HashSet<Bytes>,
     /// Of paths, the newest version at or above within the zone.
-    above: HashMap<Bytes, Version>,
+    pub(crate) above: HashMap<Bytes, Version>,
     /// Paths that are no leaf, and have none above.
     pub(crate) leafless: HashSet<Bytes>,
 }
@@ -75,7 +73,6 @@ impl<'a> Merge<'a> {
             wiped: BTreeSet::new(),
             before: Before::default(),
             came: RemoteApplied::default(),
-            forgets: false,
             vacant: HashSet::new(),
             looked: HashSet::new(),
             above: HashMap::new(),
@@ -254,7 +251,7 @@ impl<'a> Merge<'a> {
         Ok(newest > version)
     }
 
-    fn version_at(&self, key: &[u8]) -> Result<Version> {
+    pub(crate) fn version_at(&self, key: &[u8]) -> Result<Version> {
         if let Some(own) = self.own.get(key) {
             return Ok(own.as_ref().map_or(Version::ZERO, |own| own.version));
         }
@@ -380,7 +377,8 @@ impl<'a> Merge<'a> {
             return Ok(());
         }
         let range = path::below(key);
-        self.wipe(&crate::wipe::Wipe { range, kept: &below.kept, edges, over_kept: false })?;
+        let (kept, over) = (&below.kept, &HashMap::new());
+        self.wipe(&crate::wipe::Wipe { range, kept, edges, over, leaves: false })?;
         Ok(())
     }
 

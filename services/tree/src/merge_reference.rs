@@ -165,9 +165,10 @@ impl Maps {
         ops: &[StampedOp],
         interval: &KeyRange,
         known: Option<u64>,
+        planted: Planted,
     ) -> Merged {
         let (zones, scope) = (Zones::one(), Zones::one().scope());
-        let mut merge = Merge::new(self, &zones, &scope, Planted::None);
+        let mut merge = Merge::new(self, &zones, &scope, planted);
         match known {
             Some(known_rev) => merge.fill(&sorted(ops), interval, known_rev).unwrap(),
             None => merge.replace(&sorted(ops), interval).unwrap(),
@@ -176,6 +177,24 @@ impl Maps {
         self.apply(&merged);
         merged
     }
+}
+
+/// What whoever follows a node is told of a commit.
+pub(crate) fn told(merged: &Merged) -> Vec<StampedOp> {
+    let stamped = merged.effects.iter().zip(&merged.versions);
+    let op = |(effect, version): (&Effect, &Option<Version>)| {
+        let key = Bytes::copy_from_slice(effect.key());
+        let (key, change) = match effect {
+            Effect::Clear(_) | Effect::Mark(_) => (key, StampedChange::Clear),
+            Effect::Put(_, stored) => (key, StampedChange::Put(stored.clone())),
+            Effect::Delete(_) => (key, StampedChange::Tomb),
+            Effect::Expire(path, at) => (ending_key(path), StampedChange::Ending(Some(*at))),
+            Effect::Unexpire(path) => (ending_key(path), StampedChange::Ending(None)),
+            Effect::Unindex(..) | Effect::Forget(..) => unreachable!("no merge has these"),
+        };
+        Some(StampedOp { key, version: (*version)?, change })
+    };
+    stamped.filter_map(op).collect()
 }
 
 pub(crate) fn sorted(ops: &[StampedOp]) -> Vec<&StampedOp> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use trellis_engine_traits::KeyRange;
 
 use crate::here::{Held, ending_path};
+use crate::merge_reference::told;
 use crate::merge_reference::{
     Dice, Maps, Records, Reference, Zones, histories, not_hidden, sorted,
 };
@@ -15,7 +16,7 @@ use crate::stamp::{StampedChange, StampedOp};
 use crate::zoning::{Tracking, Zoning};
 
 /// Why a history does not end as it must, if so.
-fn converges(dice: &mut Dice, planted: Planted) -> std::result::Result<(), String> {
+fn converges(dice: &mut Dice, planted: Planted) -> Verdict {
     let ops = dice.ops(14, 0);
     let mut reference = Reference::default();
     ops.iter().for_each(|op| reference.add(op));
@@ -39,26 +40,27 @@ fn converges(dice: &mut Dice, planted: Planted) -> std::result::Result<(), Strin
 
 #[test]
 fn any_order_duplication_and_batching_ends_in_what_the_rules_say() {
-    for (seed, mut dice) in histories() {
-        if let Err(difference) = converges(&mut dice, Planted::None) {
-            panic!("TRELLIS_SEED={seed}: {difference}");
-        }
-    }
+    holds(converges);
 }
 
 #[test]
 fn planted_mistakes_are_found() {
-    for planted in [
-        Planted::VersionCheckLoose,
-        Planted::ClearTakesNewer,
-        Planted::AncestorsIgnored,
-        Planted::LeafLeavesNothing,
-        Planted::TombForgotten,
-        Planted::EndingOverwrites,
-    ] {
-        let found = (1..2_000_u64).any(|seed| {
+    type Property = fn(&mut Dice, Planted) -> Verdict;
+    let planted: [(Planted, Property); 9] = [
+        (Planted::VersionCheckLoose, converges),
+        (Planted::ClearTakesNewer, converges),
+        (Planted::AncestorsIgnored, converges),
+        (Planted::LeafLeavesNothing, converges),
+        (Planted::TombForgotten, converges),
+        (Planted::EndingOverwrites, converges),
+        (Planted::ClearNotClipped, leaves_carved_alone),
+        (Planted::ReplaceKeepsAbsent, replaces),
+        (Planted::FillTakesUnknown, fills),
+    ];
+    for (planted, property) in planted {
+        let found = (1..500_u64).any(|seed| {
             let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-            let run = std::panic::AssertUnwindSafe(|| converges(&mut dice, planted).is_err());
+            let run = std::panic::AssertUnwindSafe(|| property(&mut dice, planted).is_err());
             std::panic::catch_unwind(run).unwrap_or(true)
         });
         assert!(found, "{planted:?} was not found");
@@ -66,7 +68,7 @@ fn planted_mistakes_are_found() {
 }
 
 /// Why carved zones are not what they were, or the rest is not what it must be.
-fn leaves_carved_alone(dice: &mut Dice, planted: Planted) -> std::result::Result<(), String> {
+fn leaves_carved_alone(dice: &mut Dice, planted: Planted) -> Verdict {
     let zones = Zones(vec![Bytes::from_static(b"a\0b"), Bytes::from_static(b"c\0a\0a")]);
     let mut replica = Maps::default();
     let mut lives = Vec::new();
@@ -139,55 +141,110 @@ fn pages(source: &Maps, dice: &mut Dice, tombs: bool) -> Vec<(Vec<StampedOp>, Ke
     pages
 }
 
-#[test]
-fn replacing_all_intervals_makes_a_copy_and_again_changes_nothing() {
+/// What can be seen: leaves and endings.
+fn live(mut records: Records) -> Records {
+    records.retain(|_, held| {
+        matches!(held.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)))
+    });
+    records
+}
+
+type Verdict = std::result::Result<(), String>;
+
+/// Whether what can be seen is what is expected, also by the rules alone.
+fn shows(replica: &Maps, expected: &Records, who: &str) -> Verdict {
+    let shown = live(replica.records());
+    if shown != *expected || live(not_hidden(&replica.records())) != *expected {
+        return Err(format!("{who} shows\n{shown:?}\nand not\n{expected:?}"));
+    }
+    Ok(())
+}
+
+/// Gives each op a version of its own: no author gives one twice.
+fn apart(ops: &mut [StampedOp], count: &mut u64) {
+    for op in ops {
+        *count += 1;
+        op.version.hlc = op.version.hlc * 1000 + *count;
+    }
+}
+
+fn replaces(dice: &mut Dice, planted: Planted) -> Verdict {
+    let mut source = Maps::default();
+    let mut replica = Maps::default();
+    // Either both wrote what they liked, or the source went on from what the replica has.
+    let goes_on = dice.roll(2) == 0;
+    let mut count = 0;
+    for commit in dice.ops(14, 1).chunks_mut(3) {
+        apart(commit, &mut count);
+        replica.merge(&Zones::one(), commit, Planted::None);
+    }
+    if goes_on {
+        source = replica.clone();
+    }
+    for commit in dice.ops(14, if goes_on { 10 } else { 1 }).chunks_mut(3) {
+        apart(commit, &mut count);
+        source.merge(&Zones::one(), commit, Planted::None);
+    }
+    let mut follower = replica.clone();
+    let tombs = dice.roll(2) == 0;
+    let pages = pages(&source, dice, tombs);
+    for (ops, interval) in &pages {
+        let merged = replica.page(ops, interval, None, planted);
+        follower.merge(&Zones::one(), &told(&merged), planted);
+    }
+    let expected = live(not_hidden(&source.records()));
+    shows(&replica, &expected, "the replica")?;
+    if goes_on {
+        shows(&follower, &expected, "the replica's follower")?;
+    }
+    for (ops, interval) in &pages {
+        let again = replica.page(ops, interval, None, planted);
+        if !again.effects.is_empty() {
+            return Err(format!("a page came twice, and changed {:?}", again.effects));
+        }
+    }
+    Ok(())
+}
+
+fn fills(dice: &mut Dice, planted: Planted) -> Verdict {
+    let mut replica = Maps::default();
+    let mut reference = Reference::default();
+    let mut count = 0;
+    let mut add = |into: &mut Maps, mut ops: Vec<StampedOp>| {
+        apart(&mut ops, &mut count);
+        ops.iter().for_each(|op| reference.add(op));
+        into.merge(&Zones::one(), &ops, Planted::None);
+    };
+    add(&mut replica, dice.ops(8, 1));
+    let mut source = replica.clone();
+    let known_rev = replica.rev;
+    add(&mut source, dice.ops(8, 10));
+    // What the source does not know of is newer than what it has collected since.
+    add(&mut replica, dice.ops(8, 20));
+    let mut follower = replica.clone();
+    for (ops, interval) in pages(&source, dice, false) {
+        let merged = replica.page(&ops, &interval, Some(known_rev), planted);
+        follower.merge(&Zones::one(), &told(&merged), planted);
+    }
+    let expected = live(reference.outcome(&[]));
+    shows(&replica, &expected, "the replica")?;
+    shows(&follower, &expected, "the replica's follower")
+}
+
+fn holds(property: fn(&mut Dice, Planted) -> Verdict) {
     for (seed, mut dice) in histories() {
-        let mut source = Maps::default();
-        let mut replica = Maps::default();
-        for commit in dice.ops(14, 0).chunks(3) {
-            source.merge(&Zones::one(), commit, Planted::None);
-        }
-        for commit in dice.ops(14, 0).chunks(3) {
-            replica.merge(&Zones::one(), commit, Planted::None);
-        }
-        let pages = pages(&source, &mut dice, true);
-        for (ops, interval) in &pages {
-            replica.page(ops, interval, None);
-        }
-        let expected = not_hidden(&source.records());
-        assert_eq!(replica.records(), expected, "TRELLIS_SEED={seed}");
-        for (ops, interval) in &pages {
-            let again = replica.page(ops, interval, None);
-            assert!(again.effects.is_empty(), "TRELLIS_SEED={seed}: {again:?}");
+        if let Err(difference) = property(&mut dice, Planted::None) {
+            panic!("TRELLIS_SEED={seed}: {difference}");
         }
     }
 }
 
 #[test]
+fn replacing_all_intervals_makes_a_copy_and_again_changes_nothing() {
+    holds(replaces);
+}
+
+#[test]
 fn filling_removes_what_the_source_knew_and_keeps_what_it_did_not() {
-    for (seed, mut dice) in histories() {
-        let mut replica = Maps::default();
-        let mut reference = Reference::default();
-        let mut add = |into: &mut Maps, ops: Vec<StampedOp>| {
-            ops.iter().for_each(|op| reference.add(op));
-            into.merge(&Zones::one(), &ops, Planted::None);
-        };
-        add(&mut replica, dice.ops(8, 1));
-        let mut source = replica.clone();
-        let known_rev = replica.rev;
-        add(&mut source, dice.ops(8, 10));
-        // What the source does not know of is newer than what it has collected since.
-        add(&mut replica, dice.ops(8, 20));
-        for (ops, interval) in pages(&source, &mut dice, false) {
-            replica.page(&ops, &interval, Some(known_rev));
-        }
-        let live = |mut records: Records| {
-            records.retain(|_, held| {
-                matches!(held.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)))
-            });
-            records
-        };
-        let expected = live(reference.outcome(&[]));
-        assert_eq!(live(replica.records()), expected, "TRELLIS_SEED={seed}");
-    }
+    holds(fills);
 }

@@ -18,9 +18,6 @@ pub(crate) struct Merged {
     pub(crate) versions: Vec<Option<Version>>,
     pub(crate) images: Vec<Image>,
     pub(crate) came: RemoteApplied,
-    /// Whether something live went without leaving a record: followers by revs cannot be told.
-    #[allow(dead_code, reason = "followers by revs are not served yet")]
-    pub(crate) forgets: bool,
 }
 
 /// Effects of one kind.
@@ -81,8 +78,7 @@ impl Merge<'_> {
         }
         let all = [clears, deletes, puts, endings, marks];
         let (effects, versions) = all.into_iter().flat_map(|kind| kind.0).unzip();
-        let (came, forgets) = (self.came, self.forgets);
-        Ok(Merged { effects, versions, images: images.into_all(), came, forgets })
+        Ok(Merged { effects, versions, images: images.into_all(), came: self.came })
     }
 
     fn is_wiped_above(&self, key: &Bytes) -> bool {

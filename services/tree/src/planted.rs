@@ -29,15 +29,13 @@ pub enum Planted {
     ReplaceKeepsAbsent,
     /// What a page does not name goes, known to the source or not.
     FillTakesUnknown,
-    /// Notes are written in a commit of their own.
-    NotesApart,
     /// Collection does not ask who still needs what it removes.
     CollectIgnoresSlots,
 }
 
 impl Planted {
     /// All but [`Planted::None`].
-    pub const MISTAKES: [Self; 11] = [
+    pub const MISTAKES: [Self; 10] = [
         Self::VersionCheckLoose,
         Self::ClearNotClipped,
         Self::ClearTakesNewer,
@@ -47,7 +45,6 @@ impl Planted {
         Self::EndingOverwrites,
         Self::ReplaceKeepsAbsent,
         Self::FillTakesUnknown,
-        Self::NotesApart,
         Self::CollectIgnoresSlots,
     ];
 }

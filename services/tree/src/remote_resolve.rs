@@ -39,17 +39,20 @@ impl Resolver {
         match &commit.rule {
             RemoteRule::Merge => merge.merge(&ops)?,
             RemoteRule::Replace { from, until } => {
-                merge.replace(&ops, &KeyRange::new(from.clone(), until.clone()))?;
+                let interval = KeyRange::new(from.clone(), until.clone());
+                merge.replace(&ops, &interval)?;
             }
             RemoteRule::Fill { from, until, known_rev } => {
-                merge.fill(&ops, &KeyRange::new(from.clone(), until.clone()), *known_rev)?;
+                let interval = KeyRange::new(from.clone(), until.clone());
+                merge.fill(&ops, &interval, *known_rev)?;
             }
         }
         let mut merged = merge.finish()?;
         *applied = merged.came;
         applied.known += commit.ops.len() - ops.len();
-        let newest = commit.ops.iter().map(|op| op.version.hlc).max().unwrap_or(0);
-        self.hybrid.see(newest.max(commit.author.version.hlc));
+        let ops = commit.ops.iter().map(|op| op.version);
+        let newest = ops.chain(merged.versions.iter().flatten().copied()).max();
+        self.hybrid.see(newest.unwrap_or_default().max(commit.author.version).hlc);
         let cause = match commit.cause {
             ChangeCause::Request => Cause::Request,
             ChangeCause::Ttl => Cause::Ttl,

@@ -3,6 +3,8 @@
 //! One walk over what is here tells what goes and what is the same already: nothing is read for
 //! each leaf of a page.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
@@ -21,6 +23,7 @@ impl Merge<'_> {
     /// # Errors
     /// Those of reading what is here.
     pub(crate) fn replace(&mut self, ops: &[&StampedOp], interval: &KeyRange) -> Result<()> {
+        let leaves = true;
         let mut admitted = Vec::with_capacity(ops.len());
         for op in ops {
             match self.admit(op) {
@@ -29,10 +32,12 @@ impl Merge<'_> {
             }
         }
         let kept: Vec<Bytes> = admitted.iter().map(|(op, _)| op.key.clone()).collect();
+        let over: HashMap<Bytes, Version> =
+            admitted.iter().map(|(op, _)| (op.key.clone(), op.version)).collect();
         let mut passed = Passed::default();
         let ranges = self.ranges(interval);
         for (range, edges) in &ranges {
-            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over_kept: true };
+            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over: &over, leaves };
             self.wipe_into(&wipe, &mut passed)?;
         }
         for (op, _) in &admitted {
@@ -46,11 +51,10 @@ impl Merge<'_> {
             let is_told = ranges.iter().any(|(range, _)| is_inside(&below, range));
             if !is_told && (!goes_on || self.any_leaf(&below)?) {
                 let edges = self.edges(&op.key);
-                let wipe = Wipe { range: below, kept: &kept, edges: &edges, over_kept: true };
+                let wipe = Wipe { range: below, kept: &kept, edges: &edges, over: &over, leaves };
                 self.wipe_into(&wipe, &mut passed)?;
             }
         }
-        self.forgets |= passed.removed_live;
         for (op, zone) in admitted {
             let is_told = ranges.iter().any(|(range, _)| range.contains(&op.key));
             let local = match is_told {
@@ -65,6 +69,9 @@ impl Merge<'_> {
                     self.came.lost += 1;
                 }
                 self.open_outside(op, &ranges, &passed, zone)?;
+            }
+            if matches!(op.change, StampedChange::Put(_) | StampedChange::Ending(Some(_))) {
+                self.uncover(op, &over, &ranges, &passed, zone)?;
             }
             let is_same = local.as_ref() == Some(&incoming) && !self.is_wiped(&op.key);
             if is_same {
@@ -110,10 +117,44 @@ impl Merge<'_> {
         kept.dedup();
         let mut passed = Passed::default();
         for (range, edges) in &ranges {
-            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over_kept: false };
+            let (range, leaves, over) = (range.clone(), true, &HashMap::new());
+            let wipe = Wipe { range, kept: &kept, edges, over, leaves };
             self.wipe_into(&wipe, &mut passed)?;
         }
-        self.forgets |= passed.removed_live;
+        Ok(())
+    }
+
+    /// Removes tombstones and clears above a leaf of a page that would hide it.
+    fn uncover(
+        &mut self,
+        op: &StampedOp,
+        named: &HashMap<Bytes, Version>,
+        ranges: &[(KeyRange, Vec<Bytes>)],
+        passed: &Passed,
+        zone: Zone,
+    ) -> Result<()> {
+        for ancestor in path::ancestors(&op.key).take_while(|at| at.len() >= zone.prefix_bytes) {
+            if named.contains_key(ancestor) || !self.scope.covers(ancestor) {
+                continue;
+            }
+            let version = if let Some(own) = self.own.get(ancestor) {
+                own.as_ref().map(|own| own.version)
+            } else if ranges.iter().any(|(range, _)| range.contains(ancestor)) {
+                passed.extra.get(ancestor).copied()
+            } else if let Some(known) = self.above.get(ancestor) {
+                Some(*known)
+            } else {
+                let known = self.version_at(ancestor)?;
+                self.above.insert(op.key.slice(..ancestor.len()), known);
+                Some(known)
+            };
+            if version > Some(op.version) {
+                // What was left behind of something live is still told, as no newer than the leaf.
+                let own = self.own.get(ancestor).cloned().flatten();
+                let lowered = own.map(|own| Held { version: op.version, ..own });
+                self.own.insert(op.key.slice(..ancestor.len()), lowered);
+            }
+        }
         Ok(())
     }
 
@@ -129,7 +170,7 @@ impl Merge<'_> {
         passed.leaves.extend(more.leaves);
         passed.endings.extend(more.endings);
         passed.stamps.extend(more.stamps);
-        passed.removed_live |= more.removed_live;
+        passed.extra.extend(more.extra);
         Ok(())
     }
 

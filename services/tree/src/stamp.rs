@@ -46,6 +46,14 @@ impl Version {
     /// Older than every commit.
     pub const ZERO: Self = Self { hlc: 0, origin: 0 };
 
+    /// The least version that is greater.
+    pub(crate) const fn next(self) -> Self {
+        match self.origin.checked_add(1) {
+            Some(origin) => Self { hlc: self.hlc, origin },
+            None => Self { hlc: self.hlc.saturating_add(1), origin: 0 },
+        }
+    }
+
     /// The milliseconds since 1970 in it.
     #[must_use]
     pub const fn ms(self) -> u64 {
@@ -137,9 +145,9 @@ pub enum RemoteRule {
     /// The merge of the two rules above.
     Merge,
     /// The ops are all that the interval `from..until` of the scope holds, whatever is here: what
-    /// is not among them goes without a tombstone, and versions here do not matter. An op outside
-    /// of the interval speaks for all at and below its path; so with an empty interval, a commit of
-    /// whoever owns the paths is applied as it is.
+    /// is not among them goes, and versions here do not matter. What goes leaves tombstones that
+    /// are just newer, so that whoever follows this node by merging is told. An op outside of the
+    /// interval speaks for all at and below its path.
     Replace {
         /// The first key.
         from: Bytes,
@@ -147,7 +155,7 @@ pub enum RemoteRule {
         until: Option<Bytes>,
     },
     /// As `Merge`, and what is not among the ops in the interval goes if its stamp's rev here is at
-    /// most `known_rev`: the source knew it, so it has removed it since.
+    /// most `known_rev`: the source knew it, so it has removed it since. It leaves a tombstone too.
     Fill {
         /// The first key.
         from: Bytes,

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
-use crate::here::{Held, Stamp, ending_key, ending_path};
+use crate::here::{Held, Stamp, StampKind, ending_key, ending_paths_from};
 use crate::merge::Merge;
 use crate::path;
 use crate::stamp::{StampedChange, Version};
@@ -26,9 +26,13 @@ pub(crate) struct Wipe<'k> {
     pub(crate) kept: &'k [Bytes],
     /// In order.
     pub(crate) edges: &'k [Bytes],
-    /// Whether a kept path may be cleared when nothing below it is kept, because it is written
-    /// again.
-    pub(crate) over_kept: bool,
+    /// Of kept paths that are written again, the version: all below one may go at once if it is
+    /// older and nothing of it is kept.
+    pub(crate) over: &'k HashMap<Bytes, Version>,
+    /// Whether what is live leaves a record behind that is just newer, so that whoever follows
+    /// this node is told; and what is not live stays. If not, all goes because of a record that
+    /// tells it.
+    pub(crate) leaves: bool,
 }
 
 /// What is here of kept keys, as a wipe came by.
@@ -37,8 +41,8 @@ pub(crate) struct Passed {
     pub(crate) leaves: HashMap<Bytes, Bytes>,
     pub(crate) stamps: HashMap<Bytes, Stamp>,
     pub(crate) endings: HashMap<Bytes, u64>,
-    /// Whether anything live went.
-    pub(crate) removed_live: bool,
+    /// Of tombstones and clears that are not kept, and are above something that is, the version.
+    pub(crate) extra: HashMap<Bytes, Version>,
 }
 
 /// One thing that is here.
@@ -66,19 +70,25 @@ impl Wipe<'_> {
         path::covers(edge, key).then_some(edge)
     }
 
+    /// Whether a key of `keys` lies in a range.
+    fn any(keys: &[Bytes], range: &KeyRange) -> bool {
+        let next = keys.partition_point(|at| *at < range.start);
+        keys.get(next).is_some_and(|at| range.contains(at))
+    }
+
     /// Whether everything at and below a path may go.
     fn may_clear(&self, key: &[u8]) -> bool {
-        let end = path::after_subtree(key);
-        let any = |keys: &[Bytes], from: &[u8]| {
-            let next = keys.partition_point(|at| **at < *from);
-            keys.get(next).is_some_and(|at| *at < end)
+        let (whole, below) = (path::subtree(key), path::below(key));
+        let is_inside = match (&whole.end, &self.range.end) {
+            (Some(end), Some(last)) => end <= last,
+            (None, Some(_)) => false,
+            (_, None) => true,
         };
-        let below = path::below(key);
-        let is_inside =
-            *key >= *self.range.start && self.range.end.as_ref().is_none_or(|last| end <= *last);
-        is_inside
-            && !any(self.edges, key)
-            && !any(self.kept, if self.over_kept { &below.start } else { key })
+        let kept = if self.over.contains_key(key) { &below } else { &whole };
+        *key >= *self.range.start
+            && is_inside
+            && !Self::any(self.edges, &whole)
+            && !Self::any(self.kept, kept)
     }
 
     /// The highest path at or above a key that may go as a whole; `None`: the key alone.
@@ -105,11 +115,8 @@ impl Merge<'_> {
 
     fn wipe_space(&mut self, wipe: &Wipe<'_>, space: Space, passed: &mut Passed) -> Result<()> {
         let mut range = wipe.range.clone();
-        if matches!(space, Space::Endings)
-            && let Some(path) = ending_path(&range.start)
-        {
-            // Endings are in the order of their paths.
-            range.start = Bytes::copy_from_slice(path);
+        if matches!(space, Space::Endings) {
+            range.start = ending_paths_from(&range.start);
         }
         loop {
             let (chunk, is_last) = self.chunk(space, &range)?;
@@ -118,7 +125,7 @@ impl Merge<'_> {
                 if next.as_ref().is_some_and(|next| key < *next) {
                     continue;
                 }
-                let behind = self.wipe_one(wipe, &key, found, passed);
+                let behind = self.wipe_one(wipe, &key, found, passed)?;
                 next = Some(behind.unwrap_or_else(|| [&key[..], &[0]].concat().into()));
             }
             match next {
@@ -166,16 +173,16 @@ impl Merge<'_> {
         found_at: &Bytes,
         found: Found,
         passed: &mut Passed,
-    ) -> Option<Bytes> {
+    ) -> Result<Option<Bytes>> {
         if let Some(edge) = wipe.edge_over(found_at) {
-            return Some(path::after_subtree(edge));
+            return Ok(Some(path::after_subtree(edge)));
         }
         let key = match &found {
             Found::Ending(_) => ending_key(found_at),
             Found::Leaf(_) | Found::Stamp(_) => found_at.clone(),
         };
         if !wipe.range.contains(&key) {
-            return None;
+            return Ok(None);
         }
         if wipe.is_kept(&key) {
             match found {
@@ -183,22 +190,62 @@ impl Merge<'_> {
                 Found::Ending(at) => drop(passed.endings.insert(key, at)),
                 Found::Stamp(stamp) => drop(passed.stamps.insert(key, stamp)),
             }
-            return None;
+            return Ok(None);
         }
         if self.is_settled(&key) {
-            return None;
+            return Ok(None);
         }
-        passed.removed_live |= !matches!(found, Found::Stamp(_));
-        if let Some(whole) = wipe.highest(&key) {
+        if let (Found::Stamp(stamp), true) = (&found, wipe.leaves) {
+            // It stays, unless it hides what is kept.
+            if stamp.kind != StampKind::Live && Wipe::any(wipe.kept, &path::below(&key)) {
+                passed.extra.insert(key, stamp.version);
+            }
+            return Ok(None);
+        }
+        if let Some(whole) = wipe.highest(&key)
+            && let Some(left) = self.left_behind(wipe, &whole, &path::subtree(&whole))?
+        {
             let behind = path::after_subtree(&whole);
+            if let Some(version) = left.0 {
+                let change = StampedChange::Clear;
+                self.own.insert(whole.clone(), Some(Held { version, change }));
+            }
             self.wiped.insert(whole);
-            return Some(behind);
+            return Ok(Some(behind));
         }
-        if let Found::Leaf(leaf) = found {
-            let held = Held { version: Version::ZERO, change: StampedChange::Put(leaf) };
-            self.keep_before(&key, &held);
+        let alone = KeyRange::new(key.clone(), Some([&key[..], &[0]].concat().into()));
+        let left = self.left_behind(wipe, &key, &alone)?.and_then(|left| left.0);
+        let change = match found {
+            Found::Leaf(leaf) => {
+                let (version, change) = (Version::ZERO, StampedChange::Put(leaf));
+                self.keep_before(&key, &Held { version, change });
+                StampedChange::Tomb
+            }
+            Found::Ending(_) => StampedChange::Ending(None),
+            Found::Stamp(_) => StampedChange::Tomb,
+        };
+        self.own.insert(key, left.map(|version| Held { version, change }));
+        Ok(None)
+    }
+
+    /// The version of the record that is left behind of what goes: the next one, so that it wins
+    /// over that wherever it is, and over nothing else. `None` where a kept record above would not
+    /// hide it all.
+    fn left_behind(&self, wipe: &Wipe<'_>, key: &Bytes, gone: &KeyRange) -> Result<Option<Left>> {
+        if !wipe.leaves {
+            return Ok(Some(Left(None)));
         }
-        self.own.insert(key, None);
-        None
+        let mut newest = Version::ZERO;
+        self.here.scan_stamps(gone, &mut |_, stamp| {
+            newest = newest.max(stamp.version);
+            ControlFlow::Continue(())
+        })?;
+        if let Some(over) = wipe.over.get(key) {
+            return Ok((newest < *over).then_some(Left(None)));
+        }
+        Ok(Some(Left(Some(newest.next()))))
     }
 }
+
+/// What is left behind: a record of this version, or nothing.
+struct Left(Option<Version>);
