@@ -16,6 +16,9 @@ const LINEAR: &str = "linear";
 const LIVE: &str = "live";
 /// What a child of the subscriptions is started as.
 const SUBSCRIBE: &str = "subscribe";
+/// What a child of the family `chaos` is started as.
+#[cfg(feature = "wire")]
+const CHAOS: &str = "chaos";
 /// What a child of the family `query` is started as.
 const QUERY: &str = "query";
 
@@ -66,6 +69,8 @@ pub(super) fn child_main() -> bool {
         CRASH if crash::is_archive_child() => crash::archive_child(&name, &dir),
         #[cfg(feature = "wire")]
         CRASH if crate::soak::is_soak_child() => crate::soak::soak_child(&name, &dir),
+        #[cfg(feature = "wire")]
+        CHAOS => crate::chaos::child(&dir),
         CRASH => crash::crash_child(&ground(&crash(), &name, &dir)),
         LIVE => live::live_child(&ground(&live(), &name, &dir)),
         SUBSCRIBE => live::subscribe_child(&ground(&subscribe(), &name, &dir)),
@@ -79,4 +84,15 @@ pub(super) fn child_main() -> bool {
 fn ground(all: &[Combination<Ground>], name: &str, dir: &Path) -> std::sync::Arc<Ground> {
     let one = all.iter().find(|one| one.factory.name() == name).expect("a known combination");
     one.factory.open(dir).expect("a ground is only a directory")
+}
+
+/// Nodes as processes, each on a store of its own.
+#[cfg(feature = "wire")]
+pub(super) fn chaos() -> Vec<Combination<crate::chaos::Field>> {
+    const NAME: &str = "hub+relay+edges";
+    let factory =
+        crate::Factory::new(NAME, |_: &Path| Ok(std::sync::Arc::new(crate::chaos::Field)))
+            .offers(&[Need::Platform])
+            .child(|dir| combinations::child_command(CHAOS, NAME, dir));
+    vec![Combination { factory, compiled: cfg!(feature = "every-engine") }]
 }
