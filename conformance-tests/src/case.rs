@@ -35,6 +35,8 @@ pub enum Need {
     ReclaimDisk,
     /// Every operation on its files is recorded.
     Recorded,
+    /// Its nodes replicate as their configuration says.
+    Replication,
     /// What carries messages are frames that can be forged.
     RawFrames,
     /// The combination is a log with nothing above it.
@@ -62,6 +64,7 @@ impl Need {
             Self::Child => "no child process can open it",
             Self::ReclaimDisk => "does not offer ReclaimDisk",
             Self::Recorded => "the engine writes past the recorder; the crash cases kill a process",
+            Self::Replication => "its nodes do not replicate by their configuration yet",
             Self::RawFrames => "carries messages as they are: there are no frames to forge",
             Self::LogAlone => "shown on the log alone",
             Self::TreeAbove => "there is no tree above it",

@@ -22,7 +22,7 @@
 )]
 
 mod case;
-#[cfg(feature = "wire")]
+#[cfg(feature = "matrix")]
 mod chaos;
 mod child;
 #[cfg(feature = "matrix")]

@@ -6,6 +6,7 @@
 //! itself (dependency edges, file sizes, banned words) are ordinary tests of this crate, in the
 //! `tidy*` modules. Deliberately not here: anything that changes the code, besides `bless`.
 
+mod chaos;
 mod check;
 mod conform;
 mod features;
@@ -90,6 +91,11 @@ enum Verb {
     ///   cargo xtask power --images 20000
     #[command(verbatim_doc_comment)]
     Power(conform::Power),
+    /// Nodes as processes that replicate: killed under load, links cut, slowed and half-open.
+    ///
+    ///   cargo xtask chaos --minutes 10 --release
+    #[command(verbatim_doc_comment)]
+    Chaos(chaos::Chaos),
     /// Each feature of the library and the server alone, none, all; and what must stay out.
     ///
     /// Checks that `trellis-db` and `trellis-server` compile with every feature alone, with
@@ -119,6 +125,7 @@ fn main() -> ExitCode {
         Verb::Conform(selection) => selection.step().run(),
         Verb::Crash(selection) => selection.step().run(),
         Verb::Live(selection) => selection.step().run(),
+        Verb::Chaos(selection) => selection.step().run(),
         Verb::Power(selection) => selection.step().run(),
         Verb::Features => features::features(),
         Verb::Bless => Step::cargo("run -p trellis-conformance --bin bless").run(),

@@ -13,8 +13,17 @@ pub(super) const COMMON: [&str; 2] = ["shared", "central"];
 /// What a node holds, by the first segment of the path.
 pub(super) type Content = BTreeMap<&'static str, Value>;
 
-/// What is wrong, at most so much of it as one reads; nothing if all is well.
+/// What is wrong; nothing if all is well.
 pub(super) fn complaints(contents: &[Content], told: &[Told]) -> Vec<String> {
+    let mut wrong = disagreements(contents);
+    // What is common is compared already, so it is enough to look at one node.
+    let holder = |path: &str, node| if path.starts_with("local/") { node } else { HUB };
+    wrong.extend(missing(contents, told, holder));
+    wrong
+}
+
+/// Where nodes differ from the hub in what they have in common.
+pub(super) fn disagreements(contents: &[Content]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (node, content) in NODES.iter().zip(contents).skip(1) {
         for common in COMMON {
@@ -26,19 +35,30 @@ pub(super) fn complaints(contents: &[Content], told: &[Told]) -> Vec<String> {
             }
         }
     }
+    wrong
+}
+
+/// What was acknowledged and is not there, of each key at the node that `holder` names, given the
+/// path and who wrote it.
+pub(super) fn missing(
+    contents: &[Content],
+    told: &[Told],
+    holder: impl Fn(&str, usize) -> usize,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
     for (index, told) in told.iter().enumerate() {
         for (path, known) in &told.keys {
             let Known::Is(expected) = known else { continue };
-            // What is common is compared above, so it is enough to look at one node.
-            let holder = if path.starts_with("local/") { index } else { HUB };
+            let holder = holder(path, index);
             let found = find(&contents[holder], path);
             let number = found.and_then(|value| value.get("n")).and_then(Value::as_u64);
             let is_there = found.is_some_and(|value| !value.is_null());
             if number != *expected || is_there != expected.is_some() {
                 let writer = NODES[index].name;
                 wrong.push(format!(
-                    "{writer} was told that {path} is {expected:?}; {} holds {found:?}",
-                    NODES[holder].name
+                    "{writer} was told that {path} is {expected:?}; {} holds {}",
+                    NODES[holder].name,
+                    found.map_or_else(|| "nothing".to_owned(), short)
                 ));
             }
         }
@@ -69,7 +89,12 @@ fn difference(path: &str, here: &Value, there: &Value) -> String {
             }
         }
     }
-    format!("{path}: {here} here, {there} there")
+    format!("{path}: {} here, {} there", short(here), short(there))
+}
+
+/// The beginning of a value's text.
+fn short(value: &Value) -> String {
+    value.to_string().chars().take(120).collect()
 }
 
 #[cfg(test)]
@@ -105,9 +130,12 @@ mod tests {
         assert_eq!(complaints(&contents, &told), Vec::<String>::new());
     }
 
+    /// A loss, and where it shows.
+    type Planted = (&'static str, fn(&mut Content));
+
     #[test]
     fn every_kind_of_loss_is_noticed() {
-        let planted: [(&str, fn(&mut Content)); 4] = [
+        let planted: [Planted; 4] = [
             ("/own/relay/7/n", |all| {
                 all.get_mut("shared").unwrap()["own"]["relay"]["7"]["n"] = json!(8);
             }),

@@ -10,25 +10,20 @@
 //! Deliberately not here: loss of power (`power`), and orders of events that processes rarely meet,
 //! which a simulation finds.
 
+#[cfg(feature = "wire")]
 mod judge;
+#[cfg(feature = "wire")]
 mod node;
+#[cfg(feature = "wire")]
 pub(crate) mod proxy;
+#[cfg(feature = "wire")]
 mod run;
+#[cfg(feature = "wire")]
 mod writer;
-
-use std::path::Path;
-use std::time::Duration;
 
 use trellis_engine_traits::Result;
 
 use crate::{Case, Engine, Need, World};
-
-/// Set for a child: the node that it is.
-const NODE: &str = "TRELLIS_CHAOS_NODE";
-/// How long there is trouble.
-const SECONDS: &str = "TRELLIS_CHAOS_SECONDS";
-/// Without that: some seconds' worth.
-const USUAL: Duration = Duration::from_secs(20);
 
 /// The nodes of a run have directories of their own; there is nothing to open here.
 #[derive(Debug)]
@@ -44,21 +39,31 @@ pub(crate) fn cases() -> Vec<Case<World<Field>>> {
     vec![
         Case::new(
             "chaos.nodes.converge_and_lose_nothing",
-            &["topology.converge", "topology.lose_nothing"],
-            run::converge_and_lose_nothing,
+            &["node.converge", "node.lose_nothing"],
+            converge_and_lose_nothing,
         )
-        .needs(&[Need::Platform]),
+        .needs(&[Need::Replication]),
+        Case::new(
+            "chaos.nodes.apart_lose_nothing_and_are_told_apart",
+            &["node.lose_nothing"],
+            apart_lose_nothing,
+        ),
     ]
 }
 
-fn duration() -> Duration {
-    std::env::var(SECONDS).map_or(USUAL, |text| {
-        let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0);
-        Duration::from_secs(seconds.unwrap_or_else(|| panic!("{SECONDS} is a number above 0")))
-    })
+#[cfg(feature = "wire")]
+use run::{apart_lose_nothing, converge_and_lose_nothing};
+
+#[cfg(not(feature = "wire"))]
+fn converge_and_lose_nothing(_world: &World<Field>) {
+    unreachable!("it is compiled in");
+}
+
+#[cfg(not(feature = "wire"))]
+fn apart_lose_nothing(_world: &World<Field>) {
+    unreachable!("it is compiled in");
 }
 
 /// The child's side: a node that serves until it is killed.
-pub(crate) fn child(dir: &Path) {
-    node::serve(dir);
-}
+#[cfg(feature = "wire")]
+pub(crate) use node::serve as child;

@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use trellis::{Config, Trellis};
 use trellis_server::ServerOptions;
 
-use super::NODE;
 use crate::child::say;
 
 /// What every link shows; there are no other machines here.
@@ -45,12 +44,11 @@ impl Plan {
         self.upstream == Some(HUB)
     }
 
-    /// Its configuration; `upstream` is where its proxy listens.
-    fn configuration(self, upstream: Option<SocketAddr>) -> String {
-        let mut text = format!(
-            "kv = {:?}\nlog = \"segment:log\"\n\n[replication]\nrole = \"primary\"\n",
-            self.store
-        );
+    /// Its configuration: without replication, or with that and where its upstream is, if any.
+    fn configuration(self, replication: Option<Option<SocketAddr>>) -> String {
+        let mut text = format!("kv = {:?}\nlog = \"segment:log\"\n", self.store);
+        let Some(upstream) = replication else { return text };
+        text.push_str("\n[replication]\nrole = \"primary\"\n");
         let mut paths = vec![r#"{ path = "shared", mode = "sync" }"#.to_owned()];
         if let Some(upstream) = upstream {
             writeln!(text, "primaryUrl = \"ws://{upstream}/db\"\ntoken = \"{TOKEN}\"").unwrap();
@@ -78,7 +76,7 @@ impl Plan {
 }
 
 /// The child's side.
-pub(super) fn serve(dir: &Path) {
+pub(crate) fn serve(dir: &Path) {
     std::thread::spawn(|| {
         // The parent is gone, however it ended.
         let mut nothing = Vec::new();
@@ -118,10 +116,10 @@ pub(super) struct Node {
 
 impl Node {
     /// Prepares its directory; nothing runs yet.
-    pub(super) fn new(plan: Plan, dir: &Path, upstream: Option<SocketAddr>) -> Self {
+    pub(super) fn new(plan: Plan, dir: &Path, replication: Option<Option<SocketAddr>>) -> Self {
         let dir = dir.join(plan.name);
         std::fs::create_dir_all(&dir).expect("a directory");
-        let configuration = plan.configuration(upstream);
+        let configuration = plan.configuration(replication);
         std::fs::write(dir.join(CONFIGURATION), configuration).expect("a configuration");
         Self { plan, dir, state: Mutex::default() }
     }
@@ -129,7 +127,6 @@ impl Node {
     /// Starts it, with a command for a child; answers where it listens.
     pub(super) fn start(&self, command: impl Fn(&Path) -> Command) -> SocketAddr {
         let mut command = command(&self.dir);
-        command.env(NODE, self.plan.name);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("the child starts");
         let mut line = String::new();
@@ -154,10 +151,6 @@ impl Node {
         child.kill().expect("the child can be killed");
         child.wait().expect("the child has ended");
         true
-    }
-
-    pub(super) fn is_up(&self) -> bool {
-        self.state().child.is_some()
     }
 
     /// Where it listens, while it is up.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -87,30 +87,35 @@ async fn accept(listener: TcpListener, state: watch::Receiver<State>) {
     }
 }
 
-async fn carry(client: TcpStream, mut state: watch::Receiver<State>) {
+async fn carry(mut client: TcpStream, mut state: watch::Receiver<State>) {
     let born = *state.borrow_and_update();
     let Some(target) = born.target.filter(|_| !born.weather.refuses) else {
         return reset(&client);
     };
-    let Ok(server) = TcpStream::connect(target).await else {
+    let Ok(mut server) = TcpStream::connect(target).await else {
         return reset(&client);
     };
     for stream in [&client, &server] {
         drop(stream.set_nodelay(true));
-        // Once it is cut, both ends are to see a broken connection, not an end.
-        drop(stream.set_zero_linger());
     }
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let up = pipe(from_client, to_server, state.clone());
-    let down = pipe(from_server, to_client, state.clone());
-    tokio::select! {
-        () = async { tokio::join!(up, down); } => {}
-        () = cut(&mut state, born.generation) => {}
+    let is_cut = {
+        // Halves that are dropped without a word: a cut is no orderly end.
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let up = pipe(from_client, to_server, state.clone());
+        let down = pipe(from_server, to_client, state.clone());
+        tokio::select! {
+            () = async { tokio::join!(up, down); } => false,
+            () = cut(&mut state, born.generation) => true,
+        }
+    };
+    if is_cut {
+        reset(&client);
+        reset(&server);
     }
 }
 
-/// Drops a connection so that its peer sees a reset.
+/// Makes the peer of a connection see a reset once it is dropped.
 fn reset(stream: &TcpStream) {
     drop(stream.set_zero_linger());
 }
@@ -120,7 +125,7 @@ async fn cut(state: &mut watch::Receiver<State>, generation: u64) {
     drop(state.wait_for(|state| state.generation != generation).await);
 }
 
-async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Receiver<State>) {
+async fn pipe(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, state: watch::Receiver<State>) {
     let mut buffer = vec![0; READ_BYTES];
     let mut is_dead = false;
     loop {
@@ -149,4 +154,83 @@ async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Rec
         std::future::pending::<()>().await;
     }
     drop(to.shutdown().await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that says back what it hears, and a proxy before it.
+    async fn echo() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    drop(tokio::io::copy(&mut from, &mut to).await);
+                });
+            }
+        });
+        Proxy::start(Some(target)).await.unwrap()
+    }
+
+    async fn says_back(stream: &mut TcpStream, length: usize) -> bool {
+        let body: Vec<u8> = (0..length).map(|index| index as u8).collect();
+        let (mut from, mut to) = stream.split();
+        let mut back = vec![0; length];
+        let (sent, heard) = tokio::join!(to.write_all(&body), from.read_exact(&mut back));
+        sent.is_ok() && heard.is_ok() && back == body
+    }
+
+    #[tokio::test]
+    async fn in_clear_and_in_slow_weather_all_bytes_come_through() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(says_back(&mut stream, 300_000).await);
+        let delay = Duration::from_millis(3);
+        let bytes_per_second = Some(40_000_000);
+        proxy.set_weather(Weather { delay, bytes_per_second, ..Weather::default() });
+        assert!(says_back(&mut stream, 300_000).await);
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_every_connection_and_lets_new_ones_through() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(says_back(&mut stream, 10).await);
+        proxy.cut();
+        let error = stream.read(&mut [0]).await.expect_err("a reset, not an end");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        let mut again = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(says_back(&mut again, 10).await);
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_reaches_nobody_and_a_new_target_is_reached() {
+        let (proxy, other) = (echo().await, echo().await);
+        proxy.set_weather(Weather { refuses: true, ..Weather::default() });
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(!says_back(&mut stream, 10).await);
+        proxy.set_weather(Weather::default());
+        proxy.lead_to(other.address());
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(says_back(&mut stream, 10).await);
+        // It leads through the other one now.
+        other.cut();
+        assert!(!says_back(&mut stream, 10).await);
+    }
+
+    #[tokio::test]
+    async fn a_half_open_connection_takes_everything_and_says_nothing() {
+        let proxy = echo().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert!(says_back(&mut stream, 10).await);
+        proxy.set_weather(Weather { half_open: true, ..Weather::default() });
+        stream.write_all(&[7; 10_000_000]).await.expect("far more than anything buffers");
+        let heard = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0])).await;
+        assert!(heard.is_err(), "nothing comes back, and no end either");
+        proxy.cut();
+        stream.read(&mut [0]).await.expect_err("even such a connection is cut");
+    }
 }

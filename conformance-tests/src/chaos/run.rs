@@ -8,15 +8,21 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::judge::{COMMON, Content, complaints};
+use super::Field;
+use super::judge::{Content, complaints, disagreements, missing};
 use super::node::{HUB, NODES, Node};
 use super::proxy::{Proxy, Weather};
 use super::writer::{self, Told};
-use super::{Field, duration};
 use crate::{Rng, Seed, World};
 
 /// How long the nodes may take to agree once all is calm: a reconnect waits up to 30 s.
 const CALM_TIME: Duration = Duration::from_secs(120);
+/// How long there is trouble, in seconds.
+const SECONDS: &str = "TRELLIS_CHAOS_SECONDS";
+/// Without that: some seconds' worth.
+const USUAL: Duration = Duration::from_secs(20);
+/// How long nodes that do not know each other are in trouble.
+const APART: Duration = Duration::from_secs(4);
 /// Between two looks at whether something is over.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -30,12 +36,13 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(world: &'a World<Field>, executor: &Runtime) -> Self {
+    fn new(world: &'a World<Field>, executor: &Runtime, replicates: bool) -> Self {
         let proxy = |_| executor.block_on(Proxy::start(None)).expect("a port");
         let proxies: Vec<Proxy> = (0..NODES.len()).map(proxy).collect();
         let node = |(plan, proxy): (_, &Proxy)| {
             let plan: super::node::Plan = plan;
-            Node::new(plan, world.dir(), plan.upstream.map(|_| proxy.address()))
+            let upstream = plan.upstream.map(|_| proxy.address());
+            Node::new(plan, world.dir(), replicates.then_some(upstream))
         };
         let nodes = NODES.into_iter().zip(&proxies).map(node).collect();
         Self { world, nodes, proxies, began: Instant::now() }
@@ -73,21 +80,47 @@ fn content(node: &Node) -> Option<Content> {
 
 /// The case.
 pub(super) fn converge_and_lose_nothing(world: &World<Field>) {
-    let mut executor = tokio::runtime::Builder::new_multi_thread();
-    let executor = executor.worker_threads(1).enable_all().build().expect("an executor");
-    let seed = Seed(world.rng("chaos").next_u64());
-    let stage = {
-        let _entered = executor.enter();
-        Stage::new(world, &executor)
-    };
-    (0..NODES.len()).for_each(|index| stage.start(index));
-    let (told, log) = under_trouble(&stage, seed);
+    let executor = executor();
+    let stage = Stage::new(world, &executor, true);
+    let (told, log) = under_trouble(&stage, duration());
     verdict(&stage, &told, &log);
-    drop(stage);
+}
+
+/// The case of nodes that do not know each other: each has what it acknowledged, and the judge
+/// sees that they differ.
+pub(super) fn apart_lose_nothing(world: &World<Field>) {
+    let executor = executor();
+    let stage = Stage::new(world, &executor, false);
+    let (told, log) = under_trouble(&stage, APART);
+    let contents = stage.contents().expect("every node answers");
+    let lost = missing(&contents, &told, |_, node| node);
+    assert!(lost.is_empty(), "{lost:#?}\n{}", log.join("\n"));
+    let differing = disagreements(&contents);
+    let met = NODES.iter().skip(1).find(|node| {
+        !differing.iter().any(|one| one.starts_with(&format!("{} and the hub differ", node.name)))
+    });
+    assert!(met.is_none(), "{met:?} has never met the hub, and is said to agree with it");
+    assert!(!complaints(&contents, &told).is_empty(), "the hub has nothing of the others");
+    let acknowledged = told.iter().map(|told| told.acknowledged).sum::<u64>();
+    assert!(acknowledged > 50 && log.len() > 3, "{acknowledged} writes, {} troubles", log.len());
+}
+
+fn executor() -> Runtime {
+    let mut executor = tokio::runtime::Builder::new_multi_thread();
+    executor.worker_threads(1).enable_all().build().expect("an executor")
+}
+
+fn duration() -> Duration {
+    std::env::var(SECONDS).map_or(USUAL, |text| {
+        let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0);
+        Duration::from_secs(seconds.unwrap_or_else(|| panic!("{SECONDS} is a number above 0")))
+    })
 }
 
 /// Writers and troubles, for as long as the run takes; answers when all nodes are up again.
-fn under_trouble(stage: &Stage<'_>, seed: Seed) -> (Vec<Told>, Vec<String>) {
+fn under_trouble(stage: &Stage<'_>, time: Duration) -> (Vec<Told>, Vec<String>) {
+    let seed = Seed(stage.world.rng("chaos").next_u64());
+    (0..NODES.len()).for_each(|index| stage.start(index));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (mut writers, mut pauses) = (Vec::new(), Vec::new());
@@ -100,7 +133,7 @@ fn under_trouble(stage: &Stage<'_>, seed: Seed) -> (Vec<Told>, Vec<String>) {
         let (_end, pause) = channel();
         let mut troubles = Troubles::new(stage, seed, pause);
         // Whatever becomes of the troubles, the writers end.
-        let outcome = catch_unwind(AssertUnwindSafe(|| troubles.make(duration())));
+        let outcome = catch_unwind(AssertUnwindSafe(|| troubles.make(time)));
         stop.store(true, Ordering::Release);
         drop(pauses);
         let told = writers.into_iter().map(|writer| writer.join().expect("a writer")).collect();
@@ -144,7 +177,7 @@ impl<'a> Troubles<'a> {
             self.one();
             let next = Instant::now() + Duration::from_millis(100 + self.rng.below(900) as u64);
             while Instant::now() < next {
-                drop(self.pause.recv_timeout(LOOK));
+                let _nothing_comes = self.pause.recv_timeout(LOOK);
                 self.mend(Instant::now());
             }
         }
@@ -227,7 +260,7 @@ fn verdict(stage: &Stage<'_>, told: &[Told], log: &[String]) {
         if wrong.is_empty() || calm_since.elapsed() > CALM_TIME {
             break wrong;
         }
-        drop(pause.recv_timeout(LOOK));
+        let _nothing_comes = pause.recv_timeout(LOOK);
     };
     let sum = |count: fn(&Told) -> u64| told.iter().map(count).sum::<u64>();
     let (acknowledged, unknown) = (sum(|told| told.acknowledged), sum(|told| told.unknown));

@@ -17,7 +17,6 @@ const LIVE: &str = "live";
 /// What a child of the subscriptions is started as.
 const SUBSCRIBE: &str = "subscribe";
 /// What a child of the family `chaos` is started as.
-#[cfg(feature = "wire")]
 const CHAOS: &str = "chaos";
 /// What a child of the family `query` is started as.
 const QUERY: &str = "query";
@@ -87,12 +86,11 @@ fn ground(all: &[Combination<Ground>], name: &str, dir: &Path) -> std::sync::Arc
 }
 
 /// Nodes as processes, each on a store of its own.
-#[cfg(feature = "wire")]
 pub(super) fn chaos() -> Vec<Combination<crate::chaos::Field>> {
     const NAME: &str = "hub+relay+edges";
     let factory =
         crate::Factory::new(NAME, |_: &Path| Ok(std::sync::Arc::new(crate::chaos::Field)))
             .offers(&[Need::Platform])
             .child(|dir| combinations::child_command(CHAOS, NAME, dir));
-    vec![Combination { factory, compiled: cfg!(feature = "every-engine") }]
+    vec![Combination { factory, compiled: cfg!(all(feature = "wire", feature = "every-engine")) }]
 }

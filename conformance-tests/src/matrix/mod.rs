@@ -104,6 +104,12 @@ pub(crate) fn families() -> Vec<Family> {
             &query::cases(),
             &children::query(),
         ),
+        family(
+            "chaos",
+            "Nodes as processes: killed under load, with bad weather between them",
+            &crate::chaos::cases(),
+            &children::chaos(),
+        ),
         family("repl", "Links between nodes (`Replicator`)", &repl::cases(), &nets::all()),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
         family("damage", "Damaged files", &damage::cases(), &stands::combinations()),

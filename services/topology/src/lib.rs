@@ -7,6 +7,11 @@
 //!
 //! Deliberately absent: sockets, which are the links' business, and the merge itself, which the
 //! tree does against exactly the state that it changes.
+//!
+//! # Contract of nodes as processes
+//! - `node.lose_nothing`: a node that is killed and started again has what it acknowledged, whatever
+//!   its links did, and what it had promised to other nodes reaches them.
+//! - `node.converge`: nodes that were killed, cut off and slowed down agree once that is over.
 
 mod admit;
 mod backoff;
