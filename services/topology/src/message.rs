@@ -1,4 +1,4 @@
-//! What two nodes say to each other: postcard behind a version byte ([`crate::parts`]).
+//! What two nodes say to each other: postcard behind a checksum and a version byte.
 //!
 //! Whoever follows asks: it opens, requests pages, acknowledges. Both ends may do so over one link:
 //! what a follower says is for the other's source, and the other way round. Keys are always those

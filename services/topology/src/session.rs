@@ -203,6 +203,28 @@ pub(crate) enum Stage {
 }
 
 /// The protocol over one link.
+///
+/// ```
+/// use std::time::Duration;
+/// use trellis_topology::{
+///     Action, DialPlan, Event, Now, PeerIdentity, Role, Session, SessionConfig, SessionOptions,
+/// };
+///
+/// let config = SessionConfig {
+///     node: 7,
+///     name: "edge-1".into(),
+///     epoch: 1,
+///     head: 0,
+///     schema: 0,
+///     peer: PeerIdentity { name: "hub".into(), roles: Vec::new(), loopback: true },
+///     options: SessionOptions::default(),
+/// };
+/// let mut session = Session::new(Role::Dialer(Box::new(DialPlan::default())), config);
+/// let now = Now { mono: Duration::from_secs(1), wall_ms: 1_700_000_000_000 };
+/// let actions = session.step(now, Event::Connected);
+/// assert!(matches!(actions.as_slice(), [Action::Send { .. }]), "it says hello");
+/// assert_eq!(session.deadline(), Some(Duration::from_secs(16)), "and waits 15 s for the answer");
+/// ```
 #[derive(Debug)]
 pub struct Session {
     pub(crate) role: Role,

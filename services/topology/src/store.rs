@@ -11,6 +11,25 @@ use crate::slots::{SlotOptions, Slots};
 use crate::task::{PageRead, Task, TaskOutcome};
 
 /// A tree and its slots. One for each node; all sessions share it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use trellis_kv_memory::MemoryKv;
+/// use trellis_log_memory::MemoryLog;
+/// use trellis_runtime::Runtime;
+/// use trellis_topology::{Now, SlotOptions, Store, Task, TaskOutcome, Topology, TopologySpec};
+/// use trellis_tree::{Tree, TreeOptions};
+///
+/// let topology = Topology::compile(&TopologySpec::default())?;
+/// let options = TreeOptions { zoning: Some(topology.zoning()), ..TreeOptions::default() };
+/// let (kv, log) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::new()));
+/// let tree = Tree::open(kv, log, Runtime::system(), options)?;
+/// let store = Store::open(tree, SlotOptions::default())?;
+/// let task = Task::LoadPosition { feed: "upstream".into() };
+/// let outcome = store.execute(Now::default(), task);
+/// assert!(matches!(outcome, TaskOutcome::Position(None)), "nothing is followed yet");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Store {
     tree: Tree,
@@ -18,10 +37,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Takes up the slots that are in the tree, and holds the journal for them.
+    /// Takes up the slots that are in the tree, and holds the journal for them. Slots of the node
+    /// that this tree was restored from go.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Those of the tree.
     pub fn open(tree: Tree, options: SlotOptions) -> Result<Self> {
         let slots = Slots::open(tree.clone(), tree.node_id(), options)?;
         Ok(Self { tree, slots })

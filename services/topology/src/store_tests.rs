@@ -38,15 +38,15 @@ impl Host for Node {
 }
 
 pub(crate) fn node(spec: &TopologySpec) -> Node {
-    with(spec, TreeOptions::default())
+    with(spec, Runtime::system())
 }
 
-fn with(spec: &TopologySpec, options: TreeOptions) -> Node {
+/// A node of a runtime.
+pub(crate) fn with(spec: &TopologySpec, runtime: Arc<Runtime>) -> Node {
     let topology = Arc::new(Topology::compile(spec).unwrap());
-    let zoning = Some(topology.zoning());
-    let options = TreeOptions { zoning, ..options };
+    let options = TreeOptions { zoning: Some(topology.zoning()), ..TreeOptions::default() };
     let (kv, log) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::new()));
-    let tree = Tree::open(kv, log, Runtime::system(), options).unwrap();
+    let tree = Tree::open(kv, log, runtime, options).unwrap();
     Node { store: Store::open(tree, SlotOptions::default()).unwrap(), topology }
 }
 
