@@ -51,6 +51,8 @@ mod power;
 #[cfg(feature = "matrix")]
 pub mod query;
 pub mod repl;
+#[cfg(feature = "matrix")]
+pub mod replication;
 mod report;
 mod seed;
 #[cfg(feature = "wire")]

@@ -30,7 +30,7 @@ pub use nets::{loopback_repl, ws_repl};
 use crate::report::run_case;
 use crate::{
     Case, Cost, Engine, Need, Outcome, Seed, World, crash, damage, kv, linear, live, log, plan,
-    power, query, repl, tree,
+    power, query, repl, replication, tree,
 };
 use combinations::Combination;
 use select::Selection;
@@ -111,6 +111,12 @@ pub(crate) fn families() -> Vec<Family> {
             &children::chaos(),
         ),
         family("repl", "Links between nodes (`Replicator`)", &repl::cases(), &nets::all()),
+        family(
+            "replication",
+            "Replication: what a node owns and follows",
+            &replication::topology_cases(),
+            &trees::combinations(),
+        ),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),
         family("damage", "Damaged files", &damage::cases(), &stands::combinations()),
     ]

@@ -1,8 +1,8 @@
 //! What a peer that dials in gets and gives: its grants, and whether the modes of both nodes fit.
 //!
-//! Zones of both nodes have to agree where one speaks of several: what a removal at `a` removes must
-//! not depend on who reads it. So a zone inside what a peer follows, or pushes, is one at both ends
-//! or it is left out.
+//! Zones of both nodes have to agree where one speaks of several: what a removal at `a` removes
+//! must not depend on who reads it. So a zone inside what a peer follows, or pushes, is one at both
+//! ends or it is left out.
 
 use bytes::Bytes;
 use trellis_tree::Scope;
@@ -66,8 +66,8 @@ impl Topology {
     /// this node makes, by its id, where it is known.
     ///
     /// # Errors
-    /// `denied`, `push_not_accepted`, `dual_authority`, `no_authority`; `unsupported` where the zones
-    /// of both nodes do not agree. The message names the path and what to write.
+    /// `denied`, `push_not_accepted`, `dual_authority`, `no_authority`; `unsupported` where the
+    /// zones of both nodes do not agree. The message names the path and what to write.
     pub fn admit(
         &self,
         peer: &PeerIdentity,
@@ -84,12 +84,13 @@ impl Topology {
         }
         for offer in &offers {
             if offer.mode.is_pulled() {
-                self.check_pulled(offer, &served, hello.node, follows)?;
+                self.check_pulled(offer, &served)?;
             }
             if offer.mode.is_pushed() {
                 self.check_pushed(offer, &granted)?;
             }
         }
+        self.refuse_circles(&hello.pull, hello.node, follows)?;
         self.check_borders(&offers, &served)?;
         let pulled = offers.iter().any(|offer| offer.mode.is_pulled());
         let forward = offers.iter().filter(|offer| offer.mode == OfferedMode::Replica);
@@ -155,13 +156,7 @@ impl Topology {
         scope
     }
 
-    fn check_pulled(
-        &self,
-        offer: &ZoneOffer,
-        served: &Scope,
-        peer: u128,
-        follows: &dyn Fn(&str) -> Option<u128>,
-    ) -> Result<(), Refusal> {
+    fn check_pulled(&self, offer: &ZoneOffer, served: &Scope) -> Result<(), Refusal> {
         let text = written(&offer.prefix);
         if !served.covers(&offer.prefix) {
             let message = format!(
@@ -171,17 +166,31 @@ impl Topology {
             );
             return Err(Refusal::new(RefusalReason::Denied, message));
         }
-        let link = match self.zones.of(&offer.prefix).map(|entry| entry.kind) {
-            Some(Kind::Source(at)) => self.sources.get(at).map(|source| source.id.as_str()),
-            Some(Kind::Rule(Mode::Replica | Mode::Readonly) | Kind::Role(Mode::Replica)) => {
-                Some(UPSTREAM)
+        Ok(())
+    }
+
+    /// Refuses what a peer follows here, where this node follows that peer.
+    pub(crate) fn refuse_circles(
+        &self,
+        offers: &[ZoneOffer],
+        peer: u128,
+        follows: &dyn Fn(&str) -> Option<u128>,
+    ) -> Result<(), Refusal> {
+        let exclusive =
+            |offer: &&ZoneOffer| offer.mode.is_pulled() && offer.mode != OfferedMode::Sync;
+        for offer in offers.iter().filter(exclusive) {
+            let link = match self.zones.of(&offer.prefix).map(|entry| entry.kind) {
+                Some(Kind::Source(at)) => self.sources.get(at).map(|source| source.id.as_str()),
+                Some(Kind::Rule(Mode::Replica | Mode::Readonly) | Kind::Role(Mode::Replica)) => {
+                    Some(UPSTREAM)
+                }
+                _ => None,
+            };
+            if link.and_then(follows) == Some(peer) {
+                let text = written(&offer.prefix);
+                let message = format!("{text} is followed by each of the two nodes at the other");
+                return Err(Refusal::new(RefusalReason::NoAuthority, message));
             }
-            _ => None,
-        };
-        let followed = link.and_then(follows) == Some(peer);
-        if followed && offer.mode != OfferedMode::Sync {
-            let message = format!("{text} is followed by each of the two nodes at the other");
-            return Err(Refusal::new(RefusalReason::NoAuthority, message));
         }
         Ok(())
     }

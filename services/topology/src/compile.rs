@@ -102,9 +102,9 @@ impl Topology {
     /// Checks a configuration and settles the zones.
     ///
     /// # Errors
-    /// The first mistake, with its key and a remedy: an unknown word, no path, a duplicate prefix, a
-    /// rule inside an excluded prefix or the system's own, destinations of sources that overlap, a
-    /// mode that needs an upstream without one, a remap that runs in circles, too many entries.
+    /// The first mistake, with its key and a remedy: an unknown word, no path, a duplicate prefix,
+    /// a rule inside an excluded prefix or the system's own, destinations of sources that overlap,
+    /// a mode that needs an upstream without one, a remap that runs in circles, too many entries.
     ///
     /// ```
     /// use trellis_topology::{Mode, PathSpec, Topology, TopologySpec};

@@ -12,7 +12,51 @@
 //! - `node.lose_nothing`: a node that is killed and started again has what it acknowledged, whatever
 //!   its links did, and what it had promised to other nodes reaches them.
 //! - `node.converge`: nodes that were killed, cut off and slowed down agree once that is over.
+//!
+//! # Contract
+//! - `topology.zone.precedence`: one rule holds at a path: the system's own, then what is excluded,
+//!   then the rule of the longest prefix, by whole segments, then the default exclude, then the
+//!   role.
+//! - `topology.zone.system`: what is the system's own is never replicated and never touched by
+//!   another node, not from above either.
+//! - `topology.zone.apart`: what is said of a path leaves zones below it alone that are held
+//!   otherwise, and what either node leaves out.
+//! - `topology.mode.primary`: what is written here is emitted, also what was there before; nothing
+//!   comes back.
+//! - `topology.mode.replica`: filled with what the upstream has and nothing else; follows; a write
+//!   is forwarded or refused.
+//! - `topology.mode.sync`: what is written at either node reaches the other; filled by merging.
+//! - `topology.mode.readonly`: as a replica, and a write is refused.
+//! - `topology.mode.writeonly`: what is written here is emitted and merged there; nothing comes
+//!   back.
+//! - `topology.mode.excluded`: neither leaves this node nor is changed by another.
+//! - `topology.mode.source`: as the source has it, under its prefix; sources do not touch each
+//!   other.
+//! - `topology.mode.change`: a prefix whose mode changes is filled anew in the new one; what that
+//!   discards is set aside first.
+//! - `topology.merge.versions`: the later write of a leaf wins, and a removal only over what is
+//!   older, in any order and after any time apart; what was removed stays so.
+//! - `topology.merge.endings`: what ends does so alike at every node, and nothing is said of it.
+//! - `topology.route.mixed`: a commit whose parts go different ways is refused whole, with the
+//!   paths.
+//! - `topology.forward.whole`: a forwarded write is committed by the node that owns its paths, with
+//!   its conditions and transforms, and answered with that commit once it is applied here.
+//! - `topology.forward.once`: repeated with its key it has no second effect.
+//! - `topology.forward.unavailable`: what was not sent is refused as that; reads go on.
+//! - `topology.feed.whole`: a commit arrives as one, as far as it is followed.
+//! - `topology.feed.projected`: what happens above a prefix is seen by who follows the prefix, and
+//!   nothing beside it.
+//! - `topology.feed.resumed`: a feed goes on where it was, after restarts of either end; from
+//!   another node it begins anew.
+//! - `topology.loop.dead`: a commit is logged once at each node, whatever ways lead there.
+//! - `topology.loop.relayed`: what a relay follows or is pushed reaches its followers and upstream.
+//! - `topology.grant.only`: a peer follows, pushes and forwards what it was granted and nothing
+//!   else.
+//! - `topology.grant.owner`: what one peer owns is as that peer has it.
+//! - `topology.refuse.typed`: nodes whose modes do not fit are refused, with the reason and a
+//!   remedy.
 
+mod admission;
 mod admit;
 mod backoff;
 mod compile;
@@ -56,6 +100,7 @@ mod zones;
 #[cfg(test)]
 mod zones_tests;
 
+pub use admission::Admission;
 pub use backoff::{Backoff, Ended};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};
 pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};

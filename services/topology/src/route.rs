@@ -55,8 +55,8 @@ impl<'a> Touched<'a> {
 }
 
 impl Topology {
-    /// Where a caller's commit goes. Operations and conditions all lie on one way, or it is refused:
-    /// a condition is tested where the commit happens.
+    /// Where a caller's commit goes. Operations and conditions all lie on one way, or it is
+    /// refused: a condition is tested where the commit happens.
     ///
     /// ```
     /// use trellis_topology::{Mode, PathSpec, Route, Topology, TopologySpec};

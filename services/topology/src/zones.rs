@@ -202,6 +202,17 @@ impl Zoning for Zones {
         carved
     }
 
+    fn kept(&self, key: &[u8]) -> Vec<Bytes> {
+        let foreign = |entry: &&Entry| matches!(entry.kind, Kind::Source(_) | Kind::Owned(_));
+        let mut kept: Vec<Bytes> = Vec::new();
+        for entry in self.below(key).iter().filter(foreign) {
+            if !kept.last().is_some_and(|last| covers(last, &entry.prefix)) {
+                kept.push(entry.prefix.clone());
+            }
+        }
+        kept
+    }
+
     fn any_tracked(&self, key: &[u8]) -> bool {
         let tracked = |entry: &Entry| entry.zone.tracking != Tracking::None;
         self.of(key).is_some_and(tracked) || self.below(key).iter().any(tracked)

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
 use crate::image::{Before, Image, Images};
 use crate::leaf::Leaf;
 use crate::path;
 use crate::record::{DATA, EXPIRY, Effect};
 use crate::state::State;
+use crate::zoning::{Tracking, Zoning};
 
 /// What is at and below a key.
 enum Held {
@@ -30,6 +31,10 @@ fn into_array() -> Error {
 /// The effects so far, in a form in which a later one replaces an earlier one.
 pub(crate) struct Draft<'a> {
     state: &'a State,
+    /// What a removal leaves as it is.
+    zoning: Option<&'a dyn Zoning>,
+    /// Paths below which a removal left something as it is, or might have.
+    marks: BTreeSet<Bytes>,
     /// Subtrees that are empty before the puts.
     cleared: BTreeSet<Bytes>,
     /// Paths below which the state was seen to hold nothing: a new object's leaves ask it once.
@@ -48,9 +53,11 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(state: &'a State, any_expiry: bool) -> Self {
+    pub(crate) fn new(state: &'a State, zoning: Option<&'a dyn Zoning>, any_expiry: bool) -> Self {
         Self {
             state,
+            zoning,
+            marks: BTreeSet::new(),
             cleared: BTreeSet::new(),
             vacant: BTreeSet::new(),
             puts: BTreeMap::new(),
@@ -195,7 +202,76 @@ impl<'a> Draft<'a> {
         match held {
             Held::Nothing => {}
             Held::Leaf(_) => self.delete(key.clone()),
-            Held::Below => self.clear(key),
+            Held::Below => {
+                let kept = self.zoning.map(|zoning| zoning.kept(key)).unwrap_or_default();
+                if kept.is_empty() {
+                    self.clear(key);
+                } else {
+                    self.empty_around(key, &kept)?;
+                    let tracked = |zoning: &dyn Zoning| zoning.zone(key).tracking != Tracking::None;
+                    if self.zoning.is_some_and(tracked) {
+                        self.marks.insert(key.clone());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties what is below a key without what other nodes hold there.
+    fn empty_around(&mut self, key: &Bytes, kept: &[Bytes]) -> Result<()> {
+        let mut next = path::below(key).start;
+        while let Some(found) = self.first_from(key, &next)? {
+            let end = found.get(key.len() + 1..).unwrap_or_default();
+            let end = end.iter().position(|byte| *byte == 0).map(|at| key.len() + 1 + at);
+            let child = found.slice(..end.unwrap_or(found.len()));
+            next = path::after_subtree(&child);
+            if kept.contains(&child) {
+                continue;
+            }
+            if kept.iter().any(|kept| path::covers(&child, kept)) {
+                if let Some(leaf) = self.take_leaf(&child)? {
+                    self.empty(&child, &Held::Leaf(leaf))?;
+                }
+                self.empty_around(&child, kept)?;
+            } else {
+                let held = self.take_held(&child)?;
+                self.empty(&child, &held)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first leaf below a key from another on.
+    fn first_from(&self, key: &Bytes, from: &Bytes) -> Result<Option<Bytes>> {
+        let range = KeyRange::new(from.clone(), Some(path::after_subtree(key)));
+        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut own = self.puts.range::<Bytes, _>((Bound::Included(&range.start), end));
+        let mut first = own.next().map(|(found, _)| found.clone());
+        self.state.scan(DATA, &range, &mut |found, _| {
+            if first.as_ref().is_some_and(|first| first.as_ref() <= found) {
+                return ControlFlow::Break(());
+            }
+            if self.deletes.contains(found) || self.is_cleared(found) || self.is_vacant(found) {
+                return ControlFlow::Continue(());
+            }
+            first = Some(Bytes::copy_from_slice(found));
+            ControlFlow::Break(())
+        })?;
+        Ok(first)
+    }
+
+    /// Refuses a leaf where something is left below that other nodes hold.
+    fn refuse_above_kept(&self, key: &Bytes) -> Result<()> {
+        let Some(zoning) = self.zoning else { return Ok(()) };
+        for kept in zoning.kept(key) {
+            if self.has_below(&kept)? || self.leaf(&kept)?.is_some() {
+                let message = "a value here would remove what belongs to another node, below it: \
+                               write an object";
+                return Err(Error::new(ErrorKind::Denied, message)
+                    .operation("commit")
+                    .context("reason", "source_owned"));
+            }
         }
         Ok(())
     }
@@ -235,6 +311,9 @@ impl<'a> Draft<'a> {
     /// Replaces what is at and below a key by these leaves, and makes its ancestors objects.
     pub(crate) fn replace(&mut self, key: &Bytes, leaves: Vec<(Bytes, Bytes)>) -> Result<()> {
         let only = matches!(leaves.as_slice(), [(own, _)] if own == key);
+        if only {
+            self.refuse_above_kept(key)?;
+        }
         if !only {
             let held = self.take_held(key)?;
             self.empty(key, &held)?;
@@ -321,6 +400,7 @@ impl<'a> Draft<'a> {
             let is_told = self.is_cleared(key);
             images.leaf(if is_told { Image::Absent } else { self.before.at(key) });
         }
+        let marks = self.marks.into_iter().map(Effect::Mark);
         let clears = self.cleared.into_iter().map(Effect::Clear);
         let deletes = self.deletes.into_iter().map(Effect::Delete);
         let puts = self.puts.into_iter().map(|(key, value)| Effect::Put(key, value));
@@ -328,7 +408,7 @@ impl<'a> Draft<'a> {
             Some(at) => Effect::Expire(key, at),
             None => Effect::Unexpire(key),
         });
-        let effects = clears.chain(deletes).chain(puts).chain(expiries).collect();
+        let effects = clears.chain(deletes).chain(puts).chain(expiries).chain(marks).collect();
         Ok((effects, images.into_all()))
     }
 }

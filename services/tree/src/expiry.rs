@@ -74,7 +74,7 @@ pub(crate) fn due_effects(
     now_ms: u64,
 ) -> Result<(Vec<Effect>, Vec<Image>)> {
     let found = entries(state, EXPIRY_TIME, now_ms, SWEEP_MAX)?;
-    let mut draft = Draft::new(state, core.any_expiry());
+    let mut draft = Draft::new(state, core.options.zoning.as_deref(), core.any_expiry());
     let mut used = Vec::new();
     for (at, key) in found {
         if is_current(state, at, &key)? {

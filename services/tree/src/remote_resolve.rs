@@ -74,7 +74,7 @@ impl Resolver {
         ground: &Ground<'_>,
         notes: &[(Path, crate::Input)],
     ) -> Result<(Vec<Effect>, Vec<Image>)> {
-        let mut draft = Draft::new(state, core.any_expiry());
+        let mut draft = Draft::new(state, None, core.any_expiry());
         for (path, value) in notes {
             let leaves = note_leaves(path, value)?;
             let mut held = Vec::new();

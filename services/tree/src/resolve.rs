@@ -181,7 +181,7 @@ impl Resolver {
             )
             .into());
         }
-        let mut draft = Draft::new(state, core.any_expiry());
+        let mut draft = Draft::new(state, core.options.zoning.as_deref(), core.any_expiry());
         let next_due_ms = core.next_due_ms.load(Ordering::Acquire);
         let hidden = expiry::due(state, next_due_ms, now_ms)?;
         check_conditions(core, state, &hidden, &commit.conditions)?;

@@ -53,6 +53,13 @@ pub trait Zoning: Send + Sync + fmt::Debug {
     /// of the path leaves alone. None covers another.
     fn carved(&self, key: &[u8]) -> Vec<Bytes>;
 
+    /// Keys of the prefixes strictly below a path's key that belong to other nodes alone, in order:
+    /// what a removal asked for here leaves as it is. Other zones below go with their path, each
+    /// cleared on its own. None covers another.
+    fn kept(&self, _key: &[u8]) -> Vec<Bytes> {
+        Vec::new()
+    }
+
     /// Whether anything at or below a path's key is stamped.
     fn any_tracked(&self, key: &[u8]) -> bool;
 }

@@ -1,0 +1,21 @@
+//! The families of replication: what a node owns and follows, on every store with every log.
+//!
+//! The nodes of a case are real trees with real sessions between them; only what lies between two
+//! sessions, and time, are the case's own ([`fleet`]).
+
+mod drive;
+mod fleet;
+mod follows;
+mod modes;
+mod paths;
+mod tools;
+mod trails;
+
+use crate::Case;
+use crate::tree::TreeWorld;
+
+/// Every case of the family `replication-topology`.
+#[must_use]
+pub fn topology_cases() -> Vec<Case<TreeWorld>> {
+    [modes::CASES, follows::CASES, paths::CASES, trails::CASES].concat()
+}
