@@ -18,6 +18,8 @@
 
 mod dial;
 mod door;
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod open;
 mod packing;

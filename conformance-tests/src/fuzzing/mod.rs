@@ -13,6 +13,7 @@ mod configuration;
 mod corpus;
 mod files;
 mod journal;
+mod link;
 mod mutate;
 mod path;
 mod query;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rest", run: rest::request, words: rest::WORDS, inputs: 20_000 },
     Target { name: "path", run: path::text, words: path::WORDS, inputs: 20_000 },
     Target { name: "journal", run: journal::record, words: &[], inputs: 20_000 },
+    Target { name: "link", run: link::frame, words: &[], inputs: 20_000 },
     Target { name: "segment", run: segment::files, words: &["TLF1", "TLS1", "TLD1"], inputs: 60 },
     Target { name: "value", run: value::json, words: value::WORDS, inputs: 20_000 },
     Target { name: "order", run: value::order, words: value::WORDS, inputs: 20_000 },
