@@ -11,6 +11,7 @@ use crate::plan::{FillRule, PullPlan};
 use crate::planted::{Planted, is_planted};
 use crate::position::{FeedPosition, FillPosition};
 use crate::source::origin;
+use crate::source_check::covers;
 
 /// Who follows whom, and how.
 #[derive(Debug, Clone)]
@@ -55,12 +56,29 @@ impl Following {
         FeedPosition { node: *node, fingerprint: plan.fingerprint, at, fill: None, complete_at }
     }
 
+    /// What a snapshot does with what is at a key of the source.
+    pub(crate) fn fill_rule(&self, key: &[u8]) -> Option<FillRule> {
+        let covering = self.plan.parts.iter().filter(|part| covers(&part.prefix, key));
+        covering.max_by_key(|part| part.prefix.len()).map(|part| part.fill)
+    }
+
     /// The commit of one record of a batch.
+    ///
+    /// What only the source writes is taken over as it is, when `ordered` says that the commit is
+    /// newer than all that is here: versions would keep what this node wrote before it followed,
+    /// under a clock that was ahead. Otherwise versions tell what is newer.
     pub(crate) fn commit(
         &self,
         record: WireRecord,
         position: &FeedPosition,
+        ordered: bool,
     ) -> Result<RemoteCommit, Refusal> {
+        let owned = |op: &StampedOp| self.fill_rule(&op.key) == Some(FillRule::Replace);
+        let rule = if ordered && record.ops.iter().all(owned) {
+            RemoteRule::Replace { from: Bytes::new(), until: Some(Bytes::new()) }
+        } else {
+            RemoteRule::Merge
+        };
         let mut author = record.author;
         let hop = origin(self.peer);
         if author.version.origin != hop {
@@ -71,7 +89,7 @@ impl Following {
             cause: cause(record.cause)?,
             ops: self.local_ops(record.ops),
             scope: self.plan.local_scope(&self.scope),
-            rule: RemoteRule::Merge,
+            rule,
             notes: vec![self.note(position)?],
         })
     }

@@ -79,6 +79,10 @@ fn hold(seed: u64) {
         Runtime::new(RuntimeOptions { clock, random, ..RuntimeOptions::default() })
     };
     let (mut one, mut other) = (with(&edge(MODES), runtime(0)), with(&hub(), runtime(1)));
+    // What it wrote before it followed anybody.
+    for _ in 0..random.below(4) {
+        write(&one, &["users/v", "feeds/v"], &mut random);
+    }
     for _ in 0..10 {
         clocks[random.below(2) as usize].advance_ms(random.below(50));
         let items = 1 + random.below(4) as u32;

@@ -8,7 +8,6 @@ use trellis_tree::{Author, ChangeCause, RemoteCommit, RemoteRule, StampedOp, Ver
 use crate::incoming::Following;
 use crate::plan::FillRule;
 use crate::source::origin;
-use crate::source_check::covers;
 
 /// The keys at which two sides do not hold the same.
 pub(crate) fn differing(
@@ -27,11 +26,9 @@ pub(crate) fn repairs(
     theirs: &BTreeMap<Bytes, StampedOp>,
 ) -> Vec<RemoteCommit> {
     let repair = |key: &Bytes| {
-        let covering = following.plan.parts.iter().filter(|part| covers(&part.prefix, key));
-        let part = covering.max_by_key(|part| part.prefix.len())?;
         let op = theirs.get(key).cloned();
         let local = following.plan.local_key(key);
-        let rule = match part.fill {
+        let rule = match following.fill_rule(key)? {
             FillRule::Replace => {
                 let until = Some([&local, &[0][..]].concat().into());
                 RemoteRule::Replace { from: local, until }
