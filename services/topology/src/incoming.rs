@@ -62,23 +62,18 @@ impl Following {
         covering.max_by_key(|part| part.prefix.len()).map(|part| part.fill)
     }
 
+    /// Whether the source alone writes all that a record touches.
+    pub(crate) fn is_owned(&self, record: &WireRecord) -> bool {
+        let owned = |op: &StampedOp| self.fill_rule(&op.key) == Some(FillRule::Replace);
+        record.ops.iter().all(owned)
+    }
+
     /// The commit of one record of a batch.
-    ///
-    /// What only the source writes is taken over as it is, when `ordered` says that the commit is
-    /// newer than all that is here: versions would keep what this node wrote before it followed,
-    /// under a clock that was ahead. Otherwise versions tell what is newer.
     pub(crate) fn commit(
         &self,
         record: WireRecord,
         position: &FeedPosition,
-        ordered: bool,
     ) -> Result<RemoteCommit, Refusal> {
-        let owned = |op: &StampedOp| self.fill_rule(&op.key) == Some(FillRule::Replace);
-        let rule = if ordered && record.ops.iter().all(owned) {
-            RemoteRule::Replace { from: Bytes::new(), until: Some(Bytes::new()) }
-        } else {
-            RemoteRule::Merge
-        };
         let mut author = record.author;
         let hop = origin(self.peer);
         if author.version.origin != hop {
@@ -89,7 +84,7 @@ impl Following {
             cause: cause(record.cause)?,
             ops: self.local_ops(record.ops),
             scope: self.plan.local_scope(&self.scope),
-            rule,
+            rule: RemoteRule::Merge,
             notes: vec![self.note(position)?],
         })
     }
