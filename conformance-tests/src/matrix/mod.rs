@@ -114,7 +114,7 @@ pub(crate) fn families() -> Vec<Family> {
         family(
             "replication",
             "Replication: what a node owns and follows",
-            &replication::topology_cases(),
+            &replication::cases(),
             &trees::combinations(),
         ),
         family("power", "Loss of power", &power::cases(), &stands::combinations()),

@@ -225,8 +225,13 @@ impl Fleet {
 
     /// Dials what is configured and not linked, and carries messages until none is left.
     pub(crate) fn settle(&mut self) {
+        assert!(self.settle_for(STEPS_MAX), "the nodes do not come to rest");
+    }
+
+    /// The same for some rounds of messages; answers whether none is left.
+    pub(crate) fn settle_for(&mut self, rounds: usize) -> bool {
         self.dial_all();
-        for _ in 0..STEPS_MAX {
+        for _ in 0..rounds {
             let mut moved = self.tell_heads();
             for at in 0..self.links.len() {
                 for side in 0..2 {
@@ -238,10 +243,24 @@ impl Fleet {
             }
             if !moved {
                 self.links.retain(|link| link.seats.iter().all(|seat| seat.open));
-                return;
+                return true;
             }
         }
-        panic!("the nodes do not come to rest");
+        false
+    }
+
+    /// What a node does from time to time: slots beyond their bounds, journal, what is old.
+    pub(crate) fn upkeep(&mut self, name: &str) {
+        let now = self.now();
+        self.life(name).store.upkeep(now).expect("upkeep");
+    }
+
+    /// How often slots of a node ended, by reason.
+    pub(crate) fn slots_ended(
+        &self,
+        name: &str,
+    ) -> std::collections::BTreeMap<trellis_topology::SlotEnd, u64> {
+        self.life(name).store.slots_ended()
     }
 
     fn dial_all(&mut self) {

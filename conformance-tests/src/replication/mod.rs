@@ -3,6 +3,7 @@
 //! The nodes of a case are real trees with real sessions between them; only what lies between two
 //! sessions, and time, are the case's own ([`fleet`]).
 
+mod bloat;
 mod drive;
 mod fleet;
 mod follows;
@@ -14,8 +15,8 @@ mod trails;
 use crate::Case;
 use crate::tree::TreeWorld;
 
-/// Every case of the family `replication-topology`.
+/// Every case of the family `replication`: who owns what, what many writes leave behind.
 #[must_use]
-pub fn topology_cases() -> Vec<Case<TreeWorld>> {
-    [modes::CASES, follows::CASES, paths::CASES, trails::CASES].concat()
+pub fn cases() -> Vec<Case<TreeWorld>> {
+    [modes::CASES, follows::CASES, paths::CASES, trails::CASES, bloat::CASES].concat()
 }

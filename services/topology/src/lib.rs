@@ -9,8 +9,8 @@
 //! tree does against exactly the state that it changes.
 //!
 //! # Contract of nodes as processes
-//! - `node.lose_nothing`: a node that is killed and started again has what it acknowledged, whatever
-//!   its links did, and what it had promised to other nodes reaches them.
+//! - `node.lose_nothing`: a node that is killed and started again has what it acknowledged,
+//!   whatever its links did, and what it had promised to other nodes reaches them.
 //! - `node.converge`: nodes that were killed, cut off and slowed down agree once that is over.
 //!
 //! # Contract
@@ -53,6 +53,12 @@
 //! - `topology.grant.only`: a peer follows, pushes and forwards what it was granted and nothing
 //!   else.
 //! - `topology.grant.owner`: what one peer owns is as that peer has it.
+//! - `topology.bloat.keys`: what is kept for followers grows with what is there, not with writes; a
+//!   new one is sent what is there, not the history.
+//! - `topology.bloat.slot`: what is kept for a follower that is away has an end, and it comes back
+//!   all the same.
+//! - `topology.bloat.start`: a node opens, reads and writes whatever its upstream does.
+//! - `topology.load.complete`: who follows a busy node has everything in the end, however it came.
 //! - `topology.refuse.typed`: nodes whose modes do not fit are refused, with the reason and a
 //!   remedy.
 
