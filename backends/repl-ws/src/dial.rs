@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use trellis_engine_traits::{Error, ErrorKind, Peer, PeerAddress, Result};
+use trellis_engine_traits::{Error, ErrorKind, LinkToken, Peer, PeerAddress, Result};
 
 use crate::socket::DialedSocket;
 use crate::{FRAME_BYTES_MAX, SUBPROTOCOL};
@@ -20,6 +20,8 @@ use crate::{FRAME_BYTES_MAX, SUBPROTOCOL};
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes that are read from the socket at once.
 const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Characters of a refusal that are repeated in the error.
+const SAID_CHARS_MAX: usize = 300;
 /// What a URL without a port means.
 const PORT: u16 = 80;
 /// What a URL without a path means.
@@ -118,8 +120,9 @@ pub(crate) async fn dial(address: &PeerAddress, within: Duration) -> Result<(Dia
             tracing::debug!(%cause, "no TCP_NODELAY");
         }
         let is_local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-        let (socket, _response) =
-            client_async_with_config(request, stream, Some(config)).await.map_err(refusal)?;
+        let (socket, _response) = client_async_with_config(request, stream, Some(config))
+            .await
+            .map_err(|cause| refusal(cause, address))?;
         Ok((DialedSocket::new(socket), is_local))
     };
     let late = |_elapsed| error(ErrorKind::Unavailable, "the peer did not answer in time");
@@ -129,9 +132,9 @@ pub(crate) async fn dial(address: &PeerAddress, within: Duration) -> Result<(Dia
 }
 
 /// What a failed upgrade means.
-fn refusal(cause: tungstenite::Error) -> Error {
+fn refusal(cause: tungstenite::Error, address: &PeerAddress) -> Error {
     match cause {
-        tungstenite::Error::Http(response) => refused_with(&response),
+        tungstenite::Error::Http(response) => refused_with(&response, address),
         tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
             let message = "the peer speaks WebSocket but takes no links; is it a Trellis server \
                            with replication?";
@@ -144,12 +147,13 @@ fn refusal(cause: tungstenite::Error) -> Error {
     }
 }
 
-fn refused_with(response: &Response) -> Error {
+fn refused_with(response: &Response, address: &PeerAddress) -> Error {
     let status = response.status();
     let error = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            error(ErrorKind::Denied, "the peer refuses the token, or wants one; see its `peers`")
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => error(
+            ErrorKind::Denied,
+            "the peer refuses this node: the token, or where it comes from",
+        ),
         StatusCode::TOO_MANY_REQUESTS => {
             error(ErrorKind::Busy, "the peer takes no more links at the moment")
         }
@@ -158,7 +162,21 @@ fn refused_with(response: &Response) -> Error {
         }
         _ => error(ErrorKind::Unsupported, "what answers there takes no links"),
     };
-    error.context("status", status.as_u16())
+    let error = error.context("status", status.as_u16());
+    match response.body().as_deref().and_then(|body| said(body, address)) {
+        Some(said) => error.context("peer_says", said),
+        None => error,
+    }
+}
+
+/// The beginning of a refusal's body, for people; nothing where it repeats the token.
+fn said(body: &[u8], address: &PeerAddress) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let repeats = |token: &LinkToken| text.contains(token.reveal());
+    if text.is_empty() || address.token.as_ref().is_some_and(repeats) {
+        return None;
+    }
+    Some(text.chars().filter(|char| !char.is_control()).take(SAID_CHARS_MAX).collect())
 }
 
 fn error(kind: ErrorKind, message: &str) -> Error {
@@ -168,6 +186,16 @@ fn error(kind: ErrorKind, message: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_says_is_repeated_but_for_control_characters_and_the_token() {
+        let token = Some(LinkToken::new("0123456789abcdef"));
+        let address = PeerAddress { url: "ws://central".to_owned(), token };
+        assert_eq!(said(b"no\x1b[2J places\n", &address).as_deref(), Some("no[2J places"));
+        assert_eq!(said(b"what is 0123456789abcdef?", &address), None);
+        assert_eq!(said(&[b'x'; 1_000], &address).map(|said| said.len()), Some(SAID_CHARS_MAX));
+        assert_eq!(said(b"", &address), None);
+    }
 
     #[test]
     fn urls_are_checked_whole_and_show_no_secret() {

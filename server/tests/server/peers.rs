@@ -73,9 +73,15 @@ async fn refusals_are_typed_and_hold_no_secret() {
     assert_eq!(basic.status, 400);
     let twice = format!("Authorization: Bearer {TOKEN}");
     assert_eq!(knock(&server, &[&twice, &twice]).await.status, 400);
+    let dialed = dial(&links, &server, Some("a-guess-at-the-token")).await.expect_err("no pass");
+    assert_eq!(dialed.kind(), ErrorKind::Denied);
+    assert!(
+        dialed.fact("peer_says").is_some_and(|said| said.contains("knows no peer")),
+        "{dialed}"
+    );
     let metrics = server.get("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
-    assert!(text.contains("trellis_peers_refused_total 4"), "{text}");
+    assert!(text.contains("trellis_peers_refused_total 5"), "{text}");
     server.stop().await;
 }
 
