@@ -4,15 +4,21 @@
 //! `TRELLIS_CHAOS_SECONDS` hands the time over.
 
 use clap::Args;
+use clap::builder::RangedI64ValueParser;
 
 use crate::conform::{matrix_binary, matrix_binary_optimised};
 use crate::step::Step;
+
+/// At most a week.
+fn minutes() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=10_080)
+}
 
 /// The arguments of `cargo xtask chaos`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Chaos {
     /// How long there is trouble; the nodes then have two minutes to agree.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_080))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = minutes())]
     minutes: u32,
     /// The seed of writes and troubles, as a failure printed it. The moments of the kills are the
     /// machine's, so that a replay is much like the run and not the same.
