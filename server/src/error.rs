@@ -75,6 +75,10 @@ impl From<Error> for WireError {
             wire.code = "storage_full";
             wire.status = StatusCode::INSUFFICIENT_STORAGE;
         }
+        if let Some((code, status)) = error.fact("reason").and_then(of_replication) {
+            wire.code = code;
+            wire.status = status;
+        }
         if error.fact("reason") == Some("index_required") {
             wire.code = "index_required";
             wire.status = StatusCode::UNPROCESSABLE_ENTITY;
@@ -94,6 +98,19 @@ impl From<CommitError> for WireError {
         wire.failed = refused.failed;
         wire
     }
+}
+
+/// The code and the status of a refusal that depends on which node owns a path.
+fn of_replication(reason: &str) -> Option<(&'static str, StatusCode)> {
+    Some(match reason {
+        "mixed_routing" => ("mixed_routing", StatusCode::BAD_REQUEST),
+        "read_only_path" => ("read_only_path", StatusCode::FORBIDDEN),
+        "source_owned" => ("source_owned", StatusCode::FORBIDDEN),
+        "write_rejected" => ("write_rejected", StatusCode::FORBIDDEN),
+        "upstream_unavailable" => ("upstream_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+        "upstream_timeout" => ("upstream_timeout", StatusCode::GATEWAY_TIMEOUT),
+        _ => return None,
+    })
 }
 
 /// Facts of a query that the code and a field of their own say, or the message already.
@@ -130,5 +147,26 @@ const fn status_of(kind: ErrorKind) -> StatusCode {
         | ErrorKind::Closed
         | ErrorKind::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::OutcomeUnknown | ErrorKind::Corrupt => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_node_owns_a_path_is_told_by_a_code_of_its_own() {
+        for (kind, reason, status) in [
+            (ErrorKind::InvalidInput, "mixed_routing", 400),
+            (ErrorKind::Denied, "read_only_path", 403),
+            (ErrorKind::Denied, "source_owned", 403),
+            (ErrorKind::Denied, "write_rejected", 403),
+            (ErrorKind::Unavailable, "upstream_unavailable", 503),
+            (ErrorKind::OutcomeUnknown, "upstream_timeout", 504),
+        ] {
+            let wire = WireError::from(Error::new(kind, "no").context("reason", reason));
+            assert_eq!((wire.code, wire.status.as_u16()), (reason, status));
+            assert_eq!(wire.message, "no", "the reason is the code");
+        }
     }
 }

@@ -120,7 +120,9 @@ impl ClientError {
         match self.0.kind {
             ClientErrorKind::Deadline | ClientErrorKind::Unreachable => true,
             ClientErrorKind::Refused => {
-                matches!(self.code(), "busy" | "unavailable" | "storage_full" | "locked")
+                let later =
+                    ["busy", "unavailable", "storage_full", "locked", "upstream_unavailable"];
+                later.contains(&self.code())
             }
             _ => false,
         }
