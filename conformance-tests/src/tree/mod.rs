@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod model;
 mod reference;
+mod remote;
 mod reopen;
 mod seeds;
 mod time;
@@ -63,6 +64,7 @@ pub fn cases() -> Vec<Case<TreeWorld>> {
         follow::CASES,
         history::CASES,
         seeds::CASES,
+        remote::CASES,
         disk_full::CASES,
         heartbeat::CASES,
         model::CASES,

@@ -112,7 +112,7 @@ fn identity(world: &TreeWorld) {
 }
 
 /// Loses power under an open tree, and opens what is left.
-fn cut(world: &TreeWorld, ground: &Ground, options: TreeOptions) -> Tree {
+pub(super) fn cut(world: &TreeWorld, ground: &Ground, options: TreeOptions) -> Tree {
     world.throw(crate::Flag::LosePower);
     // Its engines are gone: how it closes says nothing.
     drop(ground.close());

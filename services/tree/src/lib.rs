@@ -64,6 +64,11 @@
 //! - `tree.seed.whole`: what is not seeded to the end is opened by nobody, and can be gone on with.
 //! - `tree.seed.history`: a seeded tree has a history of its own, which goes on from the source's
 //!   rev, and keeps endings and idempotency keys.
+//! - `tree.remote.merge`: the same commits of other nodes, in any order and however often, leave the
+//!   same leaves, endings and versions on every node; applied again they change nothing.
+//! - `tree.remote.whole`: a commit of another node is seen and kept whole, its notes with it.
+//! - `tree.remote.refused`: what no node writes is refused before anything changes.
+//! - `tree.remote.gate`: once there is a gate, every commit of a caller passes it, and no other.
 //! - `tree.index.exact`: an index that a view names holds exactly one entry of each item, as of the
 //!   view's rev, and is read the same in both directions.
 //! - `tree.index.build`: an index is built while writes go on, goes on after a restart or a kill,
