@@ -64,8 +64,8 @@
 //! - `tree.seed.whole`: what is not seeded to the end is opened by nobody, and can be gone on with.
 //! - `tree.seed.history`: a seeded tree has a history of its own, which goes on from the source's
 //!   rev, and keeps endings and idempotency keys.
-//! - `tree.remote.merge`: the same commits of other nodes, in any order and however often, leave the
-//!   same leaves, endings and versions on every node; applied again they change nothing.
+//! - `tree.remote.merge`: the same commits of other nodes, in any order and however often, leave
+//!   the same leaves, endings and versions on every node; applied again they change nothing.
 //! - `tree.remote.whole`: a commit of another node is seen and kept whole, its notes with it.
 //! - `tree.remote.refused`: what no node writes is refused before anything changes.
 //! - `tree.remote.gate`: once there is a gate, every commit of a caller passes it, and no other.

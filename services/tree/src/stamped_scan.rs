@@ -25,8 +25,8 @@ pub(crate) fn path_of(key: &[u8]) -> &[u8] {
     ending_path(key).unwrap_or(key)
 }
 
-/// The parts of a scope in order: ranges of keys that hold all of it, and what is not wanted of them
-/// is told by [`Scope::covers`].
+/// The parts of a scope in order: ranges of keys that hold all of it, and what is not wanted of
+/// them is told by [`Scope::covers`].
 pub(crate) fn ranges(scope: &Scope) -> Vec<KeyRange> {
     let holds = |except: &&Bytes| !scope.within.iter().any(|key| path::covers(except, key));
     let edges = outermost(scope.except.iter().filter(holds).cloned().collect());
@@ -77,8 +77,8 @@ impl State {
         Ok(change.map(|change| StampedOp { key: key.clone(), version, change }))
     }
 
-    /// Visits every record in a range, in the order of keys, until the visitor breaks. What was never
-    /// stamped has no version. The visitor may read the state.
+    /// Visits every record in a range, in the order of keys, until the visitor breaks. What was
+    /// never stamped has no version. The visitor may read the state.
     ///
     /// # Errors
     /// Those of reading, and of the visitor.
