@@ -76,6 +76,7 @@ mod forwards;
 mod handshake;
 mod incoming;
 pub mod message;
+mod node;
 mod parts;
 mod plan;
 #[doc(hidden)]
@@ -110,6 +111,7 @@ pub use admission::Admission;
 pub use backoff::{Backoff, Ended};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};
 pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};
+pub use node::{LinkStatus, Node, NodeOptions, NodeStatus, NotReady};
 pub use plan::{
     DialPlan, FillRule, LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, PullPart, PullPlan,
     PushPlan, ZoneOffer,
