@@ -12,7 +12,7 @@ pub mod mutants;
 mod tools;
 
 #[cfg(feature = "matrix")]
-pub(crate) use tools::with_patience;
+pub(crate) use tools::{link, poll_for, wait, with_patience};
 
 use std::fmt;
 use std::sync::Arc;

@@ -39,7 +39,7 @@ impl Wake for Unpark {
 }
 
 /// Polls until it is ready, or for so long: no runtime of anybody's is needed.
-pub(super) fn poll_for<F: Future + ?Sized>(
+pub(crate) fn poll_for<F: Future + ?Sized>(
     mut future: Pin<&mut F>,
     patience: Duration,
 ) -> Option<F::Output> {
@@ -64,7 +64,7 @@ pub(super) fn patience() -> Duration {
 }
 
 /// Waits for what must happen.
-pub(super) fn wait<F: Future>(future: F) -> F::Output {
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     poll_for(pin!(future), PATIENCE.get()).expect("this must happen, and did not for long")
 }
 
@@ -120,7 +120,7 @@ pub(super) fn pair(world: &NetWorld) -> Pair {
 }
 
 /// One more link.
-pub(super) fn link(guest: &dyn Replicator, host: &Host) -> (Arc<dyn PeerLink>, Arc<dyn PeerLink>) {
+pub(crate) fn link(guest: &dyn Replicator, host: &Host) -> (Arc<dyn PeerLink>, Arc<dyn PeerLink>) {
     let dialed = wait(guest.connect(&address(host))).expect("the host takes it");
     let accepted = wait(host.replicator.accept()).expect("the link that was dialed");
     (dialed.into(), accepted.into())

@@ -48,10 +48,10 @@ impl Fleet {
             self.learn(link, side);
             for action in actions {
                 match action {
-                    Action::Send { bytes, .. } => {
+                    Action::Send { bytes, compress } => {
                         self.largest = self.largest.max(bytes.len());
                         self.sent += bytes.len();
-                        self.links[link].seats[1 - side].inbox.push_back(bytes);
+                        self.carry(link, side, bytes, compress);
                     }
                     Action::Do(id, task) => {
                         let life = self.nodes[node].life.as_ref().expect("it is open");
@@ -90,11 +90,15 @@ impl Fleet {
         self.links[link].seats[side].open = false;
         let other = 1 - side;
         // What was sent before still arrives.
+        self.take_all(link, other);
         while let Some(message) = self.links[link].seats[other].inbox.pop_front() {
             self.step(link, other, Event::Received(message));
         }
         self.step(link, other, Event::Closed);
         self.links[link].seats[other].open = false;
+        if let Some(wire) = &self.links[link].wire {
+            wire.close();
+        }
     }
 
     /// Commits here, refuses, or sends a commit up; the answer, if there is one at once.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +18,15 @@ use trellis_topology::{
 };
 use trellis_tree::{Commit, CommitError, Committed, Tree, TreeOptions};
 
+use super::carry::{Carrier, Wire};
 use crate::Factory;
 use crate::tree::{Ground, TreeWorld};
 
 /// Steps after which nodes that still talk are taken for a loop.
 const STEPS_MAX: usize = 1_000_000;
+
+/// Fleets so far: each has directories of its own.
+static FLEETS: AtomicU64 = AtomicU64::new(0);
 
 /// Who waits for the answer of a forwarded write.
 #[derive(Debug, Clone, Copy)]
@@ -68,12 +73,16 @@ pub(super) struct Seat {
 pub(super) struct Link {
     pub(super) id: String,
     pub(super) seats: [Seat; 2],
+    /// What carries its messages, if not queues.
+    pub(super) wire: Option<Wire>,
 }
 
 /// Some nodes, and the links between them.
 pub(crate) struct Fleet {
     factory: Factory<Ground>,
     dir: PathBuf,
+    carrier: Option<Arc<Carrier>>,
+    number: u64,
     pub(super) nodes: Vec<Node>,
     pub(super) links: Vec<Link>,
     pub(super) mono: Duration,
@@ -93,6 +102,8 @@ impl Fleet {
         Self {
             factory: world.factory().clone(),
             dir: world.dir().to_owned(),
+            carrier: super::carry::carrier(),
+            number: FLEETS.fetch_add(1, Ordering::Relaxed),
             nodes: Vec::new(),
             links: Vec::new(),
             mono: Duration::from_secs(1_000),
@@ -108,11 +119,13 @@ impl Fleet {
 
     /// A new node, open and not connected.
     pub(crate) fn add(&mut self, name: &str, spec: TopologySpec) {
+        let dir = self.dir.join(format!("fleet-{}-{name}", self.number));
+        std::fs::create_dir_all(&dir).expect("a directory");
         self.nodes.push(Node {
             name: name.to_owned(),
             roles: vec!["edge".to_owned()],
             spec,
-            dir: self.dir.join(format!("node-{name}")),
+            dir,
             ground: None,
             life: None,
             forwards: 0,
@@ -120,7 +133,6 @@ impl Fleet {
             cut: false,
             ended: BTreeMap::new(),
         });
-        std::fs::create_dir_all(self.dir.join(format!("node-{name}"))).expect("a directory");
         self.start(name);
     }
 
@@ -241,6 +253,11 @@ impl Fleet {
                     }
                 }
             }
+            for at in 0..self.links.len() {
+                for side in 0..2 {
+                    moved |= !moved && self.take_all(at, side);
+                }
+            }
             if !moved {
                 self.links.retain(|link| link.seats.iter().all(|seat| seat.open));
                 return true;
@@ -299,7 +316,8 @@ impl Fleet {
             })
             .collect();
         let Ok(seats) = seats.try_into() else { unreachable!("two ends") };
-        self.links.push(Link { id: dial.id.to_string(), seats });
+        let wire = self.carrier.as_ref().map(|carrier| carrier.link());
+        self.links.push(Link { id: dial.id.to_string(), seats, wire });
         let link = self.links.len() - 1;
         self.step(link, 0, Event::Connected);
         self.step(link, 1, Event::Connected);
@@ -330,6 +348,9 @@ impl Fleet {
                     self.links[at].seats[side].inbox.clear();
                     self.step(at, side, Event::Closed);
                     self.links[at].seats[side].open = false;
+                }
+                if let Some(wire) = &self.links[at].wire {
+                    wire.close();
                 }
             }
         }
@@ -371,6 +392,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        for wire in self.links.iter().filter_map(|link| link.wire.as_ref()) {
+            wire.close();
+        }
         self.links.clear();
         for node in &mut self.nodes {
             if let Some(life) = node.life.take() {

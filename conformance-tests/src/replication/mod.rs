@@ -4,6 +4,7 @@
 //! sessions, and time, are the case's own ([`fleet`]).
 
 mod bloat;
+mod carry;
 mod drive;
 mod fleet;
 mod follows;
@@ -18,5 +19,5 @@ use crate::tree::TreeWorld;
 /// Every case of the family `replication`: who owns what, what many writes leave behind.
 #[must_use]
 pub fn cases() -> Vec<Case<TreeWorld>> {
-    [modes::CASES, follows::CASES, paths::CASES, trails::CASES, bloat::CASES].concat()
+    [modes::CASES, follows::CASES, paths::CASES, trails::CASES, bloat::CASES, carry::CASES].concat()
 }

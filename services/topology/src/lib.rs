@@ -58,6 +58,7 @@
 //! - `topology.bloat.slot`: what is kept for a follower that is away has an end, and it comes back
 //!   all the same.
 //! - `topology.bloat.start`: a node opens, reads and writes whatever its upstream does.
+//! - `topology.links.same`: what nodes do for each other is the same over every transport.
 //! - `topology.load.complete`: who follows a busy node has everything in the end, however it came.
 //! - `topology.refuse.typed`: nodes whose modes do not fit are refused, with the reason and a
 //!   remedy.
