@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use serde_json::json;
 use trellis_engine_traits::ErrorKind;
+use trellis_runtime::{Runtime, RuntimeOptions, SeededRandom, SimulatedClock};
 use trellis_tree::{
     Author, ChangeCause, ChangeEffect, Commit, CommitError, Committed, Endings, Followed, Gate,
     Passage, PendingCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange,
@@ -107,9 +108,8 @@ fn shown(tree: &Tree) -> Vec<StampedOp> {
 /// order; when each has all, they hold the same.
 fn levels(world: &TreeWorld) {
     let mut rng = world.rng("commits");
-    let grounds = [Ground::in_memory(), Ground::in_memory()];
     let mut trees = vec![world.engine().tree_with(divided())];
-    trees.extend(grounds.iter().map(|ground| ground.tree_with(divided())));
+    trees.extend([100, 200].map(another));
     let mut sent = vec![vec![0_u64; trees.len()]; trees.len()];
     for round in 0..6 {
         for (number, tree) in trees.iter().enumerate() {
@@ -153,9 +153,17 @@ fn levels(world: &TreeWorld) {
         assert_eq!(shown(tree), first);
         assert_eq!(leaves(tree, ""), leaves(&trees[0], ""));
     }
-    for ground in &grounds {
-        ground.close().unwrap();
+    for tree in &trees[1..] {
+        tree.close().unwrap();
     }
+}
+
+/// A tree in memory that is another node: with chance of its own it has another id.
+fn another(chance: u64) -> Tree {
+    let clock = Arc::new(SimulatedClock::at(1_700_000_000_000));
+    let random = Arc::new(SeededRandom::new(chance));
+    let runtime = Runtime::new(RuntimeOptions { clock, random, ..RuntimeOptions::default() });
+    Ground::in_memory().open_on(runtime, divided()).expect("the tree opens")
 }
 
 fn again(world: &TreeWorld) {

@@ -374,6 +374,12 @@ impl<'a> Draft<'a> {
                         return Err(into_array());
                     }
                     self.vacant.insert(ancestor.clone());
+                    let ends = self.expiry(&ancestor)?;
+                    if self.zoning.is_some() && ends.is_some() {
+                        // The ending stays with the object. Its stamp has to be as new as the
+                        // tombstone beside it, which hides older ones.
+                        self.expire(&ancestor, ends);
+                    }
                     self.delete(ancestor);
                     return Ok(());
                 }
