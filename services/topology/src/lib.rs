@@ -67,6 +67,8 @@ mod admission;
 mod admit;
 mod backoff;
 mod compile;
+#[cfg(test)]
+mod compile_tests;
 mod dispatch;
 mod fill;
 mod flow;

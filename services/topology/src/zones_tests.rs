@@ -323,9 +323,9 @@ fn a_commit_goes_where_each_path_that_it_touches_goes() {
     });
 }
 
-fn hello(topology: &Topology) -> Option<(Hello, &crate::DialPlan)> {
-    let dial = topology.dials().iter().find(|dial| dial.id.as_ref() == crate::UPSTREAM)?;
-    let hello = Hello {
+/// The first word of a node that offers these zones to pull.
+pub(crate) fn hello_of(pull: &[crate::ZoneOffer]) -> Hello {
+    Hello {
         protocol_min: 1,
         protocol_max: 1,
         node: 7,
@@ -335,9 +335,14 @@ fn hello(topology: &Topology) -> Option<(Hello, &crate::DialPlan)> {
         wall_ms: 0,
         schema: 0,
         features: Vec::new(),
-        pull: dial.plan.pull.clone(),
-        push: dial.plan.push.clone(),
-    };
+        pull: pull.to_vec(),
+        push: Vec::new(),
+    }
+}
+
+fn hello(topology: &Topology) -> Option<(Hello, &crate::DialPlan)> {
+    let dial = topology.dials().iter().find(|dial| dial.id.as_ref() == crate::UPSTREAM)?;
+    let hello = Hello { push: dial.plan.push.clone(), ..hello_of(&dial.plan.pull) };
     Some((hello, &dial.plan))
 }
 
