@@ -59,7 +59,7 @@ impl Resolver {
         let is_stamped: Vec<bool> = effects
             .iter()
             .map(|effect| match effect {
-                Effect::Unindex(..) | Effect::Forget(..) => false,
+                Effect::Unindex(..) | Effect::Forget(..) | Effect::Collect(_) => false,
                 Effect::Unexpire(key) if written.contains(key) => false,
                 other => tracked(other.key()),
             })

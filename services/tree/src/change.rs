@@ -155,7 +155,8 @@ impl Change {
             | Effect::Unexpire(_)
             | Effect::Unindex(..)
             | Effect::Forget(..)
-            | Effect::Mark(_) => None,
+            | Effect::Mark(_)
+            | Effect::Collect(_) => None,
         })
     }
 

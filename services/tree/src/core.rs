@@ -336,7 +336,7 @@ fn touches(effect: &Effect, path: &[u8]) -> bool {
         }
         Effect::Expire(key, _) | Effect::Unexpire(key) => path::covers(path, key),
         // What a mark's removal took is in other effects.
-        Effect::Unindex(..) | Effect::Forget(..) | Effect::Mark(_) => false,
+        Effect::Unindex(..) | Effect::Forget(..) | Effect::Mark(_) | Effect::Collect(_) => false,
     }
 }
 

@@ -131,7 +131,8 @@ fn changed_path(effect: &Effect) -> Option<&Bytes> {
         | Effect::Unexpire(_)
         | Effect::Unindex(..)
         | Effect::Forget(..)
-        | Effect::Mark(_) => None,
+        | Effect::Mark(_)
+        | Effect::Collect(_) => None,
     }
 }
 

@@ -92,6 +92,7 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
             Effect::Delete(key) => (key.clone(), StampKind::Tomb),
             Effect::Expire(key, _) => (ending_key(key), StampKind::Live),
             Effect::Unexpire(key) => (ending_key(key), StampKind::Tomb),
+            Effect::Collect(key) => (key.clone(), StampKind::Tomb),
             Effect::Unindex(..) | Effect::Forget(..) => continue,
         };
         let stamp = version.map(|version| Stamp { version, rev: record.rev, kind });

@@ -13,9 +13,10 @@ use crate::core::Core;
 use crate::draft::Draft;
 use crate::image::Image;
 use crate::reader::Reader;
-use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key};
+use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key, time_key};
 use crate::resolve::Work;
 use crate::state::State;
+use crate::zoning::{Endings, Tracking, Zoning};
 use crate::{Tree, View};
 
 /// Endings in one commit.
@@ -73,10 +74,11 @@ pub(crate) fn due_effects(
     state: &State,
     now_ms: u64,
 ) -> Result<(Vec<Effect>, Vec<Image>)> {
-    let found = entries(state, EXPIRY_TIME, now_ms, SWEEP_MAX)?;
+    let found = own_entries(core.options.zoning.as_deref(), state, now_ms, SWEEP_MAX)?;
     let mut draft = Draft::new(state, core.options.zoning.as_deref(), core.any_expiry());
     let mut used = Vec::new();
     for (at, key) in found {
+        // An entry that another node owes is only in `found` when it stands for nothing.
         if is_current(state, at, &key)? {
             draft.remove(&key)?;
             draft.expire(&key, None);
@@ -86,6 +88,47 @@ pub(crate) fn due_effects(
     let (mut effects, images) = draft.finish()?;
     effects.append(&mut used);
     Ok((effects, images))
+}
+
+/// Whether another node removes what is due at a path.
+pub(crate) fn is_elsewhere(zoning: &dyn Zoning, key: &[u8]) -> bool {
+    let zone = zoning.zone(key);
+    zone.tracking != Tracking::None && zone.endings == Endings::Elsewhere
+}
+
+/// Entries of the order of endings up to `until_ms`, at most `limit`, apart from those of paths
+/// whose removal another node owes.
+fn own_entries(
+    zoning: Option<&dyn Zoning>,
+    state: &State,
+    until_ms: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Bytes)>> {
+    let Some(zoning) = zoning else { return entries(state, EXPIRY_TIME, until_ms, limit) };
+    let end = Bytes::copy_from_slice(&until_ms.saturating_add(1).to_be_bytes());
+    let mut rest = KeyRange::new(Bytes::new(), Some(end));
+    let mut own = Vec::new();
+    loop {
+        let mut slice: Vec<(u64, Bytes)> = Vec::new();
+        state.scan(EXPIRY_TIME, &rest, &mut |time_key, _| {
+            slice.extend(
+                split_time_key(time_key).map(|(at, key)| (at, Bytes::copy_from_slice(key))),
+            );
+            if slice.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let next = slice.last().map(|(at, key)| [&*time_key(*at, key), &[0]].concat());
+        let is_last = slice.len() < limit;
+        for (at, key) in slice {
+            // Where the path ends at another time by now, nobody has to remove anything.
+            if !is_elsewhere(zoning, &key) || !is_current(state, at, &key)? {
+                own.push((at, key));
+            }
+        }
+        match next {
+            Some(next) if own.len() < limit && !is_last => rest.start = next.into(),
+            _ => return Ok(own),
+        }
+    }
 }
 
 /// What forgets idempotency keys that are old enough.
@@ -145,8 +188,9 @@ impl Core {
         while !self.stopping.load(Ordering::Acquire) {
             let now_ms = clock.now_ms();
             let mut at_least = Duration::ZERO;
-            if self.next_due_ms.load(Ordering::Acquire) <= now_ms && !self.sweep() {
-                at_least = AFTER_FAILURE;
+            if self.next_due_ms.load(Ordering::Acquire) <= now_ms {
+                let is_left = !self.sweep() || self.next_due_ms.load(Ordering::Acquire) <= now_ms;
+                at_least = if is_left { AFTER_FAILURE } else { at_least };
             }
             let now = clock.monotonic();
             if now >= forget_at {
@@ -195,8 +239,13 @@ impl Core {
                 // What is removed and not yet visible is still to be hidden, and what is added and
                 // not yet visible will be.
                 let first = first_due_ms(&newest)?.min(first_due_ms(&shown)?);
-                if first > now_ms {
+                let zoning = self.options.zoning.as_deref();
+                let is_owed = |state: &State| -> Result<bool> {
+                    Ok(!own_entries(zoning, state, now_ms, SWEEP_MAX)?.is_empty())
+                };
+                if first > now_ms || (zoning.is_some() && !is_owed(&newest)? && !is_owed(&shown)?) {
                     let _views = self.views.lock();
+                    // What another node removes is hidden until then.
                     self.next_due_ms.store(first, Ordering::Release);
                     return Ok(());
                 }

@@ -90,6 +90,7 @@ mod check_pages;
 mod check_store;
 #[cfg(test)]
 mod check_tests;
+mod collect;
 mod commit;
 mod compact;
 mod condition;
@@ -161,6 +162,8 @@ mod transform;
 mod tree;
 mod view;
 mod wipe;
+#[cfg(test)]
+mod zones_tests;
 mod zoning;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult, UpstreamCommit};

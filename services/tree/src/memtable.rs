@@ -114,7 +114,7 @@ impl MemTable {
                     put(KEYS, key.clone(), None);
                     put(KEYS_TIME, record::time_key(*at, key), None);
                 }
-                Effect::Clear(_) | Effect::Mark(_) => {}
+                Effect::Clear(_) | Effect::Mark(_) | Effect::Collect(_) => {}
             }
         }
         if let Some((key, answer)) = key

@@ -112,7 +112,9 @@ impl Maps {
                     StampKind::Tomb
                 }
                 Effect::Mark(_) => StampKind::Clear,
-                Effect::Unindex(..) | Effect::Forget(..) => unreachable!("no merge has these"),
+                Effect::Unindex(..) | Effect::Forget(..) | Effect::Collect(_) => {
+                    unreachable!("no merge has these")
+                }
             };
             match version {
                 Some(version) => {
@@ -190,7 +192,9 @@ pub(crate) fn told(merged: &Merged) -> Vec<StampedOp> {
             Effect::Delete(_) => (key, StampedChange::Tomb),
             Effect::Expire(path, at) => (ending_key(path), StampedChange::Ending(Some(*at))),
             Effect::Unexpire(path) => (ending_key(path), StampedChange::Ending(None)),
-            Effect::Unindex(..) | Effect::Forget(..) => unreachable!("no merge has these"),
+            Effect::Unindex(..) | Effect::Forget(..) | Effect::Collect(_) => {
+                unreachable!("no merge has these")
+            }
         };
         Some(StampedOp { key, version: (*version)?, change })
     };

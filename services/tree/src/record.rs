@@ -72,6 +72,8 @@ pub(crate) enum Effect {
     Forget(Bytes, u64),
     /// The path was emptied within its zone; what that removed is in other effects.
     Mark(Bytes),
+    /// The stamp of this key, of something that is gone, is forgotten.
+    Collect(Bytes),
 }
 
 /// Of one operation: the id it pushed, and paths with what their transforms came to, as JSON.

@@ -33,6 +33,8 @@ pub(crate) enum Work {
     Expire,
     /// Forget idempotency keys that are old enough.
     ForgetKeys,
+    /// Forget stamps of what is gone: their keys and revs.
+    Collect(Vec<(Bytes, u64)>),
     /// Another node's commit, and where what came of it is noted.
     Remote(Box<RemoteCommit>, AppliedSlot),
 }
@@ -81,6 +83,9 @@ impl Resolver {
             Work::ForgetKeys => expiry::forget_effects(core, &state, now_ms)
                 .map(|effects| Outcome::upkeep(effects, Vec::new(), Cause::Upkeep))
                 .map_err(CommitError::from),
+            Work::Collect(stamps) => {
+                self.collect(core, &state, stamps, now_ms).map(Outcome::New).map_err(Into::into)
+            }
             Work::Remote(commit, applied) => {
                 self.remote(core, &state, commit, &mut applied.lock()).map(Outcome::New)
             }
@@ -185,7 +190,9 @@ impl Resolver {
         let next_due_ms = core.next_due_ms.load(Ordering::Acquire);
         let hidden = expiry::due(state, next_due_ms, now_ms)?;
         check_conditions(core, state, &hidden, &commit.conditions)?;
-        for due in touched(commit).flat_map(|path| due_around(&hidden, path)) {
+        let zoning = core.options.zoning.as_deref();
+        let is_owed = |due: &Bytes| !zoning.is_some_and(|all| expiry::is_elsewhere(all, due));
+        for due in touched(commit).flat_map(|path| due_around(&hidden, path)).filter(is_owed) {
             draft.remove(&due)?;
             draft.expire(&due, None);
         }
@@ -214,7 +221,7 @@ pub(crate) struct New {
     pub(crate) cause: Cause,
     pub(crate) results: Vec<OperationResult>,
     pub(crate) key: Option<(String, Chain)>,
-    /// Of another node's commit: what of it is stamped.
+    /// What of it is stamped, where that is known already, as of another node's commit.
     pub(crate) remote: Option<Option<Authored>>,
 }
 
@@ -233,7 +240,8 @@ impl Effect {
             | Self::Expire(key, _)
             | Self::Unexpire(key)
             | Self::Unindex(key, _)
-            | Self::Mark(key) => key,
+            | Self::Mark(key)
+            | Self::Collect(key) => key,
             // Keys to be forgotten belong to no path.
             Self::Forget(..) => &[],
         }

@@ -139,15 +139,6 @@ impl Tree {
         records.map(|record| logged(&record.bytes)).collect()
     }
 
-    /// Removes tombstones and clears that are old enough and that everybody has seen.
-    ///
-    /// # Errors
-    /// As for a commit.
-    pub fn collect(&self, floor_rev: u64, older_than_ms: u64) -> Result<Collected> {
-        let _ = (floor_rev, older_than_ms);
-        Ok(Collected { gc_floor: self.gc_floor()?, removed: 0 })
-    }
-
     /// What replication keeps.
     ///
     /// # Errors
@@ -209,7 +200,7 @@ fn logged(bytes: &[u8]) -> Result<LoggedCommit> {
                 Effect::Delete(key) => (key, StampedChange::Tomb),
                 Effect::Expire(key, at) => (ending_key(&key), StampedChange::Ending(Some(at))),
                 Effect::Unexpire(key) => (ending_key(&key), StampedChange::Ending(None)),
-                Effect::Unindex(..) | Effect::Forget(..) => continue,
+                Effect::Unindex(..) | Effect::Forget(..) | Effect::Collect(_) => continue,
             };
             let list = if change == StampedChange::Clear { &mut clears } else { &mut rest };
             list.push(StampedOp { key, version, change });
