@@ -1,7 +1,7 @@
 //! The families of replication: what a node owns and follows, on every store with every log.
 //!
 //! The nodes of a case are real trees with real sessions between them; only what lies between two
-//! sessions, and time, are the case's own ([`fleet`]).
+//! sessions, and time, are the case's own (`fleet`).
 
 mod bloat;
 mod carry;
