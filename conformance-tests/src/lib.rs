@@ -55,6 +55,8 @@ pub mod repl;
 pub mod replication;
 mod report;
 mod seed;
+#[cfg(feature = "matrix")]
+pub mod sim;
 #[cfg(feature = "wire")]
 mod soak;
 #[cfg(feature = "matrix")]

@@ -12,6 +12,7 @@ mod conform;
 mod features;
 mod live;
 mod metadata;
+mod sim;
 mod step;
 #[cfg(test)]
 mod tidy;
@@ -96,6 +97,16 @@ enum Verb {
     ///   cargo xtask chaos --minutes 10 --release
     #[command(verbatim_doc_comment)]
     Chaos(chaos::Chaos),
+    /// The simulation of replication: each seed is a run with crashes, cuts and wrong clocks.
+    ///
+    /// Nodes write while everything goes wrong; afterwards each has to hold exactly what a
+    /// reference merge of all commits says. A seed that fails is printed and replayed by --seed,
+    /// with its whole trace; it belongs into conformance-tests/seeds/simulation.txt. Examples:
+    ///
+    ///   cargo xtask sim --seeds 5000
+    ///   cargo xtask sim --seed 4711
+    #[command(verbatim_doc_comment)]
+    Sim(sim::Sim),
     /// Each feature of the library and the server alone, none, all; and what must stay out.
     ///
     /// Checks that `trellis-db` and `trellis-server` compile with every feature alone, with
@@ -127,6 +138,7 @@ fn main() -> ExitCode {
         Verb::Live(selection) => selection.step().run(),
         Verb::Chaos(selection) => selection.step().run(),
         Verb::Power(selection) => selection.step().run(),
+        Verb::Sim(selection) => selection.step().run(),
         Verb::Features => features::features(),
         Verb::Bless => Step::cargo("run -p trellis-conformance --bin bless").run(),
         Verb::Bench { arguments } => bench(&arguments),

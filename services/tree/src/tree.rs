@@ -224,6 +224,8 @@ impl Handle {
         let core = &self.core;
         let target = core.visible.load(Ordering::Acquire);
         loop {
+            // Under the lock with which an apply tells of its end, or its telling could be missed.
+            let mut stages = core.stages.lock();
             if core.layers.read().applied_rev >= target {
                 return Ok(());
             }
@@ -238,7 +240,6 @@ impl Handle {
             }
             core.apply_now.store(true, Ordering::Release);
             core.apply_alarm.ring();
-            let mut stages = core.stages.lock();
             core.progress.wait_for(&mut stages, Duration::from_millis(50));
         }
     }

@@ -1,0 +1,73 @@
+//! Runs seeds of the simulation: `sim SEEDS FROM`, `sim --seed SEED` with its whole trace, or
+//! `sim --planted SEEDS` to see which seed finds each planted defect.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use trellis_conformance::sim;
+
+/// Failed seeds that are told of.
+const TOLD: usize = 20;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<Option<u64>> = arguments.iter().map(|text| text.parse().ok()).collect();
+    let is_one = arguments.first().is_some_and(|flag| flag == "--seed");
+    match numbers[..] {
+        [None, Some(seed)] if is_one => one(seed),
+        [None, Some(seeds)] => planted(seeds),
+        [Some(seeds)] => many(seeds, 0),
+        [Some(seeds), Some(from)] => many(seeds, from),
+        _ => {
+            eprintln!("usage: sim SEEDS [FROM] | sim --seed SEED | sim --planted SEEDS");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Looks for seeds that find each planted defect.
+fn planted(seeds: u64) -> ExitCode {
+    let mut missed = 0;
+    for defect in sim::defects() {
+        defect.plant();
+        let found = (0..seeds).find(|seed| sim::run(*seed, false).failure.is_some());
+        defect.take_back();
+        missed += u32::from(found.is_none());
+        println!("{defect:?}: {found:?}");
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(seed: u64) -> ExitCode {
+    let run = sim::run(seed, true);
+    println!("{run}");
+    if let Some(failure) = run.failure {
+        println!("{}", failure.trace);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::disallowed_methods, reason = "says how long it took")]
+fn many(seeds: u64, from: u64) -> ExitCode {
+    let begun = Instant::now();
+    let (mut failed, mut commits, mut messages) = (Vec::new(), 0, 0);
+    for seed in from..from + seeds {
+        let run = sim::run(seed, false);
+        commits += run.commits;
+        messages += run.messages;
+        if run.failure.is_some() {
+            println!("{run}");
+            failed.push(seed);
+            if failed.len() >= TOLD {
+                break;
+            }
+        }
+    }
+    println!(
+        "{seeds} seeds from {from}: {} failed, {commits} commits, {messages} messages, {:?}",
+        failed.len(),
+        begun.elapsed()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
