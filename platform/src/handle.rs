@@ -15,6 +15,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_presence::Presence;
 use trellis_runtime::Runtime;
 use trellis_subscribe::{Live, LiveStats};
+use trellis_topology::Node;
 use trellis_tree::{
     Children, Commit, CommitError, Committed, Input, Operation, Path, Tree, TreeStats, WritePause,
 };
@@ -375,6 +376,12 @@ impl Trellis {
     /// `Closed`; `Unavailable` when the engines cannot say how much space they take.
     pub fn stats(&self) -> Result<TreeStats> {
         self.0.tree.stats()
+    }
+
+    /// The node that this database is among others; `None` without replication.
+    #[must_use]
+    pub fn replication(&self) -> Option<&Node> {
+        None
     }
 
     pub(crate) fn presence_slot(&self) -> &Mutex<Option<Presence>> {
