@@ -31,6 +31,7 @@ mod raw_sled;
 mod raw_sqlite;
 mod redis;
 mod reopen;
+mod replication;
 mod report;
 mod settings;
 mod single;
@@ -89,6 +90,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             Group::Query => query::run(&settings, &mut report),
             Group::FanOut => fan_out::run(&settings, &mut report),
             Group::Subscriptions => subscriptions::run(&settings, &mut report),
+            Group::Replication => replication::run(&settings, &mut report),
         };
         done.map_err(|error| format!("{}: {error}", group.name()))?;
     }

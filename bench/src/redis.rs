@@ -78,6 +78,52 @@ impl Redis {
         Ok(())
     }
 
+    /// Enters hashes of some fields.
+    pub(crate) fn load_hashes(
+        &self,
+        hashes: usize,
+        fields: usize,
+        random: &mut Random,
+    ) -> Result<()> {
+        let mut stream = self.connect()?;
+        let answer_of_one = format!(":{fields}\r\n");
+        for from in (0..hashes).step_by(LOAD_KEYS) {
+            let mut request = Vec::new();
+            let count = LOAD_KEYS.min(hashes - from);
+            for number in from..from + count {
+                let key = format!("documents:{number:08}");
+                write!(
+                    request,
+                    "*{}\r\n$4\r\nHSET\r\n${}\r\n{key}\r\n",
+                    2 + 2 * fields,
+                    key.len()
+                )?;
+                for field in 0..fields {
+                    write!(request, "$6\r\nfield{field}\r\n$16\r\n{:016x}\r\n", random.next())?;
+                }
+            }
+            stream.write_all(&request)?;
+            let mut answer = vec![0; answer_of_one.len() * count];
+            stream.read_exact(&mut answer)?;
+        }
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Keys of the server at a port.
+    pub(crate) fn count_at(port: u16) -> Result<usize> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"*1\r\n$6\r\nDBSIZE\r\n")?;
+        let mut answer = [0; 32];
+        let length = stream.read(&mut answer)?;
+        let text = std::str::from_utf8(answer.get(..length).unwrap_or_default())?;
+        Ok(text.trim_start_matches(':').trim_end().parse()?)
+    }
+
     /// Each client on a connection of its own, one SET at a time.
     pub(crate) fn round(&self, load: &Load, seed: u64, keys: usize) -> Result<Achieved> {
         load.run(seed, &|_| {

@@ -91,6 +91,8 @@ pub(crate) enum Group {
     FanOut,
     /// Commits beside 100,000 subscriptions elsewhere in the tree, and beside none.
     Subscriptions,
+    /// Filling and following replicas, beside a full sync of Redis.
+    Replication,
 }
 
 /// Servers that this program becomes.
@@ -120,6 +122,7 @@ impl Group {
             Self::Query => "query",
             Self::FanOut => "fan-out",
             Self::Subscriptions => "subscriptions",
+            Self::Replication => "replication",
         }
     }
 }
