@@ -16,6 +16,7 @@ use trellis_tree::{Limits, TreeOptions};
 
 use crate::durability::DurabilityConfig;
 use crate::profile::Profile;
+use crate::replication_config::ReplicationConfig;
 use crate::sources::ConfigBuilder;
 
 /// The settings of a database, and of a server when there is one.
@@ -60,6 +61,9 @@ pub struct Config {
     /// Indexes that the database has from its next open on: `[[indexes]]` with `path` and `fields`.
     /// One that is no longer named here stays until it is dropped.
     pub indexes: Vec<IndexConfig>,
+    /// What other nodes this one follows and serves; without it, none. The keys below it are written
+    /// `primaryUrl`, as docs/replication.md has them.
+    pub replication: Option<ReplicationConfig>,
     /// The server; ignored when the database is embedded without one.
     pub server: ServerConfig,
 }
@@ -78,6 +82,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             tree: TreeConfig::default(),
             indexes: Vec::new(),
+            replication: None,
             server: ServerConfig::default(),
         }
     }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use trellis_engine_traits::{Persistence, Semantic};
+use trellis_topology::Topology;
 
 use crate::config::Config;
 use crate::profile::Profile;
 use crate::registry::{Choice, Engines};
+use crate::replication_description::ReplicationDescription;
 
 /// One engine of an open database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,12 +41,19 @@ pub struct Description {
     /// When commits are acknowledged: `always` durable, or `interval:1s`, with exceptions by
     /// prefix; `none` when the journal is in memory.
     pub durability: String,
+    /// What the node owns, follows and serves; `None` without `replication`.
+    pub replication: Option<ReplicationDescription>,
     /// What one should know before relying on it; empty for the default profile.
     pub warnings: Vec<String>,
 }
 
 impl Description {
-    pub(crate) fn new(config: &Config, choice: &Choice, engines: &Engines) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        choice: &Choice,
+        engines: &Engines,
+        topology: Option<&Topology>,
+    ) -> Self {
         let (kv, log) = (engines.kv.profile(), engines.log.profile());
         let kv = EngineDescription {
             url: choice.kv.to_string(),
@@ -78,6 +87,12 @@ impl Description {
                 config.durability
             ));
         }
+        let replication = config.replication.as_ref().zip(topology);
+        let replication = replication.map(|(config, topology)| {
+            let described = ReplicationDescription::new(config, topology);
+            warnings.extend(described.cautions(config));
+            described
+        });
         let durability = match log.persistence {
             "volatile" => "none (the journal is in memory)".to_owned(),
             _ => config.durability.to_string(),
@@ -89,6 +104,7 @@ impl Description {
             kv,
             log,
             durability,
+            replication,
             warnings,
         }
     }
@@ -107,6 +123,9 @@ impl fmt::Display for Description {
             if !engine.emulated.is_empty() {
                 write!(f, "\n{what} {} emulates: {}", engine.name, engine.emulated.join(", "))?;
             }
+        }
+        if let Some(replication) = &self.replication {
+            write!(f, "\n{replication}")?;
         }
         for warning in &self.warnings {
             write!(f, "\nwarning: {warning}")?;

@@ -24,6 +24,6 @@ pub fn configuration(
     for (key, url) in [("kv", config.kv_url()), ("log", config.log_url())] {
         EngineUrl::parse(key, url)?;
     }
-    let options = tree_options(&config)?;
+    let options = tree_options(&config, None)?;
     Ok((config, options))
 }

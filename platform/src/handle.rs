@@ -15,17 +15,16 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_presence::Presence;
 use trellis_runtime::Runtime;
 use trellis_subscribe::{Live, LiveStats};
-use trellis_topology::Node;
 use trellis_tree::{
     Children, Commit, CommitError, Committed, Input, Operation, Path, Tree, TreeStats, WritePause,
 };
 
 use crate::asynchronous::AsyncTrellis;
 use crate::config::Config;
-use crate::data_directory::DataDirectory;
 use crate::description::Description;
 use crate::encode::{self, IntoPath};
-use crate::registry::{Choice, Engines};
+use crate::open::Open;
+use crate::replication::{Linking, Replication};
 
 /// An open database. Clones are cheap and share it.
 ///
@@ -52,22 +51,6 @@ use crate::registry::{Choice, Engines};
 /// ```
 #[derive(Clone)]
 pub struct Trellis(Arc<Open>);
-
-struct Open {
-    tree: Tree,
-    /// Started when it is first asked for; ends before the tree does.
-    live: Mutex<Option<Live>>,
-    /// Started when it is first asked for.
-    presence: Mutex<Option<Presence>>,
-    runtime: Arc<Runtime>,
-    engines: Engines,
-    config: Config,
-    description: Description,
-    /// Given free last; `None` when closed, or when everything is in memory.
-    directory: Mutex<Option<DataDirectory>>,
-    /// Held between [`Trellis::pause_writes`] and [`Trellis::resume_writes`].
-    pause: Mutex<Option<WritePause>>,
-}
 
 impl Trellis {
     /// Opens the database in this directory, and creates it if there is none.
@@ -105,54 +88,16 @@ impl Trellis {
     /// # Errors
     /// As for [`Trellis::open_config`].
     pub fn open_with(config: Config, runtime: Arc<Runtime>) -> Result<Self> {
-        Self::open_as(config, runtime, false)
+        Self::open_as(config, runtime, false, &Linking::Transport)
     }
 
-    pub(crate) fn open_as(config: Config, runtime: Arc<Runtime>, paused: bool) -> Result<Self> {
-        let (kv_url, log_url) = (config.kv_url(), config.log_url());
-        let choice = Choice::new(kv_url, log_url, &config.vfs)?;
-        let options = crate::options::tree_options(&config)?;
-        let directory = match choice.is_in_memory() {
-            true => None,
-            false => Some(DataDirectory::hold(&config.data)?),
-        };
-        if let Some(directory) = &directory {
-            directory.check(kv_url, log_url)?;
-        }
-        let engines = choice.open(&config.data, config.cache_bytes())?;
-        let marked = directory.as_ref().map_or(Ok(()), |held| held.mark(kv_url, log_url));
-        let tree = marked.and_then(|()| {
-            let (kv, log) = (Arc::clone(&engines.kv), Arc::clone(&engines.log));
-            if paused {
-                let (tree, pause) = Tree::open_paused(kv, log, Arc::clone(&runtime), options)?;
-                return Ok((tree, Some(pause)));
-            }
-            Ok((Tree::open(kv, log, Arc::clone(&runtime), options)?, None))
-        });
-        let (tree, pause) = match tree {
-            Ok(opened) => opened,
-            Err(error) => {
-                if let Err(closing) = engines.close() {
-                    tracing::warn!(%closing, "closing the engines after a failed open");
-                }
-                return Err(error);
-            }
-        };
-        if pause.is_none()
-            && let Err(error) = crate::indexes::declare(&tree, &config.indexes)
-        {
-            if let Err(closing) = tree.close().and(engines.close()) {
-                tracing::warn!(%closing, "closing after a failed open");
-            }
-            return Err(error);
-        }
-        let description = Description::new(&config, &choice, &engines);
-        let directory = Mutex::new(directory);
-        let pause = Mutex::new(pause);
-        let (live, presence) = (Mutex::new(None), Mutex::new(None));
-        let open =
-            Open { tree, live, presence, runtime, engines, config, description, directory, pause };
-        Ok(Self(Arc::new(open)))
+    pub(crate) fn open_as(
+        config: Config,
+        runtime: Arc<Runtime>,
+        paused: bool,
+        linking: &Linking,
+    ) -> Result<Self> {
+        Ok(Self(Arc::new(Open::open(config, runtime, paused, linking)?)))
     }
 
     /// The same database for async code, under any executor.
@@ -285,6 +230,11 @@ impl Trellis {
 
     /// Commits conditions and operations as one.
     ///
+    /// Where the paths are another node's (`replica`), that node commits it, and
+    /// [`Committed::upstream`] says which commit it is there. The answer comes once it is applied
+    /// here too, so that one reads what one wrote; after 2 s it comes all the same, and says that
+    /// it is not. [`Trellis::set`] and the others do the same, and answer [`Committed::rev`].
+    ///
     /// # Errors
     /// As for [`Trellis::set`]; `Conflict` with each failed condition and the current value.
     ///
@@ -378,10 +328,8 @@ impl Trellis {
         self.0.tree.stats()
     }
 
-    /// The node that this database is among others; `None` without replication.
-    #[must_use]
-    pub fn replication(&self) -> Option<&Node> {
-        None
+    pub(crate) fn replication_part(&self) -> Option<&Replication> {
+        self.0.replication.as_ref()
     }
 
     pub(crate) fn presence_slot(&self) -> &Mutex<Option<Presence>> {
@@ -416,31 +364,6 @@ impl fmt::Debug for Trellis {
             .field("kv", &description.kv.url)
             .field("log", &description.log.url)
             .finish_non_exhaustive()
-    }
-}
-
-impl Open {
-    fn close(&self) -> Result<()> {
-        let mut directory = self.directory.lock();
-        if let Some(live) = self.live.lock().take() {
-            live.close();
-        }
-        if let Some(presence) = self.presence.lock().take() {
-            presence.close();
-        }
-        let tree = self.tree.close();
-        let engines = self.engines.close();
-        // Last, so that nobody opens the files before they are free.
-        directory.take();
-        tree.and(engines)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!(%error, "closing the database failed");
-        }
     }
 }
 

@@ -1,16 +1,17 @@
-//! Which keys a configuration may hold, taken from the default configuration itself.
+//! Which keys a configuration may hold, taken from a configuration itself.
 
 use serde_json::{Map, Value};
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::config::Config;
+use crate::replication_config::ReplicationConfig;
 
 /// The default configuration as a tree of keys.
 pub(crate) struct KnownKeys(Value);
 
 impl KnownKeys {
     pub(crate) fn of_config() -> Result<Self> {
-        let defaults = serde_json::to_value(Config::default()).map_err(|source| {
+        let defaults = serde_json::to_value(every_key()).map_err(|source| {
             Error::new(ErrorKind::InvalidInput, "the default configuration cannot be written")
                 .source(source)
         })?;
@@ -23,6 +24,14 @@ impl KnownKeys {
     }
 
     fn check_level(&self, layer: &Value, known: &Value, above: &str, origin: &str) -> Result<()> {
+        if let (Value::Array(items), Value::Array(known)) = (layer, known)
+            && let Some(known) = known.first()
+        {
+            let list = above.trim_end_matches('.');
+            return items.iter().enumerate().try_for_each(|(at, item)| {
+                self.check_level(item, known, &format!("{list}[{at}]."), origin)
+            });
+        }
         let (Value::Object(layer), Value::Object(known)) = (layer, known) else {
             return Ok(());
         };
@@ -64,6 +73,28 @@ impl KnownKeys {
         }
     }
 
+    /// The levels of a variable's name as keys: the environment knows neither small letters nor
+    /// those that are written `primaryUrl`.
+    pub(crate) fn levels(&self, name: &str) -> Vec<String> {
+        let plain = |key: &str| key.replace('_', "").to_ascii_lowercase();
+        let mut known = Some(&self.0);
+        let mut levels = Vec::new();
+        for level in name.to_ascii_lowercase().split("__") {
+            let table = known.and_then(Value::as_object);
+            let key = table.and_then(|table| {
+                let same = |key: &&String| key.as_str() == level;
+                table
+                    .keys()
+                    .find(same)
+                    .or_else(|| table.keys().find(|key| plain(key) == plain(level)))
+            });
+            let key = key.map_or_else(|| level.to_owned(), Clone::clone);
+            known = known.and_then(|known| known.get(&key));
+            levels.push(key);
+        }
+        levels
+    }
+
     /// A text as the type that the key has: the environment knows only texts.
     pub(crate) fn typed(&self, levels: &[&str], value: Value) -> Value {
         let Value::String(text) = &value else { return value };
@@ -89,7 +120,16 @@ impl KnownKeys {
     }
 }
 
+/// A configuration in which each key stands that may; lists of tables have one entry.
+fn every_key() -> Config {
+    Config { replication: Some(ReplicationConfig::every_key()), ..Config::default() }
+}
+
 fn list(known: &Value, above: &str, names: &mut Vec<String>) {
+    if let Value::Array(items) = known {
+        let above = format!("{}[].", above.trim_end_matches('.'));
+        items.first().into_iter().for_each(|item| list(item, &above, names));
+    }
     let Value::Object(known) = known else { return };
     for (key, value) in known {
         names.push(format!("{above}{key}"));

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Features choose which engines are compiled in: `kv-redb` and `log-segment` (both by default),
-//! `kv-sqlite`, `kv-sled`, `log-kv`. Those in memory are always there. [`Config`] chooses among
-//! them at run time, by URL or by [`Profile`].
+//! `kv-sqlite`, `kv-sled`, `log-kv`; those in memory are always there. [`Config`] chooses among them
+//! at run time, by URL or by [`Profile`]. `repl-ws` and `repl-loopback` are links between nodes.
 //!
 //! Invariants:
 //! 1. No async runtime: [`AsyncTrellis`] works under any executor.
@@ -41,6 +41,7 @@ mod handle;
 mod indexes;
 mod known_keys;
 mod migrate;
+mod open;
 mod options;
 mod peer_entrance;
 mod place;
@@ -49,8 +50,13 @@ mod profile;
 mod queries;
 mod rebuild;
 mod registry;
+mod replication;
+mod replication_config;
+mod replication_description;
+mod replication_plan;
 mod replicators;
 mod restore;
+mod secret;
 mod sources;
 mod subscription;
 mod target;
@@ -73,8 +79,11 @@ pub use peer_entrance::{PeerEntrance, PeerPass};
 pub use profile::Profile;
 pub use queries::Queried;
 pub use rebuild::{RebuildReport, rebuild};
+pub use replication_config::{PathConfig, PeerConfig, ReplicationConfig, SourceConfig};
+pub use replication_description::ReplicationDescription;
 pub use replicators::{Links, open_links};
 pub use restore::{RestoreReport, restore, restore_from};
+pub use secret::Secret;
 pub use sources::ConfigBuilder;
 pub use subscription::{AsyncSubscription, LiveChange, LiveChangeKind, LiveEvent, Subscription};
 pub use upkeep::{CompactReport, RepairReport, check, compact, repair};
@@ -87,8 +96,14 @@ pub use trellis_presence::{
     Ended, Hold, LeaseInfo, LeaseWrite, Pending as PendingLease, Presence, PresenceStats, Stored,
 };
 pub use trellis_query::{Answer, INDEXES_MAX, IndexDefinition, Item, Page, QuerySpec};
+#[cfg(feature = "repl-loopback")]
+pub use trellis_repl_loopback::{LoopbackHub, LoopbackPass, LoopbackReplicator};
 pub use trellis_runtime::Runtime;
 pub use trellis_subscribe::{EventKind, Live, LiveStats, Mode, Pattern, SubscribeRequest};
+pub use trellis_topology::{
+    FeedState, LinkState, LinkStatus, Node, NodeStatus, NotReady, PullStatus, PushStatus,
+    SlotStatus, ZoneStatus,
+};
 pub use trellis_tree::{
     ChangeCause, Check, CheckOptions, CheckReport, Child, Children, Commit, CommitError, Committed,
     Compaction, Condition, Difference, DifferenceKind, Expiry, FailedCondition, Finding,

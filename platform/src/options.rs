@@ -2,6 +2,7 @@
 
 use trellis_engine_traits::Result;
 use trellis_subscribe::LiveOptions;
+use trellis_topology::Topology;
 use trellis_tree::{DurabilityMode, DurabilityPolicy, Limits, Path, TreeOptions};
 
 use crate::config::Config;
@@ -14,7 +15,7 @@ const FRAMING_BYTES: usize = 2 << 10;
 ///
 /// # Errors
 /// `InvalidInput` for a prefix that is no path.
-pub(crate) fn tree_options(config: &Config) -> Result<TreeOptions> {
+pub(crate) fn tree_options(config: &Config, topology: Option<&Topology>) -> Result<TreeOptions> {
     let prefixes = config.durability.prefixes.iter();
     let prefixes = prefixes
         .map(|(prefix, acknowledge)| Ok((prefix_path(prefix)?, mode(*acknowledge))))
@@ -34,7 +35,7 @@ pub(crate) fn tree_options(config: &Config) -> Result<TreeOptions> {
         journal_retain_age: config.tree.journal_retain_age,
         keys_retain_age: config.tree.keys_retain_age,
         derivation: Some(&trellis_query::FIELD_INDEXES),
-        zoning: None,
+        zoning: topology.map(Topology::zoning),
     })
 }
 

@@ -14,7 +14,7 @@ use trellis_engine_traits::{
 };
 
 /// Bytes that a token has at least: what is shorter can be guessed.
-const TOKEN_BYTES_MIN: usize = 16;
+pub(crate) const TOKEN_BYTES_MIN: usize = 16;
 
 /// What a peer shows to be let in, and who it then is.
 #[derive(Debug, Clone, PartialEq, Eq)]

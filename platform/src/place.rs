@@ -8,6 +8,7 @@ use trellis_runtime::Runtime;
 use crate::config::Config;
 use crate::data_directory;
 use crate::handle::Trellis;
+use crate::replication::Linking;
 
 /// The store's usual place in a data directory, by scheme.
 const USUAL_KV: [(&str, &str); 3] =
@@ -84,13 +85,14 @@ impl Config {
 }
 
 impl Trellis {
-    /// Opens a database that is there, and creates none.
+    /// Opens a database that is there, and creates none; without links, as
+    /// [`Trellis::open_alone`].
     ///
     /// # Errors
     /// `NotFound` when there is none; as for [`Trellis::open_config`].
     pub fn open_existing(config: Config) -> Result<Self> {
         require(&config)?;
-        Self::open_config(config)
+        Self::open_alone(config)
     }
 
     /// As [`Trellis::open_existing`], with writes paused from the beginning, as by
@@ -101,7 +103,7 @@ impl Trellis {
     /// As for [`Trellis::open_existing`].
     pub fn open_existing_paused(config: Config) -> Result<Self> {
         require(&config)?;
-        Self::open_as(config, Runtime::system(), true)
+        Self::open_as(config, Runtime::system(), true, &Linking::Alone)
     }
 }
 

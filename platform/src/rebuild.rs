@@ -73,7 +73,7 @@ pub fn rebuild(config: &Config) -> Result<RebuildReport> {
     checked.map_err(|error| error.operation("rebuild"))?;
     let put_aside = if in_memory { Vec::new() } else { put_aside(&store)? };
     drop(directory);
-    let db = Trellis::open_config(config.clone())?;
+    let db = Trellis::open_alone(config.clone())?;
     let made = db.tree().flush().and_then(|()| {
         let view = db.tree().view()?;
         Ok((view.rev(), view.digest()?))

@@ -139,8 +139,8 @@ impl ConfigBuilder {
         let mut variables = self.variables;
         variables.sort();
         for (name, text) in variables {
-            let key = name.trim_start_matches(PREFIX).to_ascii_lowercase();
-            let levels: Vec<&str> = key.split("__").collect();
+            let levels = known.levels(name.trim_start_matches(PREFIX));
+            let levels: Vec<&str> = levels.iter().map(String::as_str).collect();
             let value = nest(&levels, known.typed(&levels, Value::String(text)));
             layers.push(Layer { origin: format!("environment variable {name}"), value });
         }
@@ -189,7 +189,15 @@ fn keys_of(text: &str, is_json: bool) -> Result<Value, String> {
 fn typed(value: Value, origin: &str) -> Result<Config> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let key = error.path().to_string();
-        Error::new(ErrorKind::InvalidInput, format!("{origin}: `{key}`: {}", error.inner()))
+        let mut what = error.inner().to_string();
+        // What stands there may be, or hold, a token.
+        if key.starts_with("replication")
+            && let Some((_, expected)) = what.rsplit_once(", expected ")
+            && what.starts_with("invalid ")
+        {
+            what = format!("another type: expected {expected}");
+        }
+        Error::new(ErrorKind::InvalidInput, format!("{origin}: `{key}`: {what}"))
             .operation("read configuration")
     })
 }

@@ -230,7 +230,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Up to a rewrite of the store's files.
 pub fn compact(config: &Config) -> Result<CompactReport> {
     Parts::open(config)?.close();
-    let db = Trellis::open_config(config.clone())?;
+    let db = Trellis::open_alone(config.clone())?;
     let compacted = db.tree().compact();
     db.close()?;
     let compacted = compacted?;

@@ -20,6 +20,8 @@ mod copy_edges;
 mod indexes;
 #[path = "platform/opening.rs"]
 mod opening;
+#[path = "platform/replication_config.rs"]
+mod replication_config;
 #[path = "platform/upkeep.rs"]
 mod upkeep;
 

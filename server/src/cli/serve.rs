@@ -10,7 +10,7 @@ use trellis::{Config, Runtime, Trellis};
 
 use super::arguments::{Database, Serve};
 use super::failure::Failure;
-use crate::{ServerOptions, check_listen_address};
+use crate::{Server, ServerOptions, check_listen_address, serve_on};
 
 /// Serves until the process is told to stop.
 pub(super) async fn run(serve: Serve, log_level: Option<&str>) -> Result<(), Failure> {
@@ -24,14 +24,24 @@ pub(super) async fn run(serve: Serve, log_level: Option<&str>) -> Result<(), Fai
     }
     let config = builder.load()?;
     start_logging(&config.log_level)?;
-    let options = ServerOptions::from(&config.server);
+    let mut options = ServerOptions::from(&config.server);
+    if let Some(replication) = &config.replication {
+        options.peers_max = replication.links_max;
+    }
     let listener = listen(&config, &options).await?;
     let address = listener
         .local_addr()
         .map_err(|error| Failure::io("the listening socket has no address", &error))?;
-    let db = open(config).await?;
+    let runtime = Runtime::system();
+    let own = Arc::clone(&runtime);
+    let db = runtime.run(move || Trellis::open_with(config, own)).await?;
     announce(&db, address, &options)?;
-    crate::serve(listener, db, options, asked_to_stop()).await?;
+    let entrance = db.peer_entrance();
+    let mut server = Server::new(db, options);
+    if let Some(entrance) = entrance {
+        server = server.with_peers(entrance);
+    }
+    serve_on(listener, server, asked_to_stop()).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -88,11 +98,9 @@ pub(super) fn builder(database: &Database) -> trellis::ConfigBuilder {
         .set_optional("log", database.log.clone())
 }
 
-/// Opens a database off the executor: it may replay a journal.
+/// Opens a database for a verb, off the executor: it may replay a journal. It is no node meanwhile.
 pub(super) async fn open(config: Config) -> Result<Trellis, Failure> {
-    let runtime = Runtime::system();
-    let own = Arc::clone(&runtime);
-    Ok(runtime.run(move || Trellis::open_with(config, own)).await?)
+    Ok(Runtime::system().run(move || Trellis::open_alone(config)).await?)
 }
 
 /// Logs to standard error from now on.
