@@ -61,8 +61,8 @@ pub struct Config {
     /// Indexes that the database has from its next open on: `[[indexes]]` with `path` and `fields`.
     /// One that is no longer named here stays until it is dropped.
     pub indexes: Vec<IndexConfig>,
-    /// What other nodes this one follows and serves; without it, none. The keys below it are written
-    /// `primaryUrl`, as docs/replication.md has them.
+    /// What other nodes this one follows and serves; without it, none. The keys below it are
+    /// written `primaryUrl`, as docs/replication.md has them.
     pub replication: Option<ReplicationConfig>,
     /// The server; ignored when the database is embedded without one.
     pub server: ServerConfig,

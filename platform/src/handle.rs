@@ -97,7 +97,7 @@ impl Trellis {
         paused: bool,
         linking: &Linking,
     ) -> Result<Self> {
-        Ok(Self(Arc::new(Open::open(config, runtime, paused, linking)?)))
+        Ok(Self(Arc::new(Open::all(config, runtime, paused, linking)?)))
     }
 
     /// The same database for async code, under any executor.

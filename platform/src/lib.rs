@@ -15,8 +15,9 @@
 //! ```
 //!
 //! Features choose which engines are compiled in: `kv-redb` and `log-segment` (both by default),
-//! `kv-sqlite`, `kv-sled`, `log-kv`; those in memory are always there. [`Config`] chooses among them
-//! at run time, by URL or by [`Profile`]. `repl-ws` and `repl-loopback` are links between nodes.
+//! `kv-sqlite`, `kv-sled`, `log-kv`; those in memory are always there. [`Config`] chooses among
+//! them at run time, by URL or by [`Profile`]. `repl-ws` and `repl-loopback` are links between
+//! nodes.
 //!
 //! Invariants:
 //! 1. No async runtime: [`AsyncTrellis`] works under any executor.

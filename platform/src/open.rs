@@ -40,7 +40,7 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    pub(crate) fn open(
+    pub(crate) fn all(
         config: Config,
         runtime: Arc<Runtime>,
         paused: bool,

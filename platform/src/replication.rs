@@ -108,8 +108,8 @@ impl Trellis {
     /// [`Trellis::peer_entrance`].
     ///
     /// # Errors
-    /// As for [`Trellis::open_config`]; also `InvalidInput` for an address in the configuration that
-    /// is not of the replicator's scheme.
+    /// As for [`Trellis::open_config`]; also `InvalidInput` for an address in the configuration
+    /// that is not of the replicator's scheme.
     pub fn open_with_replicator(
         config: Config,
         runtime: Arc<Runtime>,
@@ -118,9 +118,10 @@ impl Trellis {
         Self::open_as(config, runtime, false, &Linking::Given(replicator))
     }
 
-    /// Opens a database without linking it to other nodes, whatever its configuration says: for work
-    /// on its data while it is out of service. What is written is replicated once it is opened as a
-    /// node again; what another node would have to write is refused as `upstream_unavailable`.
+    /// Opens a database without linking it to other nodes, whatever its configuration says: for
+    /// work on its data while it is out of service. What is written is replicated once it is opened
+    /// as a node again; what another node would have to write is refused as
+    /// `upstream_unavailable`.
     ///
     /// # Errors
     /// As for [`Trellis::open_config`].

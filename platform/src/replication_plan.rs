@@ -91,11 +91,13 @@ fn addresses(config: &ReplicationConfig) -> impl Iterator<Item = (String, &str)>
 
 /// Refuses credentials in addresses: those are shown.
 fn check_credentials(config: &ReplicationConfig) -> Result<()> {
-    for (key, _) in addresses(config).filter(|(_, url)| url.contains('@')) {
-        let remedy = "leave them out of the address, and set the token beside it";
-        return refused(&key, "it holds credentials", remedy);
+    match addresses(config).find(|(_, url)| url.contains('@')) {
+        Some((key, _)) => {
+            let remedy = "leave them out of the address, and set the token beside it";
+            refused(&key, "it holds credentials", remedy)
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Refuses addresses that a transport of this scheme cannot dial.

@@ -87,14 +87,12 @@ fn an_unknown_key_of_replication_is_refused_with_the_nearest_one() {
     }
 }
 
-#[test]
-fn every_mistake_is_refused_with_its_key_and_a_remedy() {
+/// What is written under `replication`, the key that is at fault, and a word of the remedy.
+type Mistake = (String, &'static str, &'static str);
+
+fn mistakes_of_the_node() -> Vec<Mistake> {
     let up = r#""primaryUrl": "ws://hub/db""#;
-    let peer = |fields: &str| format!(r#"{{"peers": [{{"token": "{TOKEN}", {fields}}}]}}"#);
-    let source = |fields: &str| {
-        format!(r#"{{"sources": [{{"id": "s", "url": "ws://s/db", "paths": ["a"], {fields}}}]}}"#)
-    };
-    let cases: Vec<(String, &str, &str)> = vec![
+    vec![
         (r#"{"role": "leader"}"#.into(), "replication.role", "write primary or replica"),
         (r#"{"role": "replica"}"#.into(), "replication.role", "set replication.primaryUrl"),
         (r#"{"primaryUrl": ""}"#.into(), "replication.primaryUrl", "leave it out"),
@@ -123,6 +121,15 @@ fn every_mistake_is_refused_with_its_key_and_a_remedy() {
         (r#"{"maxTailAge": "0s"}"#.into(), "replication.maxTailAge", "24h"),
         (r#"{"slotIdleTimeout": "0s"}"#.into(), "replication.slotIdleTimeout", "24h"),
         (r#"{"linksMax": 0}"#.into(), "replication.linksMax", "1 to 10000"),
+    ]
+}
+
+fn mistakes_of_links() -> Vec<Mistake> {
+    let peer = |fields: &str| format!(r#"{{"peers": [{{"token": "{TOKEN}", {fields}}}]}}"#);
+    let source = |fields: &str| {
+        format!(r#"{{"sources": [{{"id": "s", "url": "ws://s/db", "paths": ["a"], {fields}}}]}}"#)
+    };
+    vec![
         (
             source(r#""url": "tcp:x""#).replacen(r#""url": "ws://s/db", "#, "", 1),
             "replication.sources[0].url",
@@ -146,14 +153,16 @@ fn every_mistake_is_refused_with_its_key_and_a_remedy() {
         (peer(r#""role": "e", "push": ["_repl"]"#), "replication.peers[0].push[0]", "leave it out"),
         (r#"{"peers": [{"token": "short"}]}"#.into(), "replication.peers[0].token", "long random"),
         (
-            format!(
-                r#"{{"peers": [{{"role": "a", "token": "{TOKEN}"}}, {{"role": "b", "token": "{TOKEN}"}}]}}"#
-            ),
+            peer(&format!(r#""role": "a"}}, {{"role": "b", "token": "{TOKEN}""#)),
             "replication.peers[1].token",
             "give each its own",
         ),
-    ];
-    for (text, key, remedy) in cases {
+    ]
+}
+
+#[test]
+fn every_mistake_is_refused_with_its_key_and_a_remedy() {
+    for (text, key, remedy) in mistakes_of_the_node().into_iter().chain(mistakes_of_links()) {
         let (_guard, builder) = json(&format!(r#"{{"replication": {text}}}"#));
         let config = builder.load().unwrap_or_else(|error| panic!("{text}: {error}"));
         let refused = Trellis::open_config(config);
