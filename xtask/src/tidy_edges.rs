@@ -59,7 +59,7 @@ fn services_know_lower_services(package: &Package, dependency: &Dependency) -> O
 /// What any crate's own tests may use: the suite, and the engines that need no installation.
 fn is_for_tests(folder: &str) -> bool {
     let memory = folder.starts_with("backends/") && folder.ends_with("-memory");
-    folder == "conformance-tests" || memory
+    folder == "conformance-tests" || folder == "backends/repl-loopback" || memory
 }
 
 fn backends_know_engine_traits(package: &Package, dependency: &Dependency) -> Option<String> {

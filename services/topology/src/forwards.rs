@@ -248,11 +248,11 @@ impl Forwards {
     }
 }
 
-fn unavailable(message: &str) -> Error {
+pub(crate) fn unavailable(message: &str) -> Error {
     Error::new(ErrorKind::Unavailable, message).context("reason", "upstream_unavailable")
 }
 
-fn timeout() -> Error {
+pub(crate) fn timeout() -> Error {
     Error::new(
         ErrorKind::OutcomeUnknown,
         "the node that owns the paths did not answer: repeat the write with its key",

@@ -80,6 +80,13 @@ mod handshake;
 mod incoming;
 pub mod message;
 mod node;
+mod node_accept;
+mod node_dial;
+mod node_gate;
+mod node_link;
+mod node_poll;
+mod node_shared;
+mod node_wire;
 mod parts;
 mod plan;
 #[doc(hidden)]

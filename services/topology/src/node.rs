@@ -6,16 +6,30 @@
 //! Deliberately absent: transports, and what an operator writes.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use trellis_engine_traits::{Error, ErrorKind, LinkToken, Replicator, Result};
-use trellis_runtime::Runtime;
-use trellis_tree::{Path, ReplicationStats, Tree};
+use trellis_runtime::{Alarm, Runtime, Worker};
+use trellis_tree::{Gate, Path, ReplicationStats, Tree};
 
+use crate::node_gate::Asked;
+use crate::node_poll::{self, Boxed};
+use crate::node_shared::{LinkEntry, Shared};
+use crate::zones::covers;
 use crate::{
-    SessionOptions, SessionStatus, SlotEnd, SlotOptions, SlotStatus, Topology, ZoneStatus,
+    FeedState, LinkState, SessionOptions, SessionStatus, SlotEnd, SlotOptions, SlotStatus, Store,
+    Topology, ZoneStatus, node_accept, node_dial,
 };
+
+/// Time between two looks at the followers.
+const UPKEEP_EVERY: Duration = Duration::from_secs(2);
+/// How long the transport may take to end.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// Not being level for so long counts as being behind.
+const BEHIND_AFTER: Duration = Duration::from_secs(5);
 
 /// Times, bounds and names of a node.
 #[derive(Debug, Clone)]
@@ -85,16 +99,44 @@ pub struct NotReady {
     pub reason: String,
 }
 
-/// A node of a topology. Dropping it ends its links.
+/// A node of a topology. Dropping it closes it.
 #[derive(Debug)]
-pub struct Node {}
+pub struct Node {
+    shared: Arc<Shared>,
+    workers: Mutex<Vec<Worker>>,
+}
 
 impl Node {
     /// Sets the tree's gate, begins to dial and to accept. The tree was opened with
     /// [`Topology::zoning`].
     ///
     /// # Errors
-    /// `AlreadyExists` when the tree has a gate; those of reading the slots.
+    /// `AlreadyExists` when the tree has a gate; those of reading the slots; `Unavailable` when
+    /// the system has no thread to give. No link is made then.
+    ///
+    /// # Cost
+    /// A thread for each link, one that accepts and one for upkeep. Waits for nobody.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use trellis_engine_traits::{Replicator, Result};
+    /// use trellis_runtime::Runtime;
+    /// use trellis_topology::{Node, NodeOptions, Topology};
+    /// use trellis_tree::Tree;
+    ///
+    /// fn join(
+    ///     tree: &Tree,
+    ///     topology: Arc<Topology>,
+    ///     links: Arc<dyn Replicator>,
+    ///     runtime: &Arc<Runtime>,
+    ///     options: NodeOptions,
+    /// ) -> Result<()> {
+    ///     let node = Node::start(tree, topology, links, runtime, options)?;
+    ///     println!("{} links", node.status()?.links.len());
+    ///     node.close();
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn start(
         tree: &Tree,
         topology: Arc<Topology>,
@@ -102,8 +144,43 @@ impl Node {
         runtime: &Arc<Runtime>,
         options: NodeOptions,
     ) -> Result<Self> {
-        let _parts = (tree, topology, replicator, runtime, options);
-        Err(Error::new(ErrorKind::Unsupported, "not yet"))
+        let store = Store::open(tree.clone(), options.slots.clone())?;
+        let shared = Shared::new(store, topology, replicator, Arc::clone(runtime), options);
+        tree.set_gate(Arc::clone(&shared.gate) as Arc<dyn Gate>)?;
+        let node = Self { shared: Arc::clone(&shared), workers: Mutex::default() };
+        node.announce()?;
+        for (dial, entry) in shared.topology.dials().iter().zip(&shared.dials) {
+            let work = node_dial::work(Arc::clone(&shared), Arc::clone(entry), dial.clone());
+            node.spawn("trellis-dial", work)?;
+        }
+        let accepting = Arc::clone(&shared);
+        node.spawn("trellis-accept", move || node_accept::run(&accepting))?;
+        node.spawn("trellis-slots", move || upkeep(&shared))?;
+        Ok(node)
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let worker = self.shared.runtime.spawn_worker(name, work)?;
+        self.workers.lock().push(worker);
+        Ok(())
+    }
+
+    fn announce(&self) -> Result<()> {
+        let shared = &self.shared;
+        let tree = shared.store.tree();
+        let stats = tree.replication_stats()?;
+        tracing::info!(
+            node = %format!("{:032x}", shared.store.node()),
+            name = %shared.options.name,
+            head = tree.position().rev,
+            stamps = stats.by_rev_entries,
+            tombstones = stats.tombstones,
+            journal_from = stats.journal_first_rev,
+            dials = shared.dials.len(),
+            followers = shared.store.slots(shared.now())?.len(),
+            "replication begins"
+        );
+        Ok(())
     }
 
     /// Where it stands.
@@ -111,34 +188,82 @@ impl Node {
     /// # Errors
     /// Those of the tree.
     pub fn status(&self) -> Result<NodeStatus> {
-        Err(Error::new(ErrorKind::Unsupported, "not yet"))
+        let shared = &self.shared;
+        let (store, now) = (&shared.store, shared.now());
+        let mut links: Vec<LinkStatus> =
+            shared.dials.iter().map(|entry| entry.status(now.mono)).collect();
+        let accepted: Vec<_> =
+            shared.accepted.lock().values().map(|one| Arc::clone(&one.entry)).collect();
+        links.extend(accepted.iter().map(|entry| entry.status(now.mono)));
+        Ok(NodeStatus {
+            node: format!("{:032x}", store.node()),
+            name: shared.options.name.clone(),
+            head: store.tree().position().rev,
+            zones: shared.topology.zone_status(),
+            links,
+            slots: store.slots(now)?,
+            slots_ended: store.slots_ended(),
+            stats: store.tree().replication_stats()?,
+            now: now.mono,
+        })
     }
 
     /// Prefixes at or around a path that are not ready; all of them for the root.
     #[must_use]
     pub fn not_ready(&self, path: &Path) -> Vec<NotReady> {
-        let _path = path;
-        Vec::new()
+        let now = self.shared.now().mono;
+        let mut found = Vec::new();
+        for zone in self.shared.topology.zone_status() {
+            let pulled = matches!(zone.mode, "replica" | "readonly" | "sync" | "source");
+            let near = covers(zone.path.key(), path.key()) || covers(path.key(), zone.path.key());
+            let Some(link) = zone.link.filter(|_| pulled && near) else { continue };
+            let entry = self.shared.dials.iter().find(|entry| entry.id == link.as_ref());
+            let session = entry.map(|entry| entry.status(now).session).unwrap_or_default();
+            if let Some(reason) = lacks(&session, now) {
+                found.push(NotReady { path: zone.path, reason: reason.to_owned() });
+            }
+        }
+        found
     }
 
-    /// Compares what is followed over a link with its source, and repairs what differs; the outcome
-    /// is in the status (`verified`, `diverged`, `repaired`). All links that this node makes
-    /// without an id.
+    /// Compares what is followed over a link with its source, and repairs what differs in two
+    /// comparisons; the outcome is in the status (`verified`, `diverged`, `repaired`). All links
+    /// that this node makes without an id. Returns at once: the comparison begins when both ends
+    /// stand at the same commit, and is tried again until they do.
     ///
     /// # Errors
     /// `NotFound` for no such link, `Unavailable` while it is down.
     pub fn verify(&self, link: Option<&str>) -> Result<()> {
-        let _link = link;
-        Err(Error::new(ErrorKind::Unsupported, "not yet"))
+        let asked = Asked { verify: true, resync: false };
+        match link {
+            Some(link) => self.ask(link, asked),
+            None => {
+                let ask = |entry: &Arc<LinkEntry>| self.ask(&entry.id, asked);
+                self.shared.dials.iter().map(ask).fold(Ok(()), Result::and)
+            }
+        }
     }
 
-    /// Fills what is followed over a link anew.
+    /// Fills what is followed over a link anew. Returns at once.
     ///
     /// # Errors
     /// As for [`Node::verify`].
     pub fn resync(&self, link: &str) -> Result<()> {
-        let _link = link;
-        Err(Error::new(ErrorKind::Unsupported, "not yet"))
+        self.ask(link, Asked { verify: false, resync: true })
+    }
+
+    fn ask(&self, link: &str, asked: Asked) -> Result<()> {
+        let entry = self.shared.dials.iter().find(|entry| entry.id == link);
+        let Some(entry) = entry else {
+            let known: Vec<&str> = self.shared.dials.iter().map(|one| one.id.as_str()).collect();
+            let error = Error::new(ErrorKind::NotFound, "this node makes no link of this name");
+            return Err(error.context("links", known.join(", ")));
+        };
+        if entry.mail.ask(asked) {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Unavailable, "the link is down; try again");
+        Err(error.context("link", link))
     }
 
     /// Forgets a follower; whether there was one. If it comes back it is filled anew or by what
@@ -147,10 +272,75 @@ impl Node {
     /// # Errors
     /// Those of the tree.
     pub fn drop_slot(&self, consumer: &str) -> Result<bool> {
-        let _consumer = consumer;
-        Err(Error::new(ErrorKind::Unsupported, "not yet"))
+        self.shared.store.drop_slot(consumer)
     }
 
-    /// Ends the links, writes where the followers are, and returns. Idempotent.
-    pub fn close(&self) {}
+    /// Ends the links and the replicator, writes where the followers are, and returns when its
+    /// threads have ended. Writes that would be forwarded are refused from then on. Idempotent.
+    ///
+    /// # Cost
+    /// Some seconds at most for peers that take nothing.
+    pub fn close(&self) {
+        let shared = &self.shared;
+        // Held to the end: whoever closes a second time returns when it is closed.
+        let mut workers = self.workers.lock();
+        let first = shared.begin_close();
+        for worker in workers.drain(..) {
+            worker.join();
+        }
+        // Nobody accepts any more: what is here is all there is.
+        let links: Vec<Worker> =
+            shared.accepted.lock().values_mut().filter_map(|one| one.worker.take()).collect();
+        links.into_iter().for_each(Worker::join);
+        if !first {
+            return;
+        }
+        let clock = shared.runtime.clock().as_ref();
+        let alarm = Alarm::new(clock);
+        let mut closing: Boxed<'_, Result<()>> = shared.replicator.close();
+        let deadline = node_poll::deadline_in(clock, CLOSE_WAIT);
+        let _ended = node_poll::wait(&mut closing, &alarm, clock, Some(deadline), &|| false);
+        if let Err(error) = shared.store.write_slots(shared.now()) {
+            tracing::warn!(%error, "where the followers are is not written; they send it again");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Why what is followed over a link is not what its source has.
+fn lacks(session: &SessionStatus, now: Duration) -> Option<&'static str> {
+    let Some(pull) = session.pull.as_ref().filter(|_| session.link == LinkState::Up) else {
+        return Some("not_connected");
+    };
+    if !pull.complete {
+        return Some("not_complete");
+    }
+    match pull.state {
+        FeedState::Tail => {}
+        FeedState::Connecting => return Some("not_connected"),
+        state => return Some(state.name()),
+    }
+    let level = pull.level_at.is_some_and(|at| now.saturating_sub(at) <= BEHIND_AFTER);
+    (!level && pull.position < pull.head).then_some("behind")
+}
+
+/// Looks after the followers until the node closes.
+fn upkeep(shared: &Shared) {
+    let alarm = Alarm::new(shared.runtime.clock().as_ref());
+    shared.watch(&alarm);
+    while !shared.is_closing() {
+        let kept = catch_unwind(AssertUnwindSafe(|| shared.store.upkeep(shared.now())));
+        match kept {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.kind() == ErrorKind::Closed => return,
+            Ok(Err(error)) => tracing::warn!(%error, "followers are not looked after; again later"),
+            Err(_) => tracing::error!("looking after the followers broke down; again later"),
+        }
+        shared.pause(&alarm, UPKEEP_EVERY);
+    }
 }

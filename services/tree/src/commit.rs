@@ -1,5 +1,6 @@
 //! What a caller asks for: conditions and operations that are one.
 
+use crate::tree::input_size;
 use crate::{Input, Path};
 
 /// When a value ends.
@@ -127,5 +128,27 @@ impl Commit {
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
+    }
+
+    /// Bytes that it takes while it waits, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let conditions = self.conditions.iter().map(|condition| {
+            let value = match &condition.check {
+                Check::Value(value) => input_size(value),
+                Check::Exists | Check::Absent | Check::Hash(_) | Check::Rev(_) => 64,
+            };
+            condition.path.key().len() + value
+        });
+        let operations = self.operations.iter().map(|operation| match operation {
+            Operation::Set { path, value, .. } | Operation::Push { path, value, .. } => {
+                path.key().len() + input_size(value)
+            }
+            Operation::Delete { path } => path.key().len(),
+            Operation::Update { updates, .. } => {
+                updates.iter().map(|(path, value)| path.key().len() + input_size(value)).sum()
+            }
+        });
+        64 + conditions.sum::<usize>() + operations.sum::<usize>()
     }
 }

@@ -11,6 +11,7 @@ use trellis_engine_traits::{
 };
 use trellis_runtime::{Alarm, Runtime};
 
+use crate::bell::Bell;
 use crate::change::Entered;
 use crate::derive::{Definitions, IndexEffects};
 use crate::derive_stamps::StampEffects;
@@ -60,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) views: Mutex<BTreeMap<u64, usize>>,
     /// Who is handed each commit; held while something becomes visible.
     pub(crate) followers: Mutex<Vec<Arc<Queue>>>,
+    /// Who is told that something became visible.
+    pub(crate) bells: Mutex<Vec<Arc<Bell>>>,
     /// Revs after which the journal is kept, counted. Held while the journal is trimmed.
     pub(crate) holds: Mutex<BTreeMap<u64, usize>>,
     /// How many want writes to be refused for now.

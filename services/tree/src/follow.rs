@@ -265,6 +265,8 @@ impl Core {
                 queue.push(batch);
             }
         }
+        drop(followers);
+        self.ring_bells();
     }
 
     fn batch(self: &Arc<Self>, group: Entered) -> Option<Batch> {

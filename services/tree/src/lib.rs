@@ -79,6 +79,7 @@
 mod answer;
 mod apply;
 mod author;
+mod bell;
 mod build;
 mod change;
 mod check;
@@ -167,6 +168,7 @@ mod zones_tests;
 mod zoning;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult, UpstreamCommit};
+pub use bell::CommitBell;
 pub use change::{Change, ChangeCause, ChangeEffect};
 pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Remedy, check};
 pub use commit::{Check, Commit, Condition, Expiry, Operation};

@@ -78,6 +78,7 @@ pub(crate) fn open(
         frozen_rev: AtomicU64::new(rev),
         views: Mutex::new(BTreeMap::new()),
         followers: Mutex::default(),
+        bells: Mutex::default(),
         holds: Mutex::new(BTreeMap::new()),
         pauses: AtomicUsize::new(0),
         hlc: AtomicU64::new(hlc),

@@ -10,7 +10,7 @@ use trellis_engine_traits::{Error, ErrorKind, KvBackend, Result, StreamLog};
 use trellis_runtime::{Runtime, Worker, completion};
 
 use crate::answer::{CommitError, Committed};
-use crate::commit::{Check, Commit, Operation};
+use crate::commit::Commit;
 use crate::core::{Core, closed};
 use crate::input::{Input, Node};
 use crate::resolve::Work;
@@ -154,7 +154,7 @@ impl Tree {
     /// Bytes that a request takes while it waits.
     fn check_size(&self, commit: &Commit) -> Result<usize> {
         let limits = &self.core().options.limits;
-        let bytes = size(commit);
+        let bytes = commit.bytes();
         // Escapes and keys make a request larger than what it stores, never twice as large.
         let bytes_max = limits.commit_bytes_max.saturating_mul(2);
         if bytes > bytes_max {
@@ -266,6 +266,7 @@ impl Handle {
         let applied = self.flush();
         core.closed.store(true, Ordering::Release);
         core.wake_followers();
+        core.ring_bells();
         {
             let _stages = core.stages.lock();
             core.requests.notify_all();
@@ -303,26 +304,6 @@ fn supervise(core: &Arc<Core>, run: fn(&Arc<Core>)) {
         ));
         core.stages.lock().drop_lost();
     }
-}
-
-fn size(commit: &Commit) -> usize {
-    let conditions = commit.conditions.iter().map(|condition| {
-        let value = match &condition.check {
-            Check::Value(value) => input_size(value),
-            Check::Exists | Check::Absent | Check::Hash(_) | Check::Rev(_) => 64,
-        };
-        condition.path.key().len() + value
-    });
-    let operations = commit.operations.iter().map(|operation| match operation {
-        Operation::Set { path, value, .. } | Operation::Push { path, value, .. } => {
-            path.key().len() + input_size(value)
-        }
-        Operation::Delete { path } => path.key().len(),
-        Operation::Update { updates, .. } => {
-            updates.iter().map(|(path, value)| path.key().len() + input_size(value)).sum()
-        }
-    });
-    64 + conditions.sum::<usize>() + operations.sum::<usize>()
 }
 
 pub(crate) fn input_size(value: &Input) -> usize {
