@@ -151,4 +151,6 @@ mod random_tests;
 #[cfg(test)]
 mod session_tests;
 #[cfg(test)]
+mod stamped_tests;
+#[cfg(test)]
 mod store_tests;

@@ -144,8 +144,11 @@ impl Slots {
         })
     }
 
-    /// Whether the journal holds everything after a rev.
+    /// Whether the journal holds everything after a rev, and tells all of it.
     fn reaches(&self, rev: u64) -> Result<bool> {
+        if rev < self.tree.stamped_since().newest {
+            return Ok(false);
+        }
         match self.tree.hold_journal_after(rev) {
             Ok(_) => Ok(true),
             Err(error) if is_gone(error.kind()) => Ok(false),

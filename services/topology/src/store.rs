@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, Result};
-use trellis_tree::{Commit, RemoteApplied, RemoteCommit, Scope, Tree};
+use trellis_tree::{Commit, Input, Operation, Path, RemoteApplied, RemoteCommit, Scope, Tree};
 
 use crate::position::FeedPosition;
 use crate::reads;
@@ -33,18 +33,28 @@ use crate::task::{PageRead, Task, TaskOutcome};
 #[derive(Debug)]
 pub struct Store {
     tree: Tree,
+    /// Whether positions are of no use that are still there, for lack of room to remove them.
+    void_positions: bool,
     pub(crate) slots: Slots,
 }
 
 impl Store {
     /// Takes up the slots that are in the tree, and holds the journal for them. Slots of the node
-    /// that this tree was restored from go.
+    /// that this tree was restored from go, and so do the positions of all feeds when the tree was
+    /// written without stamps meanwhile: what was followed may have changed.
     ///
     /// # Errors
     /// Those of the tree.
     pub fn open(tree: Tree, options: SlotOptions) -> Result<Self> {
+        let void_positions = match forget_positions(&tree) {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(%error, "feeds begin anew at each start until there is room");
+                true
+            }
+            forgotten => forgotten.map(|()| false)?,
+        };
         let slots = Slots::open(tree.clone(), tree.node_id(), options)?;
-        Ok(Self { tree, slots })
+        Ok(Self { tree, void_positions, slots })
     }
 
     /// The tree.
@@ -109,6 +119,9 @@ impl Store {
     }
 
     fn load(&self, feed: &str) -> Result<Option<FeedPosition>> {
+        if self.void_positions {
+            return Ok(None);
+        }
         let stored = self.tree.view()?.get(&FeedPosition::path(feed)?)?;
         Ok(FeedPosition::from_json(&stored))
     }
@@ -142,4 +155,21 @@ impl Store {
             reads::buckets(&self.tree, scope, local_prefix, buckets, start, bytes_max)?;
         Ok(TaskOutcome::Page(page))
     }
+}
+
+/// Removes the positions of feeds if they are from before the tree was written without stamps:
+/// `_repl/stamped` says since when it was stamped when they were written.
+fn forget_positions(tree: &Tree) -> Result<()> {
+    let note = Path::from_segments(["_repl", "stamped"])?;
+    let since = tree.stamped_since().oldest;
+    if tree.view()?.get(&note)?.as_u64().unwrap_or(0) == since {
+        return Ok(());
+    }
+    let value = Input::from_json(since.into())?;
+    let operations = vec![
+        Operation::Delete { path: Path::from_segments(["_repl", "feeds"])? },
+        Operation::Set { path: note, value, expiry: None },
+    ];
+    tree.commit(Commit { system: true, operations, ..Commit::default() })?;
+    Ok(())
 }

@@ -217,6 +217,10 @@ impl Zoning for Zones {
         let tracked = |entry: &Entry| entry.zone.tracking != Tracking::None;
         self.of(key).is_some_and(tracked) || self.below(key).iter().any(tracked)
     }
+
+    fn tracked(&self) -> Scope {
+        self.scope(|entry| entry.zone.tracking != Tracking::None)
+    }
 }
 
 /// Whether a key is an ancestor's or the same.

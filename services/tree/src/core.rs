@@ -44,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) epochs: Vec<EpochStart>,
     /// The rev before the journal's first record: offset = rev - base.
     pub(crate) base: u64,
+    /// The revs after which anything, and everything, is stamped that is tracked.
+    pub(crate) stamped: (u64, u64),
 
     pub(crate) layers: RwLock<Arc<Layers>>,
     /// The indexes that are kept, oldest version first: the last one holds for what is resolved,

@@ -155,6 +155,9 @@ mod stamped;
 mod stamped_scan;
 #[cfg(test)]
 mod stamped_tests;
+mod stamping;
+#[cfg(test)]
+mod stamping_tests;
 mod state;
 mod state_reverse;
 mod stats;
@@ -196,7 +199,8 @@ pub use stamp::{
     VIA_MAX, Version,
 };
 pub use stamped::{
-    Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage, digest_bucket,
+    Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage, StampedSince,
+    digest_bucket,
 };
 pub use stats::TreeStats;
 pub use tree::{Identity, Tree};

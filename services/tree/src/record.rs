@@ -11,6 +11,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result, SpaceId};
 
 use crate::image::{self, Image};
 use crate::stamp::{Author, Version};
+use crate::stamping::Stamping;
 
 /// The store's own notes.
 pub(crate) const META: SpaceId = SpaceId(0);
@@ -36,7 +37,8 @@ pub(crate) const SPACES: usize = 9;
 const FORMAT: u8 = 1;
 /// Of what tells more than it did at first: more fields follow those of format 1.
 const FORMAT_EXTENDED: u8 = 2;
-/// Of records that are replicated: their author follows the fields of format 2.
+/// Of records that are replicated: their author follows the fields of format 2. Of openings of a
+/// tree that is: since when what is stamped.
 const FORMAT_AUTHORED: u8 = 3;
 
 /// A chained hash.
@@ -218,16 +220,36 @@ pub(crate) struct Opening {
     /// The journal's last rev then; `None` in format 1.
     #[serde(skip)]
     pub(crate) rev: Option<u64>,
+    /// Since when what is stamped; `None` until format 3: nothing is.
+    #[serde(skip)]
+    pub(crate) stamping: Option<Stamping>,
 }
 
 impl Opening {
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        encode_extended(self, self.rev.as_ref())
+        match &self.stamping {
+            None => encode_extended(self, self.rev.as_ref()),
+            Some(stamping) => {
+                let encoded = append(self, vec![FORMAT_AUTHORED])?;
+                append(stamping, append(&self.rev, encoded)?).map(Bytes::from)
+            }
+        }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let (opening, rev) = decode_extended::<Self, u64>(bytes, "opening")?;
-        Ok(Self { rev, ..opening })
+        const WHAT: &str = "opening";
+        match bytes.split_first() {
+            Some((&FORMAT_AUTHORED, body)) => {
+                let (opening, rest) = take::<Self>(body, WHAT)?;
+                let (rev, rest) = take(rest, WHAT)?;
+                let stamping = Some(finish(take(rest, WHAT)?, WHAT)?);
+                Ok(Self { rev, stamping, ..opening })
+            }
+            _ => {
+                let (opening, rev) = decode_extended::<Self, u64>(bytes, WHAT)?;
+                Ok(Self { rev, ..opening })
+            }
+        }
     }
 }
 

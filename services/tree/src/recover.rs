@@ -15,15 +15,16 @@ use trellis_runtime::{Alarm, Runtime};
 use crate::apply::{APPLIED_KEY, apply_batch};
 use crate::core::{Core, Counters};
 use crate::derive::{Definitions, IndexEffects, derive};
-use crate::derive_stamps::derive_stamps;
+use crate::derive_stamps::{StampEffects, derive_stamps};
 use crate::epoch::EpochStart;
 use crate::indexing::Indexes;
 use crate::record::{self, Applied, Authored, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
 use crate::room::is_storage_full;
 use crate::seal::SealedSnapshot;
+use crate::stamping::{self, Stamping};
 use crate::state::{Layers, State};
-use crate::{Derivation, HybridClock, TreeOptions, build, expiry, indexing, pushid, seed};
+use crate::{Derivation, HybridClock, TreeOptions, Zoning, build, expiry, indexing, pushid, seed};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 256;
@@ -47,7 +48,9 @@ pub(crate) fn open(
     let journal = StreamId::new("journal")?;
     seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
-    let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref())?;
+    let zoning = options.zoning.as_deref();
+    let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref(), zoning)?;
+    stamping::sweep_at_open(kv.as_ref(), &opening)?;
     let epochs = epochs(log.as_ref(), opening.log_id)?;
     let mut replay = Replay::new(kv.as_ref(), &opening, applied, &options)?;
     replay.run(log.as_ref(), &journal)?;
@@ -70,6 +73,7 @@ pub(crate) fn open(
         opened_rev: rev,
         epochs,
         base: opening.base,
+        stamped: opening.stamping.as_ref().map_or((0, 0), Stamping::range),
         layers: RwLock::new(layers),
         definitions: RwLock::new(vec![definitions]),
         visible: AtomicU64::new(rev),
@@ -120,6 +124,7 @@ fn next_opening(
     log: &dyn StreamLog,
     runtime: &Runtime,
     applied: Option<&Applied>,
+    zoning: Option<&dyn Zoning>,
 ) -> Result<Opening> {
     let openings = StreamId::new("openings")?;
     let last = seed::last_opening(log)?;
@@ -131,7 +136,9 @@ fn next_opening(
                 return Err(seed::cut_off());
             }
             check_pair(log, &last, applied)?;
-            Opening { epoch: last.epoch + 1, at_ms, rev: Some(last.base + end), ..last }
+            let rev = last.base + end;
+            let stamping = Stamping::next(last.stamping.as_ref(), last.rev, zoning, rev);
+            Opening { epoch: last.epoch + 1, at_ms, rev: Some(rev), stamping, ..last }
         }
         None => {
             let volatile = log.profile().persistence == Persistence::Volatile;
@@ -152,7 +159,9 @@ fn next_opening(
                 let applied = Applied { log_id, chain: Chain::default(), ..*applied };
                 apply_batch(kv, WriteBatch::new(), &applied)?;
             }
-            Opening { log_id, epoch: 1, base, at_ms, rev: Some(base + end) }
+            let rev = base + end;
+            let stamping = Stamping::next(Stamping::of_store(kv)?.as_ref(), None, zoning, rev);
+            Opening { log_id, epoch: 1, base, at_ms, rev: Some(rev), stamping }
         }
     };
     let note = [opening.encode()?];
@@ -298,7 +307,7 @@ impl<'a> Replay<'a> {
                 .context("rev", record.rev));
         }
         let mut index = self.derive(&record)?;
-        let stamps = derive_stamps(&record, &self.state)?;
+        let stamps = self.derive_stamps(&record)?;
         self.hlc = self.hlc.max(record.authored.as_ref().map(Authored::newest_hlc));
         self.rev = record.rev;
         self.chain = Some(record::chain(bytes));
@@ -335,6 +344,13 @@ impl<'a> Replay<'a> {
             Err(error) => self.without_indexes(error).map(|()| IndexEffects::default()),
             derived => derived,
         }
+    }
+
+    fn derive_stamps(&self, record: &Record) -> Result<StampEffects> {
+        let Some(stamping) = &self.opening.stamping else { return Ok(StampEffects::default()) };
+        let mut stamps = derive_stamps(record, &self.state)?;
+        stamping.retain(&mut stamps);
+        Ok(stamps)
     }
 
     /// Damage and a full disk must not keep anybody from opening: indexes can be made anew.

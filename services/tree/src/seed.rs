@@ -334,7 +334,7 @@ impl Seeding {
     }
 
     fn opening(&self, log_id: u128, epoch: u64, rev: u64) -> Opening {
-        Opening { log_id, epoch, base: rev, at_ms: self.at_ms, rev: Some(rev) }
+        Opening { log_id, epoch, base: rev, at_ms: self.at_ms, rev: Some(rev), stamping: None }
     }
 
     fn finish_at(self, opening: Opening, end: Position) -> Result<Seeded> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use trellis_engine_traits::{ErrorKind, KeyRange, ReadBudget, Result};
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, ReadBudget, Result};
 
 use crate::change::ChangeCause;
 use crate::here::{StampKind, ending_key, ending_path};
@@ -59,6 +59,17 @@ pub struct Collected {
     pub gc_floor: u64,
     /// Tombstones and clears that went.
     pub removed: u64,
+}
+
+/// The commits after which what is tracked is stamped. Both rise to the tree's newest commit when
+/// it is opened with a zoning after commits without one; the second also when more is tracked than
+/// before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StampedSince {
+    /// That of what is tracked for the longest time.
+    pub oldest: u64,
+    /// That of what came last.
+    pub newest: u64,
 }
 
 /// What replication keeps in a tree.
@@ -130,9 +141,16 @@ impl Tree {
     /// them, at least one if there is one.
     ///
     /// # Errors
-    /// `NotFound` when the next one was trimmed, `InvalidInput` for a rev that is not there yet,
-    /// `Corrupt` for a damaged record; those of the journal.
+    /// `NotFound` when the next one was trimmed, or is from before [`Tree::stamped_since`];
+    /// `InvalidInput` for a rev that is not there yet, `Corrupt` for a damaged record; those of the
+    /// journal.
     pub fn read_commits(&self, after: u64, bytes_max: usize) -> Result<Vec<LoggedCommit>> {
+        let stamped_since = self.stamped_since().newest;
+        if after < stamped_since {
+            let message = "the commits are from before all that is replicated now was stamped";
+            let error = Error::new(ErrorKind::NotFound, message);
+            return Err(error.context("stamped_since", stamped_since));
+        }
         let durable = self.core().durable.load(Ordering::Acquire);
         let records = self.read_journal(after, bytes_max)?;
         let records = records.into_iter().filter(|record| record.rev <= durable);
@@ -180,8 +198,17 @@ impl Tree {
             Some(crate::Leaf::Int(rev)) => u64::try_from(rev).unwrap_or(0),
             _ => 0,
         };
-        // A copy begins behind what it was copied from: of what is gone there it has no trace.
-        Ok(rev.max(self.core().base))
+        // A copy begins behind what it was copied from: of what is gone there it has no trace. Nor
+        // is there any of what went while nothing was tracked.
+        Ok(rev.max(self.core().base).max(self.stamped_since().newest))
+    }
+
+    /// Since which commits is stamped what is tracked: whoever has less than the newest of them
+    /// can be told neither by commits nor by revs what it lacks.
+    #[must_use]
+    pub fn stamped_since(&self) -> StampedSince {
+        let (oldest, newest) = self.core().stamped;
+        StampedSince { oldest, newest }
     }
 }
 

@@ -55,6 +55,16 @@ impl Zoning for Zones {
         crate::merge::outermost(below.collect())
     }
 
+    fn tracked(&self) -> Scope {
+        let mut scope = Scope::default();
+        for (at, (_, tracking, _)) in self.0.iter().enumerate() {
+            let is_tracked = *tracking != Tracking::None;
+            let list = if is_tracked { &mut scope.within } else { &mut scope.except };
+            list.push(self.prefix(at));
+        }
+        scope
+    }
+
     fn any_tracked(&self, key: &[u8]) -> bool {
         let meets = |at: usize| {
             let prefix = self.prefix(at);

@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Commit, CommitError, PendingCommit};
+use crate::{Commit, CommitError, PendingCommit, Scope};
 
 /// How a zone is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,12 @@ pub trait Zoning: Send + Sync + fmt::Debug {
 
     /// Whether anything at or below a path's key is stamped.
     fn any_tracked(&self, key: &[u8]) -> bool;
+
+    /// The part of the tree that is stamped. A tree remembers it: what was not in it when the tree
+    /// was open last has to be told to every follower as a whole. All of the tree, if not said.
+    fn tracked(&self) -> Scope {
+        Scope { within: vec![Bytes::new()], except: Vec::new() }
+    }
 }
 
 /// Zonings are the same when they are one: they are made once, at open.
