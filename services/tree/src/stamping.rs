@@ -4,8 +4,8 @@
 //! store, for the stamps that it holds. Invariants:
 //! 1. Where nothing is tracked commits leave stamps as they are, so those from before are void once
 //!    it is tracked again: they go at open, and no replay brings them back.
-//! 2. An opening without a zoning voids nothing by itself: whoever looks at a closed tree, or copies
-//!    it, does no harm. What is committed then does, at the next open.
+//! 2. An opening without a zoning voids nothing by itself: whoever looks at a closed tree, or
+//!    copies it, does no harm. What is committed then does, at the next open.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
