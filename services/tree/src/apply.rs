@@ -69,7 +69,7 @@ impl Core {
         }
     }
 
-    /// Waits until the overlay has to be applied, and builds indexes meanwhile.
+    /// Waits until the overlay has to be applied; builds indexes and tidies up meanwhile.
     fn build_until_due(&self, deadline: Duration) {
         let clock = self.runtime.clock().as_ref();
         loop {
@@ -81,7 +81,11 @@ impl Core {
             if now >= deadline {
                 return;
             }
-            match self.build_step() {
+            let step = match self.build_step() {
+                Step::Idle => self.sweep_step(),
+                step => step,
+            };
+            match step {
                 Step::Built => {}
                 Step::WantsBatch => return,
                 Step::Idle => self.apply_alarm.wait(clock, Some(deadline)),
@@ -167,6 +171,9 @@ impl Core {
             taken => taken?,
         }
         self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        if frozen.read().leaves_stale() {
+            self.sweep.lock().begin();
+        }
         let store = SealedSnapshot::new(self.kv.snapshot()?);
         let mut current = self.layers.write();
         *current = Arc::new(Layers {

@@ -13,7 +13,7 @@ use crate::derivation::EntryParts;
 use crate::leaf::Leaf;
 use crate::memtable::{Found, key_hash};
 use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, Remembered};
-use crate::{Path, apply, indexing, path, seal, seed, stamping};
+use crate::{Path, apply, indexing, path, seal, seed, stale, stamping};
 
 /// Spaces from here on belong to engines that are built on a store.
 const ENGINE_SPACES: u8 = 200;
@@ -138,7 +138,7 @@ impl Check<'_> {
         self.each_page(META, &KeyRange::all(), &mut |page, findings| {
             for (key, _) in page.fresh() {
                 let own = [apply::APPLIED_KEY, seed::NOTE_KEY];
-                let derived = [indexing::INDEXES_KEY, stamping::STAMPING_KEY];
+                let derived = [indexing::INDEXES_KEY, stamping::STAMPING_KEY, stale::STALE_KEY];
                 let mut known = own.into_iter().chain(derived);
                 if !known.any(|known| *known == **key) {
                     let detail = "an unknown note";

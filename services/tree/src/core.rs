@@ -24,6 +24,7 @@ use crate::pipeline::Stages;
 use crate::reader::Reader;
 use crate::record::{Chain, Effect, Record};
 use crate::resolve::Resolver;
+use crate::stale::Sweep;
 use crate::state::{Layers, State};
 use crate::{Gate, Path, TreeOptions, expiry};
 
@@ -100,6 +101,8 @@ pub(crate) struct Core {
     /// Nothing is due before this time.
     pub(crate) next_due_ms: AtomicU64,
     pub(crate) any_expiry: AtomicBool,
+    /// Removes what large clears left behind; only the apply thread changes it.
+    pub(crate) sweep: Mutex<Sweep>,
     pub(crate) counters: Counters,
 }
 

@@ -5,8 +5,8 @@
 //! 1. What is derived depends on the record and on the stamps before it alone, so that a replay
 //!    derives the same; the topology does not matter.
 //! 2. A record without an author changes no stamp, and nothing is read for it.
-//! 3. Of a large clear the entries by rev stay behind and are removed by and by: whoever reads them
-//!    looks at the stamp too.
+//! 3. Of a large clear the entries by rev stay behind and are removed by and by (`stale.rs`):
+//!    whoever reads them looks at the stamp too.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -34,6 +34,8 @@ pub(crate) struct StampEffects {
     pub(crate) deletes: Vec<Bytes>,
     /// Keys of entries by rev that go.
     pub(crate) stale: Vec<Bytes>,
+    /// Whether some stay behind that ought to go.
+    pub(crate) leaves_stale: bool,
 }
 
 impl Stamp {
@@ -100,7 +102,7 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
         changed.insert(key, stamp);
     }
     for key in &clears {
-        stale_below(before, key, &mut effects.stale)?;
+        effects.leaves_stale |= stale_below(before, key, &mut effects.stale)?;
     }
     let clears: HashSet<Bytes> = clears.into_iter().collect();
     let is_cleared =
@@ -124,7 +126,8 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
     Ok(effects)
 }
 
-fn stale_below(before: &State, key: &Bytes, stale: &mut Vec<Bytes>) -> Result<()> {
+/// Entries of what a clear covers; `true` if there may be more.
+fn stale_below(before: &State, key: &Bytes, stale: &mut Vec<Bytes>) -> Result<bool> {
     let mut failure = None;
     let mut left = CLEARED_MAX;
     before.scan(STAMP, &path::subtree(key), &mut |at, stored| {
@@ -139,7 +142,7 @@ fn stale_below(before: &State, key: &Bytes, stale: &mut Vec<Bytes>) -> Result<()
             ControlFlow::Continue(())
         }
     })?;
-    failure.map_or(Ok(()), Err)
+    failure.map_or(Ok(left == 0), Err)
 }
 
 /// The stamps of some keys: one scan where they lie close together, else single reads.

@@ -150,6 +150,9 @@ mod scoped;
 mod seal;
 mod seed;
 mod seed_journal;
+mod stale;
+#[cfg(test)]
+mod stale_tests;
 mod stamp;
 mod stamped;
 mod stamped_scan;

@@ -16,9 +16,10 @@ use crate::derive::IndexEffects;
 use crate::derive_stamps::StampEffects;
 use crate::path;
 use crate::record::{
-    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, Effect, INDEX, KEYS, KEYS_TIME, Remembered, SPACES,
-    STAMP,
+    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, Effect, INDEX, KEYS, KEYS_TIME, META, Remembered,
+    SPACES, STAMP,
 };
+use crate::stale::STALE_KEY;
 
 /// What the table itself costs for an entry, besides key and value.
 const ENTRY_BYTES: usize = 160;
@@ -56,6 +57,8 @@ pub(crate) struct MemTable {
     index_clears: BTreeMap<Bytes, Vec<u64>>,
     /// Whether what is cleared is cleared of stamps too.
     is_stamped: bool,
+    /// Whether a clear left entries by rev behind.
+    leaves_stale: bool,
     /// Which keys may be here: spares a read that finds nothing the way down the tree.
     filter: Filter,
     bytes: usize,
@@ -65,6 +68,11 @@ impl MemTable {
     /// A bound on the memory that the table takes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether a clear left entries by rev behind.
+    pub(crate) fn leaves_stale(&self) -> bool {
+        self.leaves_stale
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -149,6 +157,7 @@ impl MemTable {
     /// Enters what a commit that was just entered changes of stamps.
     pub(crate) fn enter_stamps(&mut self, rev: u64, changes: StampEffects, needed_from: u64) {
         self.is_stamped |= changes.is_stamped;
+        self.leaves_stale |= changes.leaves_stale;
         for stale in changes.stale {
             self.put(BY_REV, stale, rev, None, needed_from);
         }
@@ -350,6 +359,10 @@ impl MemTable {
     /// derives them once more from data that is still what it was, or finds them all there.
     pub(crate) fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
+        if self.leaves_stale {
+            // Before what it tells of: a store may take a batch in parts.
+            batch = batch.put(META, STALE_KEY, Bytes::new());
+        }
         for key in self.index_clears.keys() {
             batch.ops.push(Op::DeleteRange(INDEX, path::subtree(key)));
         }

@@ -22,6 +22,7 @@ use crate::record::{self, Applied, Authored, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
 use crate::room::is_storage_full;
 use crate::seal::SealedSnapshot;
+use crate::stale::Sweep;
 use crate::stamping::{self, Stamping};
 use crate::state::{Layers, State};
 use crate::{Derivation, HybridClock, TreeOptions, Zoning, build, expiry, indexing, pushid, seed};
@@ -61,6 +62,7 @@ pub(crate) fn open(
     let definitions = Arc::new(replay.definitions);
     let layers = replay.state.layers;
     let first_due = expiry::first_due_ms(&State { layers: Arc::clone(&layers), at: u64::MAX })?;
+    let sweep = Sweep::at_open(&layers.store)?;
     let clock = Arc::clone(runtime.clock());
     Ok(Core {
         kv,
@@ -109,6 +111,7 @@ pub(crate) fn open(
         closed: AtomicBool::new(false),
         next_due_ms: AtomicU64::new(first_due),
         any_expiry: AtomicBool::new(first_due != u64::MAX),
+        sweep: Mutex::new(sweep),
         counters: Counters::default(),
     })
 }

@@ -75,7 +75,8 @@ pub struct StampedSince {
 /// What replication keeps in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct ReplicationStats {
-    /// Entries of the order of revs.
+    /// Entries of the order of revs: one for each stamp, and what a large removal left behind that
+    /// is not yet tidied up.
     pub by_rev_entries: u64,
     /// Stamps of leaves and endings that are gone.
     pub tombstones: u64,
