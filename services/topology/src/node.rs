@@ -150,17 +150,31 @@ impl Node {
         let node = Self { shared: Arc::clone(&shared), workers: Mutex::default() };
         node.announce()?;
         for (dial, entry) in shared.topology.dials().iter().zip(&shared.dials) {
-            let work = node_dial::work(Arc::clone(&shared), Arc::clone(entry), dial.clone());
-            node.spawn("trellis-dial", work)?;
+            let (entry, dial) = (Arc::clone(entry), dial.clone());
+            node.spawn("trellis-dial", move |shared| node_dial::run(shared, &entry, &dial))?;
         }
-        let accepting = Arc::clone(&shared);
-        node.spawn("trellis-accept", move || node_accept::run(&accepting))?;
-        node.spawn("trellis-slots", move || upkeep(&shared))?;
+        node.spawn("trellis-accept", node_accept::run)?;
+        node.spawn("trellis-slots", upkeep)?;
         Ok(node)
     }
 
-    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-        let worker = self.shared.runtime.spawn_worker(name, work)?;
+    /// Starts a thread whose work begins anew after a defect.
+    fn spawn(
+        &self,
+        name: &'static str,
+        work: impl Fn(&Arc<Shared>) + Send + 'static,
+    ) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let guarded = move || {
+            while catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() && !shared.is_closing()
+            {
+                tracing::error!(thread = name, "a thread of the node broke down; it begins anew");
+                let alarm = Alarm::new(shared.runtime.clock().as_ref());
+                shared.watch(&alarm);
+                shared.pause(&alarm, UPKEEP_EVERY);
+            }
+        };
+        let worker = self.shared.runtime.spawn_worker(name, guarded)?;
         self.workers.lock().push(worker);
         Ok(())
     }
@@ -330,16 +344,14 @@ fn lacks(session: &SessionStatus, now: Duration) -> Option<&'static str> {
 }
 
 /// Looks after the followers until the node closes.
-fn upkeep(shared: &Shared) {
+fn upkeep(shared: &Arc<Shared>) {
     let alarm = Alarm::new(shared.runtime.clock().as_ref());
     shared.watch(&alarm);
     while !shared.is_closing() {
-        let kept = catch_unwind(AssertUnwindSafe(|| shared.store.upkeep(shared.now())));
-        match kept {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) if error.kind() == ErrorKind::Closed => return,
-            Ok(Err(error)) => tracing::warn!(%error, "followers are not looked after; again later"),
-            Err(_) => tracing::error!("looking after the followers broke down; again later"),
+        match shared.store.upkeep(shared.now()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Closed => return,
+            Err(error) => tracing::warn!(%error, "followers are not looked after; again later"),
         }
         shared.pause(&alarm, UPKEEP_EVERY);
     }

@@ -1,11 +1,13 @@
 //! The thread that takes links which peers make, and the threads of those.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use trellis_engine_traits::{ErrorKind, LinkMessage, PeerLink, Result};
 use trellis_runtime::Alarm;
 
+use crate::backoff::Ended;
 use crate::message::{Message, Refusal, RefusalReason};
 use crate::node_dial::guarded;
 use crate::node_gate::Mailbox;
@@ -23,7 +25,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) fn run(shared: &Arc<Shared>) {
     let alarm = Alarm::new(shared.runtime.clock().as_ref());
     shared.watch(&alarm);
-    let mut number = 0_u64;
     let mut last_error = String::new();
     while !shared.is_closing() {
         let mut accepting: Boxed<'_, Result<Box<dyn PeerLink>>> = shared.replicator.accept();
@@ -34,8 +35,7 @@ pub(crate) fn run(shared: &Arc<Shared>) {
         match accepted {
             None => return,
             Some(Ok(link)) => {
-                number += 1;
-                take(shared, link, number, &alarm);
+                take(shared, link, &alarm);
             }
             Some(Err(error)) => match error.kind() {
                 ErrorKind::Unsupported | ErrorKind::Closed => return,
@@ -53,7 +53,8 @@ pub(crate) fn run(shared: &Arc<Shared>) {
 }
 
 /// Gives a link its thread, or turns it away.
-fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, number: u64, alarm: &Arc<Alarm>) {
+fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, alarm: &Arc<Alarm>) {
+    let number = shared.next_link.fetch_add(1, Ordering::Relaxed);
     let peer = link.peer().clone();
     let id = peer.name.clone().unwrap_or_else(|| peer.address.clone());
     let links_max = shared.options.links_max;
@@ -93,7 +94,10 @@ fn serve(shared: &Arc<Shared>, entry: &LinkEntry, link: &dyn PeerLink, number: u
     let outcome = guarded(shared, entry, link, session);
     if !shared.is_closing() {
         let (peer, error) = (&entry.id, outcome.error);
-        tracing::warn!(%peer, %error, "a peer's link ended");
+        match outcome.ended {
+            Ended::Refused => tracing::warn!(%peer, %error, "a peer is refused"),
+            Ended::Away => tracing::info!(%peer, %error, "a peer's link ended"),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The thread of a link that this node makes: dials, drives the link, waits, dials again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind, PeerAddress, PeerLink};
@@ -95,9 +94,4 @@ fn give_up_slot(shared: &Shared, entry: &LinkEntry) {
     let now: Now = shared.now();
     let close = || shared.store.execute(now, Task::CloseSlot { consumer });
     let _done = catch_unwind(AssertUnwindSafe(close));
-}
-
-/// Starts nothing that could fail later: the thread owns what it needs.
-pub(crate) fn work(shared: Arc<Shared>, entry: Arc<LinkEntry>, dial: Dial) -> impl FnOnce() + Send {
-    move || run(&shared, &entry, &dial)
 }

@@ -110,6 +110,8 @@ impl<'a> Driver<'a> {
         self.step(Event::Committed(head));
         while self.refusal.is_none() {
             if self.shared.is_closing() {
+                let message = "the node is closing";
+                self.refusal = Some(Refusal::new(RefusalReason::Closing, message));
                 self.end();
             } else {
                 self.turn();

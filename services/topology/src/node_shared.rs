@@ -1,7 +1,7 @@
 //! What the threads of a node share: its tree, its links, and whether it is closing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) gate: Arc<NodeGate>,
     pub(crate) dials: Vec<Arc<LinkEntry>>,
+    /// The number of the next link that a peer makes.
+    pub(crate) next_link: AtomicU64,
     /// By number.
     pub(crate) accepted: Mutex<BTreeMap<u64, Accepted>>,
     /// Nodes that came in, by the number of the link.
@@ -133,6 +135,7 @@ impl Shared {
             options,
             gate: Arc::new(gate),
             dials,
+            next_link: AtomicU64::new(0),
             accepted: Mutex::default(),
             guests: Mutex::default(),
             alarms: Mutex::new(alarms),
