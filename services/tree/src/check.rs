@@ -2,7 +2,8 @@
 //!
 //! Looked at: the engine's own check, every journal record (checksum, decoded fields, chained
 //! hash), every value in the store (seal, shape), the keys, what is derived (the orders of endings
-//! and of forgetting), and whether the store holds what the retained journal says.
+//! and of forgetting, stamps and the order of revs), and whether the store holds what the retained
+//! journal says.
 //!
 //! Invariants:
 //! 1. Nothing is changed; what an engine changes in its own check is a finding.
@@ -141,6 +142,8 @@ pub struct CheckReport {
     pub keys: u64,
     /// Entries of indexes read.
     pub index_entries: u64,
+    /// Stamps read, of leaves, endings and what is gone, where the tree is replicated.
+    pub stamps: u64,
     /// Keys whose newest journal record was compared with the store.
     pub compared: u64,
     /// Bytes of live keys and values in the store.

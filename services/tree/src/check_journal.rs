@@ -1,6 +1,7 @@
 //! The journal's part of a check: every record, the chain of their hashes, and whether the store
 //! holds what the newest of them say.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use trellis_engine_traits::{
 use crate::check::{Check, Finding, FindingKind, Fix, Remedy, Spot, place_of};
 use crate::check_pages::Page;
 use crate::memtable::{Found, MemTable, key_hash};
-use crate::record::{self, Chain, INDEX, Record};
+use crate::record::{self, Chain, Effect, INDEX, Record, STAMP};
 use crate::seal;
 
 /// Records read at a time, so that the log is not held for long.
@@ -31,16 +32,24 @@ pub(crate) struct Recent {
     older: MemTable,
     newer: MemTable,
     bytes_max: usize,
+    /// Keys whose stamps alone are changed, if these are asked for.
+    stamped: Option<HashSet<Bytes>>,
 }
 
 impl Recent {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { older: MemTable::default(), newer: MemTable::default(), bytes_max }
+        Self { older: MemTable::default(), newer: MemTable::default(), bytes_max, stamped: None }
     }
 
     fn enter(&mut self, record: &Record) {
         let (key, effects) = (record.key.as_ref(), &record.effects);
         self.newer.enter(record.rev, record.at_ms, effects, key, record.rev);
+        if let Some(stamped) = &mut self.stamped {
+            stamped.extend(effects.iter().filter_map(|effect| match effect {
+                Effect::Mark(key) | Effect::Collect(key) => Some(key.clone()),
+                _ => None,
+            }));
+        }
         if self.newer.bytes() > self.bytes_max / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
@@ -60,6 +69,9 @@ impl Recent {
     pub(crate) fn knows(&self, spot: &Spot) -> bool {
         if spot.0 == INDEX {
             return [&self.older, &self.newer].iter().any(|table| table.changed_after(0, &spot.1));
+        }
+        if spot.0 == STAMP {
+            return self.stamped.as_ref().is_some_and(|stamped| stamped.contains(&spot.1));
         }
         !matches!(self.expected(spot), Found::Unknown)
     }
@@ -179,7 +191,7 @@ impl Check<'_> {
     /// What the journal says after a rev, to its end. Nothing where it cannot be read.
     pub(crate) fn after(&self, rev: u64) -> Result<Recent> {
         // What is not applied yet is bounded by the overlay.
-        let mut later = Recent::new(usize::MAX);
+        let mut later = Recent { stamped: Some(HashSet::new()), ..Recent::new(usize::MAX) };
         let Some(log) = self.log else { return Ok(later) };
         let stream = StreamId::new("journal")?;
         let bounds = log.bounds(&stream)?;

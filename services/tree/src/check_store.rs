@@ -12,8 +12,10 @@ use crate::check_pages::Page;
 use crate::derivation::EntryParts;
 use crate::leaf::Leaf;
 use crate::memtable::{Found, key_hash};
-use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, Remembered};
-use crate::{Path, apply, indexing, path, seal, seed, stale, stamping};
+use crate::record::{
+    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, Remembered, STAMP,
+};
+use crate::{Path, apply, here, indexing, path, seal, seed, stale, stamping};
 
 /// Spaces from here on belong to engines that are built on a store.
 const ENGINE_SPACES: u8 = 200;
@@ -27,6 +29,7 @@ impl Check<'_> {
         let timed = self.key_times()?;
         self.keys(&timed)?;
         self.indexes()?;
+        self.stamps()?;
         self.unknown()
     }
 
@@ -206,8 +209,8 @@ fn damaged(
     let place = place_of(spot.0, &spot.1);
     let (remedy, fix) = match spot.0 {
         _ if in_journal => (Remedy::Journal, Fix::Journal(spot)),
-        // Both orders are derived anew once the damaged entry is gone.
-        EXPIRY_TIME | KEYS_TIME => (Remedy::Derive, Fix::Forget(spot)),
+        // All orders are derived anew once the damaged entry is gone.
+        EXPIRY_TIME | KEYS_TIME | BY_REV => (Remedy::Derive, Fix::Forget(spot)),
         INDEX => (Remedy::Derive, Fix::Reindex),
         _ => (Remedy::Remove, Fix::Remove(spot)),
     };
@@ -256,6 +259,16 @@ fn check_pair(
         KEYS => {
             let answer = record::decode::<Remembered>(value, "remembered answer");
             shape(answer.is_ok(), "the remembered answer cannot be read")
+        }
+        STAMP => {
+            let path = here::ending_path(key).unwrap_or(key);
+            shape(path.is_empty() || is_path(path), "the key is no path")?;
+            shape(here::Stamp::decode(value).is_ok(), "the stamp cannot be read")
+        }
+        // What is stamped may be the root.
+        BY_REV => {
+            let split = record::split_time_key(key).is_some();
+            shape(split && value.is_empty(), "the entry is no rev and key")
         }
         INDEX => shape(EntryParts::split(key, value).is_some(), "the entry is no index's"),
         _ => time_key(),

@@ -88,6 +88,9 @@ mod check_index;
 mod check_index_tests;
 mod check_journal;
 mod check_pages;
+mod check_stamps;
+#[cfg(test)]
+mod check_stamps_tests;
 mod check_store;
 #[cfg(test)]
 mod check_tests;

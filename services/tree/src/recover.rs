@@ -56,8 +56,7 @@ pub(crate) fn open(
     let mut replay = Replay::new(kv.as_ref(), &opening, applied, &options)?;
     replay.run(log.as_ref(), &journal)?;
     options.derivation = replay.derivation;
-    let (rev, last_ms) = (replay.rev, replay.last_ms);
-    let hlc = replay.hlc.unwrap_or(0);
+    let (rev, last_ms, hlc) = (replay.rev, replay.last_ms, replay.hlc.unwrap_or(0));
     let chain = replay.chain.unwrap_or_default();
     let definitions = Arc::new(replay.definitions);
     let layers = replay.state.layers;

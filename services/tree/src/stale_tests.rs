@@ -40,27 +40,32 @@ impl Zoning for Whole {
     }
 }
 
-struct Disks {
-    kv: MemoryDisk,
-    log: trellis_log_memory::MemoryDisk,
+/// What outlives a tree.
+pub(crate) struct Disks {
+    pub(crate) kv: MemoryDisk,
+    pub(crate) log: trellis_log_memory::MemoryDisk,
 }
 
 impl Disks {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { kv: MemoryDisk::new(), log: trellis_log_memory::MemoryDisk::new() }
     }
 
     /// Applies when it is told to.
-    fn open(&self) -> Tree {
-        let (kv, log) = (MemoryKv::on(&self.kv).unwrap(), MemoryLog::on(&self.log).unwrap());
+    pub(crate) fn open(&self) -> Tree {
         let apply_after = Duration::from_secs(3600);
         let zoning: Option<Arc<dyn Zoning>> = Some(Arc::new(Whole));
         let options = TreeOptions { zoning, apply_after, ..TreeOptions::default() };
+        self.open_with(options)
+    }
+
+    pub(crate) fn open_with(&self, options: TreeOptions) -> Tree {
+        let (kv, log) = (MemoryKv::on(&self.kv).unwrap(), MemoryLog::on(&self.log).unwrap());
         Tree::open(Arc::new(kv), Arc::new(log), Runtime::system(), options).unwrap()
     }
 }
 
-fn set(tree: &Tree, path: &str, json: &str) -> u64 {
+pub(crate) fn set(tree: &Tree, path: &str, json: &str) -> u64 {
     let (path, value) = (Path::parse(path).unwrap(), Input::parse(json.as_bytes()).unwrap());
     tree.commit(Commit::set(path, value)).unwrap().rev
 }

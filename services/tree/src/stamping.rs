@@ -74,6 +74,11 @@ impl Stamping {
         Ok((!zones.is_empty()).then_some(Self { is_on: true, zones }))
     }
 
+    /// Whether commits of this opening are stamped.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// Leaves out what does not count.
     pub(crate) fn retain(&self, effects: &mut StampEffects) {
         effects.puts.retain(|(key, stamp)| self.counts(key, stamp.rev));
