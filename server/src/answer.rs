@@ -94,8 +94,27 @@ pub(crate) fn write_answer(id: &str, shape: ResultShape, committed: &Committed) 
         out.extend_from_slice(b",\"resolved\":");
         push_resolved(&mut out, &committed.results);
     }
-    end(&mut out, Some(committed.rev));
+    push_origin(&mut out, committed);
+    end(&mut out, Some(rev_of(committed)));
     out
+}
+
+/// The number of the commit at the node that made it.
+pub(crate) fn rev_of(committed: &Committed) -> u64 {
+    committed.upstream.as_ref().map_or(committed.rev, |upstream| upstream.rev)
+}
+
+/// Appends `,"log":...,"applied":...` where another node made the commit.
+pub(crate) fn push_origin(out: &mut Vec<u8>, committed: &Committed) {
+    if let Some(upstream) = &committed.upstream {
+        out.extend_from_slice(b",\"log\":");
+        push_string(out, &upstream.log_id);
+        out.extend_from_slice(if upstream.applied {
+            b",\"applied\":true".as_slice()
+        } else {
+            b",\"applied\":false".as_slice()
+        });
+    }
 }
 
 /// Appends the `data` of a write's answer.

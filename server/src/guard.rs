@@ -64,7 +64,7 @@ fn shared_with(origin: Option<HeaderValue>, mut response: Response) -> Response 
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
-        let exposed = HeaderValue::from_static("etag, trellis-rev, retry-after");
+        let exposed = HeaderValue::from_static("etag, trellis-rev, trellis-log, retry-after");
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }

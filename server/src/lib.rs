@@ -20,6 +20,7 @@
 
 mod admin;
 mod admin_indexes;
+mod admin_repl;
 mod answer;
 mod body;
 #[cfg(feature = "cli")]
@@ -39,6 +40,7 @@ mod live_request;
 mod live_stream;
 mod location;
 mod metrics;
+mod metrics_repl;
 mod openapi;
 mod operation;
 mod options;
@@ -47,6 +49,7 @@ mod queries;
 mod query_text;
 mod read_job;
 mod recent_keys;
+mod replication;
 mod rest;
 mod rest_read;
 mod rest_write;

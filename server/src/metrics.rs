@@ -11,8 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use trellis::PresenceStats;
 use trellis_subscribe::LiveStats;
+use trellis_topology::NodeStatus;
 use trellis_tree::TreeStats;
 
+use crate::metrics_repl;
 use crate::wire::OPERATIONS;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -147,12 +149,14 @@ impl Metrics {
         self.http.get_or_create(&HttpLabels { method, status }).inc();
     }
 
-    /// The exposition text, with the figures of tree, subscriptions and leases as of these.
+    /// The exposition text, with the figures of tree, subscriptions, leases and, where
+    /// there is one, the node as of these.
     pub(crate) fn render(
         &self,
         tree: &TreeStats,
         live: &LiveStats,
         presence: &PresenceStats,
+        node: Option<&NodeStatus>,
     ) -> Result<String, fmt::Error> {
         for (gauge, figure) in &self.tree {
             gauge.set(i64::try_from(figure(tree)).unwrap_or(i64::MAX));
@@ -164,7 +168,11 @@ impl Metrics {
             gauge.set(i64::try_from(figure(presence)).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
-        text::encode(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.registry)?;
+        if let Some(node) = node {
+            metrics_repl::append(node, &mut text)?;
+        }
+        text::encode_eof(&mut text)?;
         Ok(text)
     }
 }

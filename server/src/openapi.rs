@@ -29,6 +29,7 @@ mod tests {
             "/v1/lease/{id}",
             "/v1/lease/{id}/on-disconnect",
             "/health",
+            "/ready",
             "/metrics",
             "/openapi.json",
             "/admin/archive",
@@ -38,6 +39,10 @@ mod tests {
             "/admin/indexes",
             "/admin/indexes/{id}",
             "/admin/pause",
+            "/admin/repl",
+            "/admin/repl/resync",
+            "/admin/repl/slots/{consumer}",
+            "/admin/repl/verify",
             "/admin/resume",
         ] {
             assert!(paths.contains_key(route), "{route}");

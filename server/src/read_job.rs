@@ -82,7 +82,7 @@ fn answer(
     begin(out, &request.id);
     match &request.command {
         ReadCommand::Stats => {
-            out.extend_from_slice(&stats_data(state, &state.tree.stats()?));
+            out.extend_from_slice(&stats_data(state, &state.tree.stats()?)?);
         }
         ReadCommand::Get(path) => {
             view.append_json(path, data_bytes_max(state, request), out).map_err(

@@ -3,11 +3,16 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
+use trellis_tree::Committed;
+
 use crate::answer::push_error_fields;
 use crate::error::WireError;
 
 /// The commit that an answer is as of, or that it made.
 pub(crate) const REV_HEADER: HeaderName = HeaderName::from_static("trellis-rev");
+
+/// The node that made the commit, where it is another one.
+pub(crate) const LOG_HEADER: HeaderName = HeaderName::from_static("trellis-log");
 
 /// An answer of JSON text.
 pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
@@ -22,6 +27,15 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Body>) -> Response<Body> 
 /// Adds the header that says which commit the answer is as of.
 pub(crate) fn set_rev(response: &mut Response<Body>, rev: u64) {
     response.headers_mut().insert(REV_HEADER, HeaderValue::from(rev));
+}
+
+/// Adds the header that says whose commit it is, where another node made it.
+pub(crate) fn set_log(response: &mut Response<Body>, committed: &Committed) {
+    if let Some(upstream) = &committed.upstream
+        && let Ok(log) = HeaderValue::from_str(&upstream.log_id)
+    {
+        response.headers_mut().insert(LOG_HEADER, log);
+    }
 }
 
 /// Adds the entity tag of a value; an absent value has none.

@@ -12,12 +12,15 @@ use trellis_tree::{
     Check, Commit, CommitError, Committed, Condition, Expiry, Input, Operation, Path,
 };
 
-use crate::answer::{push_error_fields, push_number, push_resolved, push_result_list, push_string};
+use crate::answer::{
+    push_error_fields, push_number, push_origin, push_resolved, push_result_list, push_string,
+    rev_of,
+};
 use crate::body;
 use crate::error::WireError;
 use crate::location::path_after;
 use crate::operation::{Updates, WireCondition, WireOperation, expiry, updates_of};
-use crate::rest::{header_text, json, refusal, refusal_with, set_etag, set_rev};
+use crate::rest::{header_text, json, refusal, refusal_with, set_etag, set_log, set_rev};
 use crate::state::State;
 use crate::text::Text;
 use crate::wire::build_commit;
@@ -92,7 +95,7 @@ pub(crate) async fn commit(state: &Arc<State>, request: Request<Body>) -> Respon
             let mut out = b"{\"results\":".to_vec();
             push_result_list(&mut out, &committed.results);
             out.extend_from_slice(b",\"rev\":");
-            push_number(&mut out, committed.rev);
+            push_number(&mut out, rev_of(&committed));
             finish(out, &committed)
         }
         Err(error) => refusal(&error),
@@ -199,7 +202,7 @@ fn pushed(committed: &Committed) -> Response<Body> {
 
 fn written(committed: &Committed) -> Response<Body> {
     let mut out = b"{\"rev\":".to_vec();
-    push_number(&mut out, committed.rev);
+    push_number(&mut out, rev_of(committed));
     finish(out, committed)
 }
 
@@ -209,9 +212,11 @@ fn finish(mut out: Vec<u8>, committed: &Committed) -> Response<Body> {
         out.extend_from_slice(b",\"resolved\":");
         push_resolved(&mut out, &committed.results);
     }
+    push_origin(&mut out, committed);
     out.push(b'}');
     let mut response = json(StatusCode::OK, out);
-    set_rev(&mut response, committed.rev);
+    set_rev(&mut response, rev_of(committed));
+    set_log(&mut response, committed);
     response
 }
 

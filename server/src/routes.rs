@@ -17,7 +17,9 @@ use crate::guard::check_request;
 use crate::options::ServerOptions;
 use crate::rest::{json, refusal};
 use crate::state::{Server, State};
-use crate::{admin, admin_indexes, lease_rest, openapi, peers, rest_read, rest_write, socket};
+use crate::{
+    admin, admin_indexes, admin_repl, lease_rest, openapi, peers, rest_read, rest_write, socket,
+};
 
 /// Bytes that are read from a socket at once: an idle connection holds this buffer.
 const SOCKET_READ_BYTES: usize = 4 << 10;
@@ -51,6 +53,7 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/v1/lease/{id}", lease_rest::lease())
         .route("/v1/lease/{id}/on-disconnect", lease_rest::on_disconnect())
         .route("/health", get(health))
+        .route("/ready", get(admin_repl::ready))
         .route("/metrics", get(metrics))
         .route("/admin/archive", get(admin::archive))
         .route("/admin/check", get(admin::check))
@@ -59,6 +62,10 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/admin/indexes", get(admin_indexes::list).post(admin_indexes::create))
         .route("/admin/indexes/{id}", delete(admin_indexes::remove))
         .route("/admin/pause", post(admin::pause))
+        .route("/admin/repl", get(admin_repl::status))
+        .route("/admin/repl/resync", post(admin_repl::resync))
+        .route("/admin/repl/slots/{consumer}", delete(admin_repl::drop_slot))
+        .route("/admin/repl/verify", post(admin_repl::verify))
         .route("/admin/resume", post(admin::resume))
         .route("/openapi.json", get(openapi::get))
         .method_not_allowed_fallback(method_not_allowed)
@@ -155,10 +162,15 @@ async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {
 
 async fn metrics(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats_state = Arc::clone(&state);
-    let rendered = match state.runtime.run(move || stats_state.tree.stats()).await {
-        Ok(stats) => {
+    let figures = state.runtime.run(move || {
+        let node = stats_state.db.replication();
+        let node = node.map(trellis_topology::Node::status).transpose()?;
+        Ok::<_, trellis::Error>((stats_state.tree.stats()?, node))
+    });
+    let rendered = match figures.await {
+        Ok((stats, node)) => {
             let presence = state.db.presence_stats();
-            state.metrics.render(&stats, &state.db.live_stats(), &presence)
+            state.metrics.render(&stats, &state.db.live_stats(), &presence, node.as_ref())
         }
         Err(error) => return refusal(&WireError::from(error)),
     };

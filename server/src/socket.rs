@@ -20,9 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
 use trellis_engine_traits::ErrorKind;
-use trellis_tree::PendingCommit;
+use trellis_tree::{Committed, PendingCommit};
 
-use crate::answer::{begin, end, push_refusal, write_answer};
+use crate::answer::{begin, end, push_origin, push_refusal, rev_of, write_answer};
 use crate::error::WireError;
 use crate::frames::utf8;
 use crate::lease::Lease;
@@ -391,7 +391,7 @@ impl Write {
                     answer
                 } else {
                     // The commit stands; only its results do not fit.
-                    without_results(&self.id, committed.rev)
+                    without_results(&self.id, &committed)
                 }
             }
             Err(refused) => {
@@ -413,11 +413,12 @@ impl Write {
 }
 
 /// The answer to a commit whose results would be larger than a frame.
-fn without_results(id: &str, rev: u64) -> Vec<u8> {
+fn without_results(id: &str, committed: &Committed) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     begin(&mut out, id);
     out.extend_from_slice(b"null,\"truncated\":true");
-    end(&mut out, Some(rev));
+    push_origin(&mut out, committed);
+    end(&mut out, Some(rev_of(committed)));
     out
 }
 

@@ -14,6 +14,7 @@ use crate::answer::{push_number, push_string};
 use crate::frames::Frames;
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
+use crate::replication;
 
 /// Room for the framing of a request around a commit of the largest size.
 const BODY_OVERHEAD_BYTES: usize = 1 << 20;
@@ -172,6 +173,14 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
     push_string(&mut out, &identity.log_id);
     out.extend_from_slice(b",\"epoch\":");
     push_string(&mut out, &tree.epoch_token());
+    let node = db.replication().and_then(|node| node.status().ok());
+    if let Some(status) = node {
+        out.extend_from_slice(b",\"replication\":{\"name\":");
+        push_string(&mut out, &status.name);
+        out.extend_from_slice(b",\"role\":");
+        push_string(&mut out, replication::role(&status));
+        out.push(b'}');
+    }
     let figures = [
         ("frameBytes", options.frame_bytes_max),
         ("connections", options.connections_max),
@@ -202,7 +211,7 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
 }
 
 /// The `data` of `stats`.
-pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Vec<u8> {
+pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Result<Vec<u8>> {
     let mut out = b"{\"tree\":".to_vec();
     // Figures and names only: always representable.
     let _infallible = serde_json::to_writer(&mut out, stats);
@@ -219,6 +228,10 @@ pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Vec<u8> {
     }
     out.extend_from_slice(b"},\"presence\":");
     let _infallible = serde_json::to_writer(&mut out, &state.db.presence_stats());
+    if let Some(summary) = replication::summary(&state.db)? {
+        out.extend_from_slice(b",\"replication\":");
+        out.extend_from_slice(summary.to_string().as_bytes());
+    }
     out.push(b'}');
-    out
+    Ok(out)
 }

@@ -165,6 +165,44 @@ impl Admin {
         self.json(Method::DELETE, &format!("indexes/{id}")).await
     }
 
+    /// Where replication stands.
+    ///
+    /// # Errors
+    /// As for [`Admin::digest`]; `Refused` with `unsupported` when the server has no replication.
+    pub async fn replication(&self) -> Result<Value, ClientError> {
+        self.json(Method::GET, "repl").await
+    }
+
+    /// Has the server forget a follower.
+    ///
+    /// # Errors
+    /// As for [`Admin::replication`]; `Refused` with `not_found` when there is no such slot.
+    pub async fn drop_slot(&self, consumer: &str) -> Result<Value, ClientError> {
+        self.json(Method::DELETE, &format!("repl/slots/{}", plain(consumer)?)).await
+    }
+
+    /// Has the server fill what it follows over a link anew; answers when that has begun.
+    ///
+    /// # Errors
+    /// As for [`Admin::replication`]; `Refused` with `not_found`, or `unavailable` while the link is
+    /// down.
+    pub async fn resync(&self, link: &str) -> Result<Value, ClientError> {
+        self.json(Method::POST, &format!("repl/resync?link={}", plain(link)?)).await
+    }
+
+    /// Has the server compare what it follows with its source; the outcome is in
+    /// [`Admin::replication`].
+    ///
+    /// # Errors
+    /// As for [`Admin::resync`].
+    pub async fn verify_replication(&self, link: Option<&str>) -> Result<Value, ClientError> {
+        let path = match link {
+            Some(link) => format!("repl/verify?link={}", plain(link)?),
+            None => "repl/verify".to_owned(),
+        };
+        self.json(Method::POST, &path).await
+    }
+
     async fn json(&self, method: Method, path: &str) -> Result<Value, ClientError> {
         let (body, _connection) = self.ask(method, path, WORK_MAX).await?;
         parse(&http::collect(body).await?)
@@ -195,6 +233,16 @@ impl Admin {
         let (response, connection) = http::send(&self.target, &options, request).await?;
         Ok((response.into_body(), connection))
     }
+}
+
+/// A name that stands in a URL as it is.
+fn plain(name: &str) -> Result<&str, ClientError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
+    if !name.is_empty() && name.bytes().all(fits) {
+        return Ok(name);
+    }
+    let message = "names of slots and links consist of letters, digits and -_.~:";
+    Err(ClientError::new(ClientErrorKind::Invalid, message))
 }
 
 fn parse(body: &[u8]) -> Result<Value, ClientError> {

@@ -14,6 +14,9 @@ pub(crate) struct Answer {
     pub(crate) data: Box<RawValue>,
     pub(crate) rev: u64,
     pub(crate) resolved: BTreeMap<String, Value>,
+    /// Of a write that another node made: that node's log, and whether it is visible here.
+    pub(crate) log: Option<String>,
+    pub(crate) applied: bool,
     /// Of a subscription: the history that `rev` is of.
     pub(crate) epoch: Option<String>,
     /// Of a subscription: it goes on where it was left.
@@ -45,8 +48,13 @@ pub(crate) enum Parsed {
 /// What a write came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
-    /// Number of the commit.
+    /// Number of the commit, at the node of `log` where there is one.
     pub rev: u64,
+    /// The log of the node that made the commit, where the server forwarded it.
+    pub log: Option<String>,
+    /// Whether the server that was asked shows the commit already; `false` only for a forwarded one
+    /// that has not come back yet.
+    pub applied: bool,
     /// One result for each operation: the id of a push, else `null`.
     pub results: Vec<Value>,
     /// What transforms came to, by path.
@@ -115,6 +123,10 @@ struct Frame<'a> {
     #[serde(default)]
     resolved: BTreeMap<String, Value>,
     #[serde(default)]
+    log: Option<String>,
+    #[serde(default)]
+    applied: Option<bool>,
+    #[serde(default)]
     error: Option<String>,
     #[serde(default)]
     message: Option<String>,
@@ -178,6 +190,8 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, ClientError> {
         data: data.to_owned(),
         rev: frame.rev,
         resolved: frame.resolved,
+        log: frame.log,
+        applied: frame.applied.unwrap_or(true),
         epoch: frame.epoch,
         resumed: frame.resumed,
         reset: frame.reset,

@@ -402,7 +402,13 @@ impl Client {
 }
 
 fn written(answer: &Answer, results: Vec<Value>) -> Written {
-    Written { rev: answer.rev, results, resolved: answer.resolved.clone() }
+    Written {
+        rev: answer.rev,
+        log: answer.log.clone(),
+        applied: answer.applied,
+        results,
+        resolved: answer.resolved.clone(),
+    }
 }
 
 pub(crate) fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>, ClientError> {

@@ -116,6 +116,7 @@ pub(super) enum Command {
     Compact(super::operators::Compact),
     Rebuild(super::operators::Rebuild),
     Index(super::indexes::Index),
+    Repl(super::replication::Repl),
     /// Print the figures of a server or a database
     Stats {
         #[command(flatten)]

@@ -17,6 +17,7 @@ mod live;
 mod operators;
 mod progress;
 mod remote;
+mod replication;
 mod serve;
 mod target;
 mod upkeep;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::arguments::{Command, Format, Place};
 use super::failure::Failure;
 use super::target::{Entry, Target};
-use super::{copies, export, import, indexes, live, upkeep};
+use super::{copies, export, import, indexes, live, replication, upkeep};
 
 /// Children that are asked for at once.
 const PAGE: usize = 1_000;
@@ -56,6 +56,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         Command::Check(check) => upkeep::check(check.repair, check.json, &check.place).await,
         Command::Compact(compact) => upkeep::compact(&compact.place).await,
         Command::Rebuild(rebuild) => upkeep::rebuild(&rebuild.database).await,
+        Command::Repl(repl) => replication::run(repl).await,
         Command::Index(index) => indexes::run(index).await,
         Command::Stats { place } => stats(&place).await,
         Command::Serve(_) | Command::Completion { .. } => Ok(()),

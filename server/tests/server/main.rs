@@ -19,6 +19,8 @@ mod operators;
 #[cfg(feature = "repl-ws")]
 mod peers;
 mod queries;
+#[cfg(feature = "repl-ws")]
+mod replication;
 mod rest;
 mod stopping;
 mod subscriptions;
