@@ -17,9 +17,10 @@ use trellis_topology::{
 
 use crate::replication::{lag_records, lag_seconds};
 
-type Row<F> = (&'static str, &'static str, F);
+type Figure<T> = fn(&T) -> u64;
+type Row<T> = (&'static str, &'static str, Figure<T>);
 
-const NODE: [Row<fn(&NodeStatus) -> u64>; 7] = [
+const NODE: [Row<NodeStatus>; 7] = [
     ("repl_head", "Number of the newest commit", |status| status.head),
     ("repl_journal_bytes", "Bytes appended to the journal since the start", |status| {
         status.stats.journal_bytes
@@ -35,7 +36,7 @@ const NODE: [Row<fn(&NodeStatus) -> u64>; 7] = [
     }),
 ];
 
-const PULL: [Row<fn(&PullStatus) -> u64>; 19] = [
+const PULL: [Row<PullStatus>; 19] = [
     ("repl_feed_position", "Commit of the source up to which all is applied", |f| f.position),
     ("repl_feed_head", "The source's newest commit", |f| f.head),
     ("repl_feed_lag_records", "Commits that a feed is behind", lag_records),
@@ -59,13 +60,13 @@ const PULL: [Row<fn(&PullStatus) -> u64>; 19] = [
     ("repl_repaired", "Leaves repaired", |f| f.repaired),
 ];
 
-const PUSH: [Row<fn(&PushStatus) -> u64>; 3] = [
+const PUSH: [Row<PushStatus>; 3] = [
     ("repl_sent_commits", "Commits sent", |f| f.commits),
     ("repl_sent_pages", "Pages sent", |f| f.pages),
     ("repl_sent_bytes", "Bytes sent", |f| f.bytes),
 ];
 
-const FORWARDED: [(&str, fn(&ForwardStatus) -> u64); 6] = [
+const FORWARDED: [(&str, Figure<ForwardStatus>); 6] = [
     ("committed", |f| f.committed),
     ("refused", |f| f.refused),
     ("unavailable", |f| f.unavailable),
