@@ -1,7 +1,7 @@
 //! What a node says about its replication: the JSON of `/admin/repl` and of `stats`.
 //!
-//! Invariants: names of fields are camelCase and stay; a lag in commits is there whenever a position
-//! is, one in seconds once the feed has been level.
+//! Invariants: names of fields are camelCase and stay; a lag in commits is there with every
+//! position, one in seconds once the feed has been level.
 
 use std::time::Duration;
 
