@@ -15,7 +15,8 @@ use site::{Disks, Site, central, edge, options, path};
 use trellis_engine_traits::ErrorKind;
 use trellis_repl_loopback::{Faults, LinkOpening, LoopbackHub};
 use trellis_topology::{
-    FeedState, LinkState, Mode, NodeOptions, RefusalReason, SessionOptions, TopologySpec,
+    FeedState, LinkState, LinkStatus, Mode, NodeOptions, RefusalReason, SessionOptions,
+    TopologySpec,
 };
 use trellis_tree::Path;
 
@@ -232,8 +233,11 @@ fn a_node_closes_while_its_peer_takes_nothing() {
     let edge = Site::new(&hub, "edge", edge(&[("shared", Mode::Sync)]));
     edge.until("the feed is open", || {
         hub.advance(Duration::from_millis(10));
-        let session = edge.link("upstream").session;
-        session.pull.is_some_and(|pull| pull.state == FeedState::Tail)
+        let links = center.node.status().unwrap().links;
+        let follows = |link: &LinkStatus| {
+            link.session.push.as_ref().is_some_and(|push| push.state == FeedState::Tail)
+        };
+        links.iter().any(follows)
     });
     // From here on nothing arrives any more.
     for number in 0..40 {
