@@ -41,11 +41,7 @@ pub(crate) fn open(
     runtime: Arc<Runtime>,
     mut options: TreeOptions,
 ) -> Result<Core> {
-    // Half of the overlay goes to the store in one batch, all of it and more where the store
-    // refused for a while.
-    let batch_bytes_max = kv.profile().limits.batch_bytes_max;
-    options.check()?;
-    options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max / 2);
+    settle(&mut options, kv.as_ref())?;
     let journal = StreamId::new("journal")?;
     seed::refuse_unfinished(kv.as_ref())?;
     let applied = read_applied(kv.as_ref())?;
@@ -113,6 +109,16 @@ pub(crate) fn open(
         sweep: Mutex::new(sweep),
         counters: Counters::default(),
     })
+}
+
+/// Checks options, and fits them to the store.
+fn settle(options: &mut TreeOptions, kv: &dyn KvBackend) -> Result<()> {
+    // Half of the overlay goes to the store in one batch, all of it and more where the store
+    // refused for a while.
+    let batch_bytes_max = kv.profile().limits.batch_bytes_max;
+    options.check()?;
+    options.overlay_bytes_max = options.overlay_bytes_max.min(batch_bytes_max / 2);
+    Ok(())
 }
 
 fn read_applied(kv: &dyn KvBackend) -> Result<Option<Applied>> {
