@@ -35,7 +35,6 @@ pub(crate) enum Linking {
 #[derive(Debug)]
 pub(crate) struct Replication {
     node: Node,
-    replicator: Arc<dyn Replicator>,
     entrance: Option<Arc<PeerEntrance>>,
 }
 
@@ -61,7 +60,7 @@ impl Replication {
         };
         let started = Self::start_on(tree, runtime, topology, config, (&replicator, door));
         match started {
-            Ok((node, entrance)) => Ok(Some(Self { node, replicator, entrance })),
+            Ok((node, entrance)) => Ok(Some(Self { node, entrance })),
             Err(error) => {
                 close(&*replicator);
                 Err(error)
@@ -80,24 +79,13 @@ impl Replication {
         let passes = plan::passes(config)?;
         let options = plan::node_options(config, &tree.identity().log_id)?;
         let entrance = door.map(|door| PeerEntrance::new(passes, door)).transpose()?;
-        let name = options.name.clone();
         let node = Node::start(tree, topology, Arc::clone(replicator), runtime, options)?;
-        let stats = tree.stats()?;
-        tracing::info!(
-            node = %name,
-            entries = (stats.rev + 1).saturating_sub(stats.journal_first_rev),
-            disk_bytes = stats.disk_bytes,
-            tail_bytes_max = config.max_tail_bytes,
-            "replication has begun; what every follower has of the journal, and what is beyond the \
-             tail's bounds, is trimmed in the background"
-        );
         Ok((node, entrance.map(Arc::new)))
     }
 
-    /// Ends the links. Idempotent.
+    /// Ends the links and the replicator. Idempotent.
     pub(crate) fn close(&self) {
         self.node.close();
-        close(&*self.replicator);
     }
 }
 
@@ -166,7 +154,7 @@ impl Gate for Alone {
     }
 }
 
-/// Closes a replicator; what it answers changes nothing.
+/// Closes the replicator of a node that did not start.
 fn close(replicator: &dyn Replicator) {
     struct Unpark(Thread);
 

@@ -18,6 +18,8 @@ mod copies;
 mod copy_edges;
 #[path = "platform/indexes.rs"]
 mod indexes;
+#[path = "platform/nodes.rs"]
+mod nodes;
 #[path = "platform/opening.rs"]
 mod opening;
 #[path = "platform/replication_config.rs"]

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 use trellis::{Config, Trellis};
-use trellis_server::ServerOptions;
+use trellis_server::{Server, ServerOptions};
 
 use crate::child::say;
 
@@ -91,8 +91,13 @@ pub(crate) fn serve(dir: &Path) {
     executor.expect("an executor").block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         say(&listener.local_addr().expect("an address").to_string());
+        let entrance = db.peer_entrance();
+        let mut server = Server::new(db, options);
+        if let Some(entrance) = entrance {
+            server = server.with_peers(entrance);
+        }
         let stop = std::future::pending();
-        trellis_server::serve(listener, db, options, stop).await.expect("it serves");
+        trellis_server::serve_on(listener, server, stop).await.expect("it serves");
     });
 }
 

@@ -90,7 +90,7 @@ pub(super) fn chaos() -> Vec<Combination<crate::chaos::Field>> {
     const NAME: &str = "hub+relay+edges";
     let factory =
         crate::Factory::new(NAME, |_: &Path| Ok(std::sync::Arc::new(crate::chaos::Field)))
-            .offers(&[Need::Platform])
+            .offers(&[Need::Platform, Need::Replication])
             .child(|dir| combinations::child_command(CHAOS, NAME, dir));
     vec![Combination { factory, compiled: cfg!(all(feature = "wire", feature = "every-engine")) }]
 }
