@@ -49,9 +49,11 @@ impl Plan {
         let mut text = format!("kv = {:?}\nlog = \"segment:log\"\n", self.store);
         let Some(upstream) = replication else { return text };
         text.push_str("\n[replication]\nrole = \"primary\"\n");
-        let mut paths = vec![r#"{ path = "shared", mode = "sync" }"#.to_owned()];
+        // At the hub `shared` is written by whom it is granted to.
+        let mut paths = Vec::new();
         if let Some(upstream) = upstream {
             writeln!(text, "primaryUrl = \"ws://{upstream}/db\"\ntoken = \"{TOKEN}\"").unwrap();
+            paths.push(r#"{ path = "shared", mode = "sync" }"#.to_owned());
             paths.push(r#"{ path = "central", mode = "replica" }"#.to_owned());
         }
         if self.reports() {
