@@ -128,14 +128,14 @@ until_agreed() { # how long at most, in seconds
     for line in "${SHARED[@]}"; do
         path=${line% *}
         until agree "$path"; do
-            ((SECONDS < end)) || fail "hub and edge differ at $path: $(status)"
+            ((SECONDS < end)) || fail "hub and edge differ at $path: $(status "$EDGE_URL")"
             sleep 0.2
         done
     done
 }
 
-status() {
-    "$TRELLIS" repl status --url "$EDGE_URL" 2>&1 || true
+status() { # URL
+    "$TRELLIS" repl status --url "$1" 2>"$WORK/cli.err" || fail "repl: $(cat "$WORK/cli.err")"
 }
 
 rows() { # file, table, key, path, URL
@@ -231,7 +231,9 @@ expect "what the hub wrote meanwhile" '"at the hub"' "$(at "$EDGE_URL" get confi
 echo "edge: killed while it wrote, started again: both agree"
 
 echo
-status
+status "$EDGE_URL"
+echo
+status "$HUB_URL"
 echo
 printf '%-10s %-10s %8s  %s\n' path "at the edge" leaves "digest at both"
 for line in "${SHARED[@]}"; do
