@@ -184,8 +184,8 @@ impl Admin {
     /// Has the server fill what it follows over a link anew; answers when that has begun.
     ///
     /// # Errors
-    /// As for [`Admin::replication`]; `Refused` with `not_found`, or `unavailable` while the link is
-    /// down.
+    /// As for [`Admin::replication`]; `Refused` with `not_found`, or `unavailable` while the link
+    /// is down.
     pub async fn resync(&self, link: &str) -> Result<Value, ClientError> {
         self.json(Method::POST, &format!("repl/resync?link={}", plain(link)?)).await
     }
