@@ -7,7 +7,7 @@ use trellis_tree::fuzzing::{applied, journal_record, opening, ordered_by_time};
 /// Bytes are refused as damaged or newer, or are a record that is written as it was read.
 pub(super) fn record(input: &[u8]) {
     type Read = fn(&[u8]) -> Result<Bytes>;
-    let formats: [(Read, u8); 3] = [(journal_record, 3), (opening, 2), (applied, 2)];
+    let formats: [(Read, u8); 3] = [(journal_record, 3), (opening, 3), (applied, 2)];
     for (read, newest) in formats {
         match read(input) {
             Ok(written) => {
