@@ -8,8 +8,10 @@ use trellis_engine_traits::{KeyRange, Result};
 
 use crate::core::Core;
 use crate::here::{EndingVisitor, Here, Stamp, StampVisitor};
+use crate::path;
 use crate::record::{Authored, DATA, EXPIRY, Effect, STAMP};
 use crate::resolve::Resolver;
+use crate::spared::Told;
 use crate::stamp::{Author, Version};
 use crate::state::State;
 use crate::zoning::{Tracking, Zoning};
@@ -30,37 +32,21 @@ impl Core {
 }
 
 impl Resolver {
-    /// Stamps what a commit made here changes in zones that are tracked; a clear that spans more
-    /// of these is marked in each.
+    /// Stamps what a commit made here changes in zones that are tracked.
     pub(crate) fn author(
         &mut self,
         core: &Core,
-        effects: &mut Vec<Effect>,
+        effects: &[Effect],
+        told: &Told,
         now_ms: u64,
     ) -> Option<Authored> {
         let zoning = core.options.zoning.as_deref()?;
         let tracked = |key: &[u8]| zoning.zone(key).tracking != Tracking::None;
-        let mut marks = Vec::new();
-        for effect in effects.iter() {
-            if let Effect::Clear(key) = effect {
-                tracked_below(zoning, key, &mut marks);
-            }
-        }
-        effects.extend(marks.into_iter().map(Effect::Mark));
-        // What is written or removed hides its old ending by itself.
-        let written: HashSet<&Bytes> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Put(key, _) | Effect::Delete(key) | Effect::Clear(key) => Some(key),
-                _ => None,
-            })
-            .filter(|_| effects.iter().any(|effect| matches!(effect, Effect::Unexpire(_))))
-            .collect();
         let is_stamped: Vec<bool> = effects
             .iter()
             .map(|effect| match effect {
                 Effect::Unindex(..) | Effect::Forget(..) | Effect::Collect(_) => false,
-                Effect::Unexpire(key) if written.contains(key) => false,
+                Effect::Clear(key) | Effect::Delete(key) if told.unstamped.contains(key) => false,
                 other => tracked(other.key()),
             })
             .collect();
@@ -68,20 +54,50 @@ impl Resolver {
             return None;
         }
         let version = Version { hlc: self.hybrid.tick(now_ms), origin: core.origin() };
+        let hidden = hidden_endings(effects, &is_stamped, zoning);
+        let version_of = |(effect, is_stamped): (&Effect, bool)| {
+            let other = match effect {
+                Effect::Unexpire(key) if hidden.contains(key) => return None,
+                Effect::Mark(key) => told.marks.get(key).copied().flatten(),
+                _ => None,
+            };
+            let ended = match effect {
+                Effect::Put(..) | Effect::Expire(..) => None,
+                other => told.endings.get(other.key()).copied(),
+            };
+            is_stamped.then(|| other.or(ended).unwrap_or(version))
+        };
         let versions: Vec<Option<Version>> =
-            is_stamped.into_iter().map(|is_stamped| is_stamped.then_some(version)).collect();
+            effects.iter().zip(is_stamped).map(version_of).collect();
         Authored::new(Author { version, via: Vec::new() }, &versions)
     }
 }
 
-/// Prefixes of tracked zones strictly below a key.
-fn tracked_below(zoning: &dyn Zoning, key: &[u8], into: &mut Vec<Bytes>) {
-    for carved in zoning.carved(key) {
-        tracked_below(zoning, &carved, into);
-        if zoning.zone(&carved).tracking != Tracking::None {
-            into.push(carved);
-        }
+/// Paths whose old ending is hidden by what the same commit writes or removes at or above them.
+fn hidden_endings(effects: &[Effect], is_stamped: &[bool], zoning: &dyn Zoning) -> HashSet<Bytes> {
+    let unexpired = effects.iter().filter_map(|effect| match effect {
+        Effect::Unexpire(key) => Some(key),
+        _ => None,
+    });
+    let mut unexpired = unexpired.peekable();
+    if unexpired.peek().is_none() {
+        return HashSet::new();
     }
+    let told = effects.iter().zip(is_stamped).filter(|(_, is_stamped)| **is_stamped);
+    let told: HashSet<&[u8]> = told
+        .filter_map(|(effect, _)| match effect {
+            Effect::Put(key, _) | Effect::Delete(key) | Effect::Clear(key) | Effect::Mark(key) => {
+                Some(key.as_ref())
+            }
+            _ => None,
+        })
+        .collect();
+    let is_hidden = |key: &&Bytes| {
+        let zone = zoning.zone(key);
+        let above = path::ancestors(key).take_while(|above| above.len() >= zone.prefix_bytes);
+        std::iter::once(key.as_ref()).chain(above).any(|at| told.contains(at))
+    };
+    unexpired.filter(is_hidden).cloned().collect()
 }
 
 /// A state in which paths may end, or not.

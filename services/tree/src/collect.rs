@@ -11,6 +11,7 @@ use crate::here::{Stamp, StampKind};
 use crate::leaf::Leaf;
 use crate::record::{Authored, Cause, Effect, STAMP};
 use crate::resolve::{New, Resolver, Work};
+use crate::spared::Told;
 use crate::stamp::{Author, Version};
 use crate::stamped::COLLECTED;
 use crate::state::State;
@@ -107,10 +108,10 @@ impl Resolver {
         }
         let (mut effects, mut images) = (Vec::new(), Vec::new());
         if !gone.is_empty() && newest > floor {
-            let mut draft = Draft::new(state, None, core.any_expiry());
+            let mut draft = Draft::new(state, core.any_expiry());
             let leaf = Leaf::Int(i64::try_from(newest).unwrap_or(i64::MAX)).encode();
             draft.replace(path.key(), vec![(path.key().clone(), leaf)])?;
-            (effects, images) = draft.finish()?;
+            (effects, images, _) = draft.finish()?;
         }
         effects.append(&mut gone);
         // It is told to nobody; only that it was made here and when.
@@ -118,7 +119,7 @@ impl Resolver {
         let author = Author { version, via: Vec::new() };
         let others = effects.iter().zip(0..).map(|(_, at)| (at, None)).collect();
         let authored = Some(Some(Authored { author, others }));
-        let (cause, results) = (Cause::Upkeep, Vec::new());
-        Ok(New { effects, images, cause, results, key: None, remote: authored })
+        let (cause, results, told) = (Cause::Upkeep, Vec::new(), Told::default());
+        Ok(New { effects, images, told, cause, results, key: None, authored })
     }
 }

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
+use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::image::{Before, Image, Images};
 use crate::leaf::Leaf;
+use crate::merge::between;
 use crate::path;
 use crate::record::{DATA, EXPIRY, Effect};
+use crate::spared::{Pieces, Told, over_others};
+use crate::stamp::Version;
 use crate::state::State;
 use crate::zoning::{Tracking, Zoning};
 
@@ -30,11 +33,7 @@ fn into_array() -> Error {
 
 /// The effects so far, in a form in which a later one replaces an earlier one.
 pub(crate) struct Draft<'a> {
-    state: &'a State,
-    /// What a removal leaves as it is.
-    zoning: Option<&'a dyn Zoning>,
-    /// Paths below which a removal left something as it is, or might have.
-    marks: BTreeSet<Bytes>,
+    pub(crate) state: &'a State,
     /// Subtrees that are empty before the puts.
     cleared: BTreeSet<Bytes>,
     /// Paths below which the state was seen to hold nothing: a new object's leaves ask it once.
@@ -47,17 +46,19 @@ pub(crate) struct Draft<'a> {
     /// Leaves of the state that are written over or removed one by one.
     before: Before,
     expiries: BTreeMap<Bytes, Option<u64>>,
+    /// How the tree is divided for replication, if it is.
+    pub(crate) zoning: Option<&'a dyn Zoning>,
+    /// What replication is told besides.
+    pub(crate) told: Told,
     /// Whether any path of the tree may have an expiry: spares a read for each write.
     any_expiry: bool,
     bytes: usize,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(state: &'a State, zoning: Option<&'a dyn Zoning>, any_expiry: bool) -> Self {
+    pub(crate) fn new(state: &'a State, any_expiry: bool) -> Self {
         Self {
             state,
-            zoning,
-            marks: BTreeSet::new(),
             cleared: BTreeSet::new(),
             vacant: BTreeSet::new(),
             puts: BTreeMap::new(),
@@ -65,9 +66,17 @@ impl<'a> Draft<'a> {
             gone_before: BTreeMap::new(),
             before: Before::default(),
             expiries: BTreeMap::new(),
+            zoning: None,
+            told: Told::default(),
             any_expiry,
             bytes: 0,
         }
+    }
+
+    /// Minds the zones of a tree that is divided for replication.
+    pub(crate) fn in_zones(mut self, zoning: Option<&'a dyn Zoning>) -> Self {
+        self.zoning = zoning;
+        self
     }
 
     /// Bytes of keys and values written so far.
@@ -191,7 +200,38 @@ impl<'a> Draft<'a> {
             None => Held::Nothing,
         };
         self.empty(key, &held)?;
+        // What is below a leaf is not there, and removing it must not cost the leaf.
+        if !matches!(held, Held::Nothing) || !self.is_below_leaf(key)? {
+            self.speak_for(key, &held);
+        }
         Ok(!matches!(held, Held::Nothing))
+    }
+
+    /// Whether a leaf is above a key; asked only where several nodes write.
+    fn is_below_leaf(&self, key: &Bytes) -> Result<bool> {
+        if self.zoning.is_none_or(|zoning| zoning.zone(key).tracking != Tracking::Shared) {
+            return Ok(false);
+        }
+        for ancestor in path::ancestors(key) {
+            if self.leaf(ancestor)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where several nodes write, one that empties a path speaks for what the others have there.
+    fn speak_for(&mut self, key: &Bytes, held: &Held) {
+        let Some(zoning) = self.zoning else { return };
+        let is_told = matches!(held, Held::Leaf(_)) || self.told.marks.contains_key(key);
+        if is_told || zoning.zone(key).tracking != Tracking::Shared {
+            return;
+        }
+        if !zoning.carved(key).is_empty() {
+            self.told.marks.insert(key.clone(), None);
+        } else if matches!(held, Held::Nothing) {
+            self.clear(key);
+        }
     }
 
     fn empty(&mut self, key: &Bytes, held: &Held) -> Result<()> {
@@ -203,81 +243,64 @@ impl<'a> Draft<'a> {
             Held::Nothing => {}
             Held::Leaf(_) => self.delete(key.clone()),
             Held::Below => {
-                let kept = self.zoning.map(|zoning| zoning.kept(key)).unwrap_or_default();
-                if kept.is_empty() {
+                let carved = self.zoning.map(|zoning| zoning.carved(key)).unwrap_or_default();
+                if carved.is_empty() {
                     self.clear(key);
                 } else {
-                    self.empty_around(key, &kept)?;
-                    let tracked = |zoning: &dyn Zoning| zoning.zone(key).tracking != Tracking::None;
-                    if self.zoning.is_some_and(tracked) {
-                        self.marks.insert(key.clone());
-                    }
+                    self.empty_zones(key, &carved)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Empties what is below a key without what other nodes hold there.
-    fn empty_around(&mut self, key: &Bytes, kept: &[Bytes]) -> Result<()> {
-        let mut next = path::below(key).start;
-        while let Some(found) = self.first_from(key, &next)? {
-            let end = found.get(key.len() + 1..).unwrap_or_default();
-            let end = end.iter().position(|byte| *byte == 0).map(|at| key.len() + 1 + at);
-            let child = found.slice(..end.unwrap_or(found.len()));
-            next = path::after_subtree(&child);
-            if kept.contains(&child) {
-                continue;
-            }
-            if kept.iter().any(|kept| path::covers(&child, kept)) {
-                if let Some(leaf) = self.take_leaf(&child)? {
-                    self.empty(&child, &Held::Leaf(leaf))?;
-                }
-                self.empty_around(&child, kept)?;
-            } else {
-                let held = self.take_held(&child)?;
-                self.empty(&child, &held)?;
-            }
+    /// Removes what is at and below a key, zone by zone, but what belongs to other nodes alone.
+    fn empty_zones(&mut self, key: &Bytes, carved: &[Bytes]) -> Result<()> {
+        self.empty_around(key, carved)?;
+        let kept = self.zoning.map(|zoning| zoning.kept(key)).unwrap_or_default();
+        for zone in carved.iter().filter(|zone| !kept.contains(zone)) {
+            self.remove(zone)?;
         }
         Ok(())
     }
 
-    /// The first leaf below a key from another on.
-    fn first_from(&self, key: &Bytes, from: &Bytes) -> Result<Option<Bytes>> {
-        let range = KeyRange::new(from.clone(), Some(path::after_subtree(key)));
-        let end = range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut own = self.puts.range::<Bytes, _>((Bound::Included(&range.start), end));
-        let mut first = own.next().map(|(found, _)| found.clone());
-        self.state.scan(DATA, &range, &mut |found, _| {
-            if first.as_ref().is_some_and(|first| first.as_ref() <= found) {
-                return ControlFlow::Break(());
+    /// Removes what is at and below a key, but what lies in some subtrees: by as few clears and
+    /// deletes as do it. These leave no stamps; the key is marked in their place.
+    pub(crate) fn empty_around(&mut self, key: &Bytes, spared: &[Bytes]) -> Result<()> {
+        let mut pieces = Pieces { key, spared, found: BTreeSet::new() };
+        for gap in between(&path::subtree(key), spared) {
+            let end = gap.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let own = self.puts.range::<Bytes, _>((Bound::Included(&gap.start), end));
+            own.for_each(|(own, _)| drop(pieces.add(own)));
+            let gone = |at: &[u8]| self.deletes.contains(at) || self.is_cleared(at);
+            pieces.add_held(self.state, gap, &gone)?;
+        }
+        let found = pieces.found;
+        let open = spared.iter().flat_map(|spared| path::ancestors(spared));
+        let open: BTreeSet<&[u8]> = open.filter(|above| path::covers(key, above)).collect();
+        for above in open {
+            if self.expiry(above)?.is_some() {
+                self.expire(&Bytes::copy_from_slice(above), None);
             }
-            if self.deletes.contains(found) || self.is_cleared(found) || self.is_vacant(found) {
-                return ControlFlow::Continue(());
+        }
+        let is_tracked = |zoning: &dyn Zoning| zoning.zone(key).tracking != Tracking::None;
+        if !found.is_empty() && self.zoning.is_some_and(is_tracked) {
+            self.told.marks.insert(key.clone(), None);
+        }
+        for piece in found {
+            match self.take_leaf(&piece)? {
+                Some(_) => self.delete(piece.clone()),
+                None => self.clear(&piece),
             }
-            first = Some(Bytes::copy_from_slice(found));
-            ControlFlow::Break(())
-        })?;
-        Ok(first)
-    }
-
-    /// Refuses a leaf where something is left below that other nodes hold.
-    fn refuse_above_kept(&self, key: &Bytes) -> Result<()> {
-        let Some(zoning) = self.zoning else { return Ok(()) };
-        for kept in zoning.kept(key) {
-            if self.has_below(&kept)? || self.leaf(&kept)?.is_some() {
-                let message = "a value here would remove what belongs to another node, below it: \
-                               write an object";
-                return Err(Error::new(ErrorKind::Denied, message)
-                    .operation("commit")
-                    .context("reason", "source_owned"));
-            }
+            self.told.unstamped.insert(piece);
         }
         Ok(())
     }
 
     fn delete(&mut self, key: Bytes) {
         self.bytes += key.len();
+        self.told.unstamped.remove(&key);
+        self.told.marks.remove(&key);
         self.puts.remove(&key);
         self.deletes.insert(key);
     }
@@ -305,18 +328,17 @@ impl<'a> Draft<'a> {
         for own in &cleared {
             self.cleared.remove(own);
         }
+        self.told.forget(key);
         self.cleared.insert(key.clone());
     }
 
     /// Replaces what is at and below a key by these leaves, and makes its ancestors objects.
     pub(crate) fn replace(&mut self, key: &Bytes, leaves: Vec<(Bytes, Bytes)>) -> Result<()> {
         let only = matches!(leaves.as_slice(), [(own, _)] if own == key);
-        if only {
-            self.refuse_above_kept(key)?;
-        }
         if !only {
             let held = self.take_held(key)?;
             self.empty(key, &held)?;
+            self.speak_for(key, &held);
             if !leaves.is_empty() {
                 self.open_ancestors(key, None)?;
             }
@@ -326,7 +348,17 @@ impl<'a> Draft<'a> {
             // A leaf over a leaf changes nothing around it.
             self.expire(key, None);
         }
+        let carved = match self.zoning {
+            Some(zoning) if !only => zoning.carved(key),
+            _ => Vec::new(),
+        };
         for (leaf, value) in leaves {
+            let meets = |carved: &Bytes| path::covers(carved, &leaf) || path::covers(&leaf, carved);
+            if carved.iter().any(meets) {
+                // What is in a zone of its own was not removed.
+                self.replace(&leaf.clone(), vec![(leaf, value)])?;
+                continue;
+            }
             self.bytes += leaf.len() + value.len();
             self.deletes.remove(&leaf);
             self.puts.insert(leaf, value);
@@ -342,6 +374,9 @@ impl<'a> Draft<'a> {
         let may_hold = matches!(parent_held, None | Some(Held::Below));
         let held = if may_hold && self.has_below(key)? { Held::Below } else { Held::Nothing };
         self.empty(key, &held)?;
+        if matches!(held, Held::Below) && self.zoning.is_some() && self.has_below(key)? {
+            return Err(over_others());
+        }
         match (held, parent_held) {
             // It may have been all that was below the parent.
             (Held::Below, _) => self.open_ancestors(key, None),
@@ -374,13 +409,7 @@ impl<'a> Draft<'a> {
                         return Err(into_array());
                     }
                     self.vacant.insert(ancestor.clone());
-                    let ends = self.expiry(&ancestor)?;
-                    if self.zoning.is_some() && ends.is_some() {
-                        // The ending stays with the object. Its stamp has to be as new as the
-                        // tombstone beside it, which hides older ones.
-                        self.expire(&ancestor, ends);
-                    }
-                    self.delete(ancestor);
+                    self.give_way(ancestor)?;
                     return Ok(());
                 }
             }
@@ -388,15 +417,31 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The effects in the order in which they take effect: clears, then single changes; and what
-    /// was there before.
+    /// Removes a leaf that gives way to what is below it: what it hid stays hidden, but no more.
+    fn give_way(&mut self, key: Bytes) -> Result<()> {
+        let is_own = self.puts.contains_key(&key);
+        self.delete(key.clone());
+        let Some(zoning) = self.zoning else { return Ok(()) };
+        if is_own || zoning.zone(&key).tracking == Tracking::None {
+            return Ok(());
+        }
+        let stamp = self.state.stamp(&key)?.filter(|stamp| stamp.version != Version::ZERO);
+        if let Some(stamp) = stamp {
+            self.told.marks.insert(key.clone(), Some(stamp.version));
+        }
+        self.told.unstamped.insert(key);
+        Ok(())
+    }
+
+    /// The effects in the order in which they take effect: clears, then single changes; what was
+    /// there before; and what replication is told.
     ///
     /// # Errors
     /// Those of the store.
     ///
     /// # Cost
     /// One short scan for each clear.
-    pub(crate) fn finish(self) -> Result<(Vec<Effect>, Vec<Image>)> {
+    pub(crate) fn finish(mut self) -> Result<(Vec<Effect>, Vec<Image>, Told)> {
         let mut images = Images::new();
         for key in &self.cleared {
             images.clear(self.state, key)?;
@@ -406,7 +451,8 @@ impl<'a> Draft<'a> {
             let is_told = self.is_cleared(key);
             images.leaf(if is_told { Image::Absent } else { self.before.at(key) });
         }
-        let marks = self.marks.into_iter().map(Effect::Mark);
+        // A leaf says by itself that what was below it is gone.
+        self.told.marks.retain(|key, _| !self.puts.contains_key(key));
         let clears = self.cleared.into_iter().map(Effect::Clear);
         let deletes = self.deletes.into_iter().map(Effect::Delete);
         let puts = self.puts.into_iter().map(|(key, value)| Effect::Put(key, value));
@@ -414,7 +460,8 @@ impl<'a> Draft<'a> {
             Some(at) => Effect::Expire(key, at),
             None => Effect::Unexpire(key),
         });
+        let marks = self.told.marks.keys().cloned().map(Effect::Mark);
         let effects = clears.chain(deletes).chain(puts).chain(expiries).chain(marks).collect();
-        Ok((effects, images.into_all()))
+        Ok((effects, images.into_all(), self.told))
     }
 }

@@ -15,6 +15,7 @@ use crate::image::Image;
 use crate::reader::Reader;
 use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key, time_key};
 use crate::resolve::Work;
+use crate::spared::Told;
 use crate::state::State;
 use crate::zoning::{Endings, Tracking, Zoning};
 use crate::{Tree, View};
@@ -73,25 +74,24 @@ pub(crate) fn due_effects(
     core: &Core,
     state: &State,
     now_ms: u64,
-) -> Result<(Vec<Effect>, Vec<Image>)> {
-    let found = own_entries(core.options.zoning.as_deref(), state, now_ms, SWEEP_MAX)?;
-    let mut draft = Draft::new(state, core.options.zoning.as_deref(), core.any_expiry());
+) -> Result<(Vec<Effect>, Vec<Image>, Told)> {
+    let zoning = core.options.zoning.as_deref();
+    let found = own_entries(zoning, state, now_ms, SWEEP_MAX)?;
+    let mut draft = Draft::new(state, core.any_expiry()).in_zones(zoning);
     let mut used = Vec::new();
     for (at, key) in found {
-        // An entry that another node owes is only in `found` when it stands for nothing.
         if is_current(state, at, &key)? {
-            draft.remove(&key)?;
-            draft.expire(&key, None);
+            draft.end(&key)?;
         }
         used.push(Effect::Unindex(key, at));
     }
-    let (mut effects, images) = draft.finish()?;
+    let (mut effects, images, told) = draft.finish()?;
     effects.append(&mut used);
-    Ok((effects, images))
+    Ok((effects, images, told))
 }
 
 /// Whether another node removes what is due at a path.
-pub(crate) fn is_elsewhere(zoning: &dyn Zoning, key: &[u8]) -> bool {
+fn is_elsewhere(zoning: &dyn Zoning, key: &[u8]) -> bool {
     let zone = zoning.zone(key);
     zone.tracking != Tracking::None && zone.endings == Endings::Elsewhere
 }

@@ -104,6 +104,7 @@ mod derive;
 mod derive_stamps;
 mod digest;
 mod draft;
+mod draft_end;
 mod entries;
 mod epoch;
 mod expiry;
@@ -153,6 +154,7 @@ mod scoped;
 mod seal;
 mod seed;
 mod seed_journal;
+mod spared;
 mod stale;
 #[cfg(test)]
 mod stale_tests;

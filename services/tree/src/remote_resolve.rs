@@ -17,6 +17,7 @@ use crate::record::{Authored, Cause, Effect};
 use crate::remote::in_order;
 use crate::remote_check::note_leaves;
 use crate::resolve::{New, Resolver};
+use crate::spared::Told;
 use crate::state::State;
 use crate::{ChangeCause, Path, RemoteApplied, RemoteCommit, RemoteRule};
 
@@ -63,7 +64,8 @@ impl Resolver {
         let Merged { effects, versions, images, .. } = merged;
         let authored = Authored::new(commit.author.clone(), &versions);
         let results = Vec::new();
-        Ok(New { effects, images, cause, results, key: None, remote: Some(authored) })
+        let (told, authored) = (Told::default(), Some(authored));
+        Ok(New { effects, images, told, cause, results, key: None, authored })
     }
 
     /// The effects of notes that are not there already.
@@ -74,7 +76,7 @@ impl Resolver {
         ground: &Ground<'_>,
         notes: &[(Path, crate::Input)],
     ) -> Result<(Vec<Effect>, Vec<Image>)> {
-        let mut draft = Draft::new(state, None, core.any_expiry());
+        let mut draft = Draft::new(state, core.any_expiry());
         for (path, value) in notes {
             let leaves = note_leaves(path, value)?;
             let mut held = Vec::new();
@@ -94,7 +96,7 @@ impl Resolver {
                 draft.replace(path.key(), leaves)?;
             }
         }
-        draft.finish()
+        draft.finish().map(|(effects, images, _)| (effects, images))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::path;
 use crate::pending::AppliedSlot;
 use crate::reader::raw;
 use crate::record::{Authored, Cause, Chain, Effect, KEYS, Record, Remembered};
+use crate::spared::Told;
 use crate::state::State;
 use crate::step::Step;
 use crate::{HybridClock, Path, RemoteCommit, expiry, fingerprint, pushid};
@@ -78,10 +79,10 @@ impl Resolver {
         let outcome = match work {
             Work::Commit(commit) => self.commit(core, &state, commit, now_ms),
             Work::Expire => expiry::due_effects(core, &state, now_ms)
-                .map(|(effects, images)| Outcome::upkeep(effects, images, Cause::Ttl))
+                .map(|(effects, images, told)| Outcome::upkeep(effects, images, told, Cause::Ttl))
                 .map_err(CommitError::from),
             Work::ForgetKeys => expiry::forget_effects(core, &state, now_ms)
-                .map(|effects| Outcome::upkeep(effects, Vec::new(), Cause::Upkeep))
+                .map(|effects| Outcome::upkeep(effects, Vec::new(), Told::default(), Cause::Upkeep))
                 .map_err(CommitError::from),
             Work::Collect(stamps) => {
                 self.collect(core, &state, stamps, now_ms).map(Outcome::New).map_err(Into::into)
@@ -104,8 +105,8 @@ impl Resolver {
     }
 
     fn record(&mut self, core: &Core, new: New, now_ms: u64) -> Result<Resolved> {
-        let New { mut effects, images, cause, results, key, remote } = new;
-        if cause == Cause::Request || remote.is_some() {
+        let New { effects, images, told, cause, results, key, authored } = new;
+        if cause == Cause::Request || authored.is_some() {
             core.check_room(&effects)?;
         }
         let rev = self.rev + 1;
@@ -117,10 +118,10 @@ impl Resolver {
         // What makes room must not take more of it than it has to.
         let images = if core.log_is_full() { None } else { Some(images) };
         let (at_ms, prev) = (now_ms, self.chain);
-        let is_request = cause == Cause::Request && remote.is_none();
-        let authored = match remote {
+        let is_request = cause == Cause::Request && authored.is_none();
+        let authored = match authored {
             Some(authored) => authored,
-            None => self.author(core, &mut effects, now_ms),
+            None => self.author(core, &effects, &told, now_ms),
         };
         let mut record = Record { rev, epoch, at_ms, prev, cause, key, effects, images, authored };
         let mut encoded = record.encode()?;
@@ -186,15 +187,13 @@ impl Resolver {
             )
             .into());
         }
-        let mut draft = Draft::new(state, core.options.zoning.as_deref(), core.any_expiry());
+        let zoning = core.options.zoning.as_deref();
+        let mut draft = Draft::new(state, core.any_expiry()).in_zones(zoning);
         let next_due_ms = core.next_due_ms.load(Ordering::Acquire);
         let hidden = expiry::due(state, next_due_ms, now_ms)?;
         check_conditions(core, state, &hidden, &commit.conditions)?;
-        let zoning = core.options.zoning.as_deref();
-        let is_owed = |due: &Bytes| !zoning.is_some_and(|all| expiry::is_elsewhere(all, due));
-        for due in touched(commit).flat_map(|path| due_around(&hidden, path)).filter(is_owed) {
-            draft.remove(&due)?;
-            draft.expire(&due, None);
+        for due in touched(commit).flat_map(|path| due_around(&hidden, path)) {
+            draft.end(&due)?;
         }
         let results = commit
             .operations
@@ -204,8 +203,9 @@ impl Resolver {
                 step.operation(operation, commit.system)
             })
             .collect::<Result<Vec<_>, CommitError>>()?;
-        let (effects, images) = draft.finish()?;
-        Ok(Outcome::New(New { effects, images, cause: Cause::Request, results, key, remote: None }))
+        let (effects, images, told) = draft.finish()?;
+        let (cause, authored) = (Cause::Request, None);
+        Ok(Outcome::New(New { effects, images, told, cause, results, key, authored }))
     }
 }
 
@@ -218,16 +218,18 @@ enum Outcome {
 pub(crate) struct New {
     pub(crate) effects: Vec<Effect>,
     pub(crate) images: Vec<Image>,
+    pub(crate) told: Told,
     pub(crate) cause: Cause,
     pub(crate) results: Vec<OperationResult>,
     pub(crate) key: Option<(String, Chain)>,
     /// What of it is stamped, where that is known already, as of another node's commit.
-    pub(crate) remote: Option<Option<Authored>>,
+    pub(crate) authored: Option<Option<Authored>>,
 }
 
 impl Outcome {
-    fn upkeep(effects: Vec<Effect>, images: Vec<Image>, cause: Cause) -> Self {
-        Self::New(New { effects, images, cause, results: Vec::new(), key: None, remote: None })
+    fn upkeep(effects: Vec<Effect>, images: Vec<Image>, told: Told, cause: Cause) -> Self {
+        let results = Vec::new();
+        Self::New(New { effects, images, told, cause, results, key: None, authored: None })
     }
 }
 

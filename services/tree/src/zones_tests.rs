@@ -1,5 +1,5 @@
-//! Promises of a tree that is divided: a large removal is one clear, who removes what is due, and
-//! what is collected.
+//! Promises of commits made here in a tree that is divided: what they tell others, what they leave
+//! alone, who removes what is due, and what is collected.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,8 +16,8 @@ use trellis_log_memory::MemoryLog;
 use trellis_runtime::{Runtime, RuntimeOptions, SimulatedClock};
 
 use crate::{
-    Commit, Endings, Input, LoggedCommit, Path, Scope, StampedChange, StampedOp, Tracking, Tree,
-    TreeOptions, Zone, Zoning,
+    ChangeCause, Commit, Endings, Input, LoggedCommit, Path, RemoteApplied, RemoteCommit,
+    RemoteRule, Scope, StampedChange, StampedOp, Tracking, Tree, TreeOptions, Zone, Zoning,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -53,6 +53,10 @@ impl Zoning for Zones {
         let below = (0..self.0.len()).map(|at| self.prefix(at));
         let below = below.filter(|prefix| **prefix != *key && crate::path::covers(key, prefix));
         crate::merge::outermost(below.collect())
+    }
+
+    fn kept(&self, key: &[u8]) -> Vec<Bytes> {
+        self.carved(key)
     }
 
     fn tracked(&self) -> Scope {
@@ -130,6 +134,18 @@ fn all() -> Scope {
     Scope { within: within.into(), except: Vec::new() }
 }
 
+fn apply(tree: &Tree, commit: &LoggedCommit) -> RemoteApplied {
+    let LoggedCommit { author, ops, .. } = commit.clone();
+    let (cause, rule) = (ChangeCause::Request, RemoteRule::Merge);
+    let commit = RemoteCommit { author, cause, ops, scope: all(), rule, notes: Vec::new() };
+    tree.apply_remote(commit).unwrap()
+}
+
+fn same(one: &Tree, other: &Tree) {
+    let digest = |tree: &Tree| tree.view().unwrap().scope_digest(&all(), b"").unwrap();
+    assert_eq!(digest(one), digest(other));
+}
+
 fn exact_entries(tree: &Tree) {
     let (stats, mut ops) = (tree.replication_stats().unwrap(), 0);
     let page = tree.view().unwrap().stamped_page(&all(), b"", usize::MAX, usize::MAX).unwrap();
@@ -139,6 +155,68 @@ fn exact_entries(tree: &Tree) {
     assert_eq!(stats.by_rev_entries, ops - untracked as u64);
 }
 
+/// Promise: a removal leaves alone what lies in zones carved out below it, and tells others that
+/// its own zone was emptied.
+#[test]
+fn what_is_carved_out_stays() {
+    let tree = new_tree();
+    set(&tree, "s", r#"{"a":{"b":1,"c":2},"d":3,"deep":{"er":{"x":4,"own":{"y":5}},"z":6}}"#);
+    set(&tree, "s/ext", r#"{"one":1}"#);
+    assert_eq!(get(&tree, "s/deep/er/own/y"), 5, "a set reaches into what it names");
+    let removed = set(&tree, "s", "null");
+    assert_eq!(told(&removed), named(&[("s", "clear")]));
+    let left = serde_json::json!({"deep": {"er": {"own": {"y": 5}}}, "ext": {"one": 1}});
+    assert_eq!(get(&tree, "s"), left);
+    exact_entries(&tree);
+    let replaced = set(&tree, "s", r#"{"n":1,"ext":{"two":2}}"#);
+    let ops = [("s", "clear"), ("s/ext/two", "put"), ("s/n", "put")];
+    assert_eq!(told(&replaced), named(&ops));
+    assert_eq!(get(&tree, "s/ext"), serde_json::json!({"one": 1, "two": 2}));
+    let leaf = Commit::set(path("s"), Input::parse(b"7").unwrap());
+    let refused = tree.commit(leaf).unwrap_err();
+    assert_eq!(refused.error.fact("reason"), Some("source_owned"));
+    exact_entries(&tree);
+}
+
+/// Promise: where several nodes write, a removal of nothing is told; where one does, it is none.
+#[test]
+fn a_removal_of_nothing_speaks_for_others_where_they_write() {
+    let tree = new_tree();
+    assert_eq!(told(&set(&tree, "s/a", "null")), named(&[("s/a", "clear")]));
+    let object = set(&tree, "s/b", r#"{"c":1}"#);
+    assert_eq!(told(&object), named(&[("s/b", "clear"), ("s/b/c", "put")]));
+    assert_eq!(told(&set(&tree, "s/d", "1")), named(&[("s/d", "put")]));
+    let before = tree.position().rev;
+    let nothing = Commit::set(path("o/a"), Input::parse(b"null").unwrap());
+    tree.commit(nothing).unwrap();
+    assert_eq!(tree.position().rev, before, "nothing to tell");
+    assert_eq!(told(&set(&tree, "o/b", r#"{"c":1}"#)), named(&[("o/b/c", "put")]));
+    exact_entries(&tree);
+}
+
+/// Promise: a leaf that gives way to what is written below it takes nothing along that another
+/// node wrote below it meanwhile.
+#[test]
+fn a_leaf_gives_way_to_both_sides() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    let leaf = set(&one, "s/p", "1");
+    apply(&other, &leaf);
+    clock.advance_ms(5);
+    let theirs = set(&other, "s/p/y", "2");
+    clock.advance_ms(5);
+    let ours = set(&one, "s/p/x", "3");
+    let clear = ours.ops.iter().find(|op| op.change == StampedChange::Clear).unwrap();
+    assert_eq!(clear.version, leaf.author.version, "it hides what the leaf did");
+    apply(&one, &theirs);
+    apply(&other, &ours);
+    for tree in [&one, &other] {
+        assert_eq!(get(tree, "s/p"), serde_json::json!({"x": 3, "y": 2}));
+        exact_entries(tree);
+    }
+    same(&one, &other);
+}
+
 fn set_ending(tree: &Tree, at: &str, json: &str, ends_ms: u64) -> LoggedCommit {
     let expiry = Some(crate::Expiry::AtMs(ends_ms));
     let value = Input::parse(json.as_bytes()).unwrap();
@@ -146,6 +224,56 @@ fn set_ending(tree: &Tree, at: &str, json: &str, ends_ms: u64) -> LoggedCommit {
     let commit = Commit { operations: vec![operation], ..Commit::default() };
     let rev = tree.commit(commit).unwrap().rev;
     tree.read_commits(rev - 1, 1).unwrap().remove(0)
+}
+
+/// Promise: every node removes what is due in the same version, so that nothing is sent back and
+/// forth; what is newer stays.
+#[test]
+fn what_ends_everywhere_ends_alike() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    apply(&other, &set_ending(&one, "s/a", r#"{"b":1,"c":2}"#, HOUR_MS + 50));
+    apply(&other, &set_ending(&one, "s/d", "3", HOUR_MS + 60));
+    // Older than now: the removal has to be later than what it removes.
+    apply(&other, &set_ending(&one, "s/e", "4", 5));
+    clock.advance_ms(1000);
+    let versions = [&one, &other].map(|tree| {
+        tree.settle().unwrap();
+        assert_eq!(get(tree, "s"), serde_json::Value::Null);
+        exact_entries(tree);
+        let view = tree.view().unwrap();
+        let page = view.stamped_page(&all(), b"", 100, 1 << 20).unwrap();
+        assert!(page.ops.iter().all(|op| op.version.origin == 0), "{:?}", page.ops);
+        page.ops
+    });
+    assert_eq!(versions[0], versions[1]);
+    for commit in one.read_commits(3, usize::MAX).unwrap() {
+        assert_eq!(apply(&other, &commit).applied, 0, "it is there already");
+    }
+}
+
+/// Promise: what came from another node after the end stays when the end is carried out.
+#[test]
+fn what_is_newer_than_an_end_stays() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    apply(&other, &set_ending(&one, "s/a", r#"{"b":1,"c":{"d":2}}"#, HOUR_MS + 50));
+    let late = {
+        clock.advance_ms(40);
+        let pause = other.pause_writes().unwrap();
+        clock.advance_ms(60);
+        // Ended here, and still there at the other node.
+        one.settle().unwrap();
+        let late = set(&one, "s/a/c/late", "3");
+        drop(pause);
+        late
+    };
+    apply(&other, &late);
+    other.settle().unwrap();
+    for tree in [&one, &other] {
+        assert_eq!(get(tree, "s/a"), serde_json::json!({"c": {"late": 3}}));
+    }
+    same(&one, &other);
 }
 
 /// Promise: what another node removes is hidden, stays, and keeps nobody waiting.
@@ -172,15 +300,14 @@ fn what_is_gone_is_collected() {
     set(&tree, "s/a", r#"{"b":1}"#);
     let tomb = set(&tree, "s/a/b", "null").position.rev;
     clock.advance_ms(10_000);
-    set(&tree, "s/c", "1");
     let late = set(&tree, "s/c", "null").position.rev;
     assert_eq!(tree.collect(u64::MAX, 20_000).unwrap(), crate::Collected::default());
-    assert_eq!(tree.collect(tomb - 1, 5000).unwrap().removed, 0, "not seen by all");
+    assert_eq!(tree.collect(tomb - 1, 5000).unwrap().removed, 1, "the clear under the object");
     let collected = tree.collect(tomb, 5000).unwrap();
     assert_eq!((collected.removed, collected.gc_floor), (1, tomb));
     assert_eq!(tree.collect(late, 5000).unwrap().removed, 0, "too young");
     let stats = tree.replication_stats().unwrap();
-    assert_eq!((stats.tombstones, stats.clears, stats.by_rev_entries), (1, 0, 1));
+    assert_eq!((stats.tombstones, stats.clears, stats.by_rev_entries), (0, 1, 1));
     exact_entries(&tree);
 }
 
