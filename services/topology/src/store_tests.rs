@@ -116,7 +116,7 @@ fn a_replica_is_filled_from_the_data_and_follows_it() {
     let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), source, 2);
     pair.run();
     assert_eq!(get(&pair, 0, "users"), get(&pair, 1, "users"));
-    assert_eq!((get(&pair, 0, "other"), pair.pulled().pages), ("null".into(), 2));
+    assert_eq!((get(&pair, 0, "other"), pair.pulled().pages), ("null".into(), 3));
     pair.ends[1].host.delete("users/u1");
     set(&pair, 1, "users/u4", r#"{"name":"d"}"#);
     pair.run();
