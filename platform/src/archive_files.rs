@@ -9,8 +9,7 @@ use trellis_archive::{
 };
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::backup::fail;
-use crate::data_directory::{create_durably, sync_directory};
+use crate::data_directory::{create_durably, failed_at, sync_directory};
 
 /// How the files end.
 const EXTENSION: &str = "trellis";
@@ -55,7 +54,7 @@ pub(crate) fn free_name(directory: &Path, summary: &Summary) -> Result<PathBuf> 
     };
     let mut path = directory.join(format!("{name}.{EXTENSION}"));
     for number in 2_u64.. {
-        if !path.try_exists().map_err(fail("the directory cannot be read", directory))? {
+        if !path.try_exists().map_err(failed_at("the directory cannot be read", directory))? {
             break;
         }
         path = directory.join(format!("{name}-{number}.{EXTENSION}"));
@@ -68,7 +67,7 @@ pub(crate) fn paths(place: &Path) -> Result<Vec<PathBuf>> {
     if !place.is_dir() {
         return Ok(vec![place.to_owned()]);
     }
-    let unreadable = fail("the directory cannot be read", place);
+    let unreadable = failed_at("the directory cannot be read", place);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(place).map_err(&unreadable)? {
         let path = entry.map_err(&unreadable)?.path();
@@ -82,7 +81,7 @@ pub(crate) fn paths(place: &Path) -> Result<Vec<PathBuf>> {
 
 /// Begins to read an archive.
 pub(crate) fn open(path: &Path) -> Result<ArchiveReader<BufReader<File>>> {
-    let file = File::open(path).map_err(fail("the archive cannot be read", path))?;
+    let file = File::open(path).map_err(failed_at("the archive cannot be read", path))?;
     let reader = ArchiveReader::new(BufReader::with_capacity(1 << 20, file));
     reader.map_err(|error| error.context("file", path.display()))
 }
@@ -99,7 +98,7 @@ fn peek(path: PathBuf) -> Result<Found> {
 }
 
 fn peek_trailer(path: &Path) -> Result<Trailer> {
-    let unreadable = fail("the archive cannot be read", path);
+    let unreadable = failed_at("the archive cannot be read", path);
     let mut file = File::open(path).map_err(&unreadable)?;
     let size = file.metadata().map_err(&unreadable)?.len();
     let mut end = [0; TRAILER_CHUNK_BYTES];
@@ -205,7 +204,7 @@ pub(crate) struct Unfinished {
 impl Unfinished {
     /// Begins a file in a directory, which is created if need be.
     pub(crate) fn begin(directory: &Path) -> Result<Self> {
-        let unwritable = fail("the directory of the backup cannot be written", directory);
+        let unwritable = failed_at("the directory of the backup cannot be written", directory);
         create_durably(directory).map_err(&unwritable)?;
         let path = directory.join(UNFINISHED);
         let file = loop {
@@ -240,7 +239,7 @@ impl Unfinished {
 
     /// Makes it durable under its name.
     pub(crate) fn finish(mut self, path: &Path) -> Result<PathBuf> {
-        let unwritable = fail("the backup cannot be made durable", path);
+        let unwritable = failed_at("the backup cannot be made durable", path);
         self.file.sync_all().map_err(&unwritable)?;
         std::fs::rename(&self.path, path).map_err(&unwritable)?;
         self.finished = true;

@@ -13,7 +13,7 @@ use trellis_archive::{ArchiveReader, Backup, Chunk, Summary};
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::archive_files::{self, Found, Unfinished};
-use crate::data_directory::io_error;
+use crate::data_directory::failed_at;
 use crate::handle::Trellis;
 
 /// How far a backup, a restore or a migration has come.
@@ -324,13 +324,9 @@ impl Read for Tee<'_> {
         let read = self.source.read(into)?;
         let bytes = into.get(..read).unwrap_or_default();
         // Told as what it is: to whoever reads, it would be a failure to read.
-        let unwritable = fail("the backup cannot be written", self.target.path());
+        let unwritable = failed_at("the backup cannot be written", self.target.path());
         let mut file = self.target.file();
         file.write_all(bytes).map_err(|error| std::io::Error::other(unwritable(error)))?;
         Ok(read)
     }
-}
-
-pub(crate) fn fail<'a>(what: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |source| io_error(what, path, source)
 }

@@ -5,8 +5,9 @@
 //! 2. Sizes are bytes and say so in their name; times are durations (`"1s"`, `"20ms"`, `"24h"`).
 //! 3. An unknown key is an error that names the nearest known one.
 //!
-//! Deliberately absent: reading files and the environment (see [`ConfigBuilder`]), and meaning: the
-//! tree checks its own limits when it opens.
+//! Deliberately absent: reading files and the environment (see
+//! [`ConfigBuilder`](crate::ConfigBuilder)), and meaning: the tree checks its own limits when it
+//! opens.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,6 @@ use trellis_tree::{Limits, TreeOptions};
 use crate::durability::DurabilityConfig;
 use crate::profile::Profile;
 use crate::replication_config::ReplicationConfig;
-use crate::sources::ConfigBuilder;
 
 /// The settings of a database, and of a server when there is one.
 ///
@@ -99,12 +99,6 @@ impl Config {
     #[must_use]
     pub fn memory() -> Self {
         Self { profile: Profile::Memory, ..Self::default() }
-    }
-
-    /// Collects settings from a file, the environment and explicit overrides.
-    #[must_use]
-    pub fn builder() -> ConfigBuilder {
-        ConfigBuilder::default()
     }
 
     /// The store's URL: the configured one, else the profile's.

@@ -209,3 +209,11 @@ pub(crate) fn io_error(what: &str, path: &Path, source: std::io::Error) -> Error
     let error = if full { error.context("reason", "storage_full") } else { error };
     error.source(source)
 }
+
+/// As [`io_error`], for `map_err`.
+pub(crate) fn failed_at<'a>(
+    what: &'a str,
+    path: &'a Path,
+) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |source| io_error(what, path, source)
+}

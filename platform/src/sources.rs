@@ -54,6 +54,14 @@ struct Layer {
     value: Value,
 }
 
+impl Config {
+    /// Collects settings from a file, the environment and explicit overrides.
+    #[must_use]
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+}
+
 impl ConfigBuilder {
     /// Reads this file, TOML or JSON by its extension.
     #[must_use]

@@ -79,6 +79,23 @@ pub trait LayerFile: fmt::Debug + Send + Sync + 'static {
     /// What the medium answers.
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize>;
 
+    /// Reads until `into` is full or the file ends.
+    ///
+    /// # Errors
+    /// What the medium answers.
+    fn read_full(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read_at(rest, position + filled as u64) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
     /// Makes contents and length durable.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ impl Mark {
         let mut found = (0, Durable::NOTHING);
         for slot in 0..2 {
             let mut bytes = [0; SLOT_BYTES];
-            let filled = crate::reader::read_full(&*file, &mut bytes, slot * SLOT_DISTANCE_BYTES)?;
+            let filled = file.read_full(&mut bytes, slot * SLOT_DISTANCE_BYTES)?;
             let read = bytes.get(..filled).and_then(parse);
             found = read.filter(|(writes, _)| *writes > found.0).unwrap_or(found);
         }

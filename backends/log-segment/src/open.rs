@@ -220,7 +220,7 @@ fn check_format(layer: &dyn FileLayer, directory: &Path) -> Result<()> {
     }
     let file = layer.open(&path, false).map_err(medium)?;
     let mut bytes = [0; 64];
-    let filled = crate::reader::read_full(&*file, &mut bytes, 0).map_err(medium)?;
+    let filled = file.read_full(&mut bytes, 0).map_err(medium)?;
     let text = bytes.get(..filled).and_then(|text| std::str::from_utf8(text).ok());
     match text {
         Some(FORMAT) => Ok(()),

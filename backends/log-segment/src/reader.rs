@@ -18,20 +18,6 @@ use crate::segment::Segment;
 
 const WINDOW_BYTES: usize = 64 << 10;
 
-/// Reads until `into` is full or the file ends.
-pub(crate) fn read_full(file: &dyn LayerFile, into: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, at + filled as u64) {
-            Ok(0) => break,
-            Ok(bytes) => filled += bytes,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
 /// A part of a file in memory.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -64,7 +50,7 @@ impl Window {
                 self.buffer = vec![0; wanted];
             }
             (self.start, self.filled) = (position, 0);
-            self.filled = read_full(&*self.file, &mut self.buffer, position)?;
+            self.filled = self.file.read_full(&mut self.buffer, position)?;
         }
         let from = usize::try_from(position - self.start).unwrap_or(usize::MAX);
         let rest = self.buffer.get(from..self.filled).unwrap_or_default();

@@ -139,8 +139,8 @@ impl Segment {
     /// Checks the header against the name.
     pub(crate) fn check(&self, stream: &StreamId, file: &dyn LayerFile) -> Result<()> {
         let mut header = [0; HEADER_BYTES];
-        let filled = crate::reader::read_full(file, &mut header, 0)
-            .map_err(|cause| error::medium(cause, &self.path))?;
+        let filled =
+            file.read_full(&mut header, 0).map_err(|cause| error::medium(cause, &self.path))?;
         let damaged = || error::damaged(stream, self.first, &self.path).operation("open");
         let sum = crc32fast::hash(header.get(..24).unwrap_or_default());
         if filled < HEADER_BYTES || !header.starts_with(&MAGIC) || u32_at(&header, 24) != Some(sum)

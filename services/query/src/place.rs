@@ -5,11 +5,19 @@ use trellis_engine_traits::KeyRange;
 
 use crate::bounds::Intervals;
 use crate::encoding::encode_key;
-use crate::pattern::ANY;
-use crate::walk::{Collections, after_subtree};
+use crate::pattern::{ANY, Pattern};
 
 /// The tag of a key's encoding.
 const KEY_TAG: u8 = 0x40;
+
+/// Whose children the items are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Collections<'a> {
+    /// Those of every path that fits.
+    Fitting(&'a Pattern),
+    /// Those of the path with this key, in which `*` is a name like any other.
+    Only(&'a [u8]),
+}
 
 /// A pattern and the keys that its items may have.
 #[derive(Debug)]
@@ -140,6 +148,11 @@ fn toward(parent: &[u8], segment: &[u8], wanted: &[u8], reverse: bool) -> Bytes 
 /// Past the system's paths, which only their name leads to.
 fn beyond_system(reverse: bool) -> Bytes {
     Bytes::from_static(if reverse { b"_" } else { b"`" })
+}
+
+/// The first key that is neither `key` nor below it.
+pub(crate) fn after_subtree(key: &[u8]) -> Bytes {
+    [key, &[1]].concat().into()
 }
 
 /// Behind everything below a path.

@@ -17,11 +17,12 @@ use crate::errors;
 use crate::field::Field;
 use crate::groups::Groups;
 use crate::needed::{Needed, Values};
+use crate::place::{Collections, after_subtree};
 use crate::plan::{IndexRange, Plan, Source, plan, suggestion};
 use crate::position::{Position, own_key, parent};
 use crate::seam::{Indexes, entry_key};
 use crate::spec::{QuerySpec, Totals};
-use crate::walk::{Collections, Walk, WalkEnd};
+use crate::walk::{Walk, WalkEnd};
 
 /// Entries of an index that are taken out of one scan.
 const BATCH_ENTRIES: usize = 512;
@@ -162,7 +163,7 @@ impl<'a> Run<'a> {
                     return Ok(());
                 }
             }
-            from = crate::walk::after_subtree(&collection);
+            from = after_subtree(&collection);
         }
         Ok(())
     }

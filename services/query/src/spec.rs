@@ -1,12 +1,10 @@
 //! [`QuerySpec`]: a query, checked, and the bytes that stand for it.
 
 use serde_json::{Map, Value, json};
-use trellis_engine_traits::Result;
 
 use crate::field::Field;
 use crate::filter::{Comparison, Filter, Test, leaf_json};
 use crate::pattern::Pattern;
-use crate::spec_parse;
 
 /// Items of a page when the query names no limit.
 pub const LIMIT_DEFAULT: usize = 100;
@@ -92,24 +90,6 @@ pub struct Aggregate {
 }
 
 impl QuerySpec {
-    /// Reads a query's JSON; docs/queries.md has the shape.
-    ///
-    /// # Errors
-    /// `InvalidInput` with the place and what is wanted there; `TooLarge` beyond a limit.
-    pub fn parse(json: &[u8]) -> Result<Self> {
-        let json: Value = serde_json::from_slice(json)
-            .map_err(|error| crate::errors::invalid(format!("a query is JSON: {error}")))?;
-        Self::from_json(&json)
-    }
-
-    /// As [`QuerySpec::parse`], from JSON that was read already.
-    ///
-    /// # Errors
-    /// As for [`QuerySpec::parse`].
-    pub fn from_json(json: &Value) -> Result<Self> {
-        spec_parse::query(json)
-    }
-
     /// All children of a collection, by key.
     #[must_use]
     pub const fn all(path: Pattern) -> Self {

@@ -18,7 +18,27 @@ const MEMBERS: [&str; 8] =
     ["path", "where", "orderBy", "limit", "cursor", "select", "count", "aggregate"];
 const OPERATORS: &str = "= != < <= > >= in between starts-with contains exists absent";
 
-pub(crate) fn query(json: &Value) -> Result<QuerySpec> {
+impl QuerySpec {
+    /// Reads a query's JSON; docs/queries.md has the shape.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the place and what is wanted there; `TooLarge` beyond a limit.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        let json: Value = serde_json::from_slice(json)
+            .map_err(|error| invalid(format!("a query is JSON: {error}")))?;
+        Self::from_json(&json)
+    }
+
+    /// As [`QuerySpec::parse`], from JSON that was read already.
+    ///
+    /// # Errors
+    /// As for [`QuerySpec::parse`].
+    pub fn from_json(json: &Value) -> Result<Self> {
+        query(json)
+    }
+}
+
+fn query(json: &Value) -> Result<QuerySpec> {
     let members = json.as_object().ok_or_else(|| invalid("a query is an object"))?;
     known(members, &MEMBERS, "a query")?;
     let path = match members.get("path") {

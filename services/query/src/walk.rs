@@ -12,8 +12,7 @@ use trellis_tree::View;
 
 use crate::bounds::Intervals;
 use crate::needed::{Needed, Values};
-use crate::pattern::Pattern;
-use crate::place::{Place, Places};
+use crate::place::{Collections, Place, Places, after_subtree};
 
 /// Useless leaves in a row before the scan jumps: a jump costs about as much as these.
 const SKIP_MAX: usize = 16;
@@ -30,15 +29,6 @@ pub(crate) struct Walk<'a> {
     pub(crate) reverse: bool,
     /// Children that may be looked at, those that `*` takes among them.
     pub(crate) looked_max: usize,
-}
-
-/// Whose children the items are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Collections<'a> {
-    /// Those of every path that fits.
-    Fitting(&'a Pattern),
-    /// Those of the path with this key, in which `*` is a name like any other.
-    Only(&'a [u8]),
 }
 
 /// How a walk ended.
@@ -244,9 +234,4 @@ impl Progress<'_, '_> {
 
 fn starts_below(rest: &[u8]) -> bool {
     rest.first().is_none_or(|byte| *byte == 0)
-}
-
-/// The first key that is neither `key` nor below it.
-pub(crate) fn after_subtree(key: &[u8]) -> Bytes {
-    [key, &[1]].concat().into()
 }

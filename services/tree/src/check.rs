@@ -21,7 +21,7 @@ use crate::Tree;
 use crate::apply::APPLIED_KEY;
 use crate::check_journal::Recent;
 use crate::record::{self, Applied, META, Opening};
-use crate::{Derivation, check_index, recover, seal, seed};
+use crate::{Derivation, check_index, openings, recover, seal, seed};
 
 /// How a check is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,7 +277,7 @@ impl Check<'_> {
     /// Who the journal is, how far the store has come, and whether they fit.
     fn notes(&mut self) -> Result<()> {
         if let Some(log) = self.log {
-            match seed::last_opening(log) {
+            match openings::last(log) {
                 Ok(opening) => self.opening = opening,
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     self.found(Finding::new(

@@ -131,6 +131,7 @@ mod merge_reference;
 #[cfg(test)]
 mod merge_tests;
 mod merged;
+mod openings;
 mod options;
 mod path;
 mod pattern;

@@ -25,7 +25,9 @@ use crate::seal::SealedSnapshot;
 use crate::stale::Sweep;
 use crate::stamping::{self, Stamping};
 use crate::state::{Layers, State};
-use crate::{Derivation, HybridClock, TreeOptions, Zoning, build, expiry, indexing, pushid, seed};
+use crate::{
+    Derivation, HybridClock, TreeOptions, Zoning, build, expiry, indexing, openings, pushid, seed,
+};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 256;
@@ -135,7 +137,7 @@ fn next_opening(
     zoning: Option<&dyn Zoning>,
 ) -> Result<Opening> {
     let openings = StreamId::new("openings")?;
-    let last = seed::last_opening(log)?;
+    let last = openings::last(log)?;
     let end = log.bounds(&StreamId::new("journal")?)?.next - 1;
     let at_ms = runtime.clock().now_ms();
     let opening = match last {

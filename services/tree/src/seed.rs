@@ -14,8 +14,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use trellis_engine_traits::{
-    At, Durability, Error, ErrorKind, Expect, KeyRange, KvBackend, Op, Persistence, ReadBudget,
-    Result, SpaceId, StreamId, StreamLog, WriteBatch,
+    At, Error, ErrorKind, KeyRange, KvBackend, Op, Persistence, Result, SpaceId, StreamId,
+    StreamLog, WriteBatch,
 };
 use trellis_runtime::Runtime;
 
@@ -24,6 +24,7 @@ use crate::digest;
 use crate::entries::EntrySpace;
 use crate::journal::{JournalRecord, Position};
 use crate::memtable::MemTable;
+use crate::openings;
 use crate::record::{self, Applied, Chain, EXPIRY_TIME, Effect, META, Opening, Record, SPACES};
 use crate::seal::SealedSnapshot;
 use crate::seed_journal;
@@ -341,10 +342,10 @@ impl Seeding {
         let log_id = opening.log_id;
         // The journal first: until the note is gone nobody opens the store, and a seeding that is
         // gone on with finds what is there.
-        let last = last_opening(self.log.as_ref())?;
+        let last = openings::last(self.log.as_ref())?;
         let mark = |opening: &Opening| (opening.log_id, opening.base, opening.epoch);
         if last.is_none_or(|last| mark(&last) != mark(&opening)) {
-            append_opening(self.log.as_ref(), &opening)?;
+            openings::append(self.log.as_ref(), &opening)?;
         }
         let Position { rev, hash: chain } = end;
         let applied = Applied { log_id, rev, chain, hlc: None }.encode()?;
@@ -388,28 +389,6 @@ fn remove_all(space: SpaceId) -> Op {
     Op::DeleteRange(space, KeyRange::all())
 }
 
-fn openings() -> Result<StreamId> {
-    StreamId::new("openings")
-}
-
-pub(crate) fn append_opening(log: &dyn StreamLog, opening: &Opening) -> Result<()> {
-    let opening = opening.encode()?;
-    log.append(&openings()?, &[opening], Expect::Any, Durability::Synced).map(|_| ())
-}
-
-pub(crate) fn last_opening(log: &dyn StreamLog) -> Result<Option<Opening>> {
-    let stream = openings()?;
-    let bounds = log.bounds(&stream)?;
-    let mut last = None;
-    if bounds.next > bounds.first {
-        log.read(&stream, bounds.next - 1, ReadBudget::UNLIMITED, &mut |_, bytes| {
-            last = Some(Bytes::copy_from_slice(bytes));
-            ControlFlow::Continue(())
-        })?;
-    }
-    last.map(|last| Opening::decode(&last)).transpose()
-}
-
 fn read_note(kv: &dyn KvBackend) -> Result<Option<Note>> {
     let stored = SealedSnapshot::new(kv.snapshot()?).get(META, NOTE_KEY)?;
     stored.map(|stored| record::decode(&stored, "note of a seeding")).transpose()
@@ -425,7 +404,7 @@ fn refuse_occupied(kv: &dyn KvBackend, log: &dyn StreamLog) -> Result<()> {
         })?;
     }
     let begun = log.bounds(&StreamId::new("journal")?)?.next > 1;
-    match last_opening(log)? {
+    match openings::last(log)? {
         // Its store was in memory and is gone, so that there is nothing to go on with.
         Some(last) if last.epoch == UNFINISHED && begun => return Err(cut_off()),
         Some(last) if last.epoch == UNFINISHED => {}

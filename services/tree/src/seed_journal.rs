@@ -8,8 +8,8 @@ use trellis_engine_traits::{Durability, Expect, Result, StreamId, StreamLog};
 
 use crate::entries::{self, EntrySpace, Pairs};
 use crate::journal::Position;
+use crate::openings;
 use crate::record::{self, Cause, Effect, KEYS, Opening, Record, split_time_key};
-use crate::seed::append_opening;
 use crate::state::State;
 
 /// Bytes of entries in one record; the last entry may go beyond.
@@ -25,7 +25,7 @@ pub(crate) fn write(
     unfinished: &Opening,
     start: Position,
 ) -> Result<Position> {
-    append_opening(log, unfinished)?;
+    openings::append(log, unfinished)?;
     let mut journal = Journal {
         log,
         stream: StreamId::new("journal")?,
