@@ -32,6 +32,12 @@ mod raw_sqlite;
 mod redis;
 mod reopen;
 mod replication;
+mod replication_fill;
+mod replication_history;
+mod replication_load;
+mod replication_memory;
+mod replication_peers;
+mod replication_ten;
 mod report;
 mod settings;
 mod single;
@@ -48,7 +54,8 @@ use crate::report::Report;
 use crate::settings::{Arguments, Group, Serve, Settings};
 
 /// Whatever stops a figure.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Failure>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -56,6 +63,7 @@ fn main() -> ExitCode {
         Some(Serve::Echo) => echo::serve(),
         Some(Serve::Broadcast) => broadcast::serve(),
         Some(Serve::Trellis) => process::serve_trellis(&arguments),
+        Some(Serve::Node) => process::serve_node(&arguments),
         None => match arguments.write_tail {
             Some(kv) => reopen::write_tail(&arguments, kv),
             None => run(&arguments),

@@ -9,6 +9,7 @@ use trellis::Trellis;
 use trellis_server::ServerOptions;
 
 use crate::Result;
+use crate::replication_memory;
 use crate::settings::{Arguments, Serve};
 
 /// Listens, tells the port on standard output, and serves until standard input ends.
@@ -40,6 +41,16 @@ pub(crate) fn serve_trellis(arguments: &Arguments) -> Result<()> {
     })
 }
 
+/// A whole server that follows `--upstream`, or is followed.
+pub(crate) fn serve_node(arguments: &Arguments) -> Result<()> {
+    let dir = arguments.dir.as_ref().ok_or("--serve node needs --dir")?;
+    let db = Trellis::open_config(replication_memory::config(dir, arguments.upstream.clone()))?;
+    run_server(async |listener| {
+        let stop = std::future::pending();
+        Ok(trellis_server::serve(listener, db, ServerOptions::default(), stop).await?)
+    })
+}
+
 /// A server that ends with this value.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -56,13 +67,25 @@ impl Server {
             Serve::Echo => "echo",
             Serve::Broadcast => "broadcast",
             Serve::Trellis => "trellis",
+            Serve::Node => "node",
         };
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--serve", name, "--dir"])
-            .arg(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--serve", name, "--dir"]).arg(dir);
+        Self::spawn(command)
+    }
+
+    /// Starts a whole server that follows an upstream, or is followed.
+    pub(crate) fn start_node(dir: &Path, upstream: Option<&str>) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--serve", "node", "--dir"]).arg(dir);
+        if let Some(upstream) = upstream {
+            command.args(["--upstream", upstream]);
+        }
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or("the server has no output")?;
         let mut server = Self { child, _stdin: stdin, port: 0 };
@@ -77,6 +100,10 @@ impl Server {
         Self { child, _stdin: None, port }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> Result<f64> {
         status_kib(self.child.id(), "VmRSS:")
@@ -88,7 +115,37 @@ pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_kib(pid, "VmHWM:")
 }
 
-fn status_kib(pid: u32, field: &str) -> Result<f64> {
+/// Seconds of the processors that this process has used.
+pub(crate) fn processor_seconds() -> Result<f64> {
+    seconds_in(Path::new("/proc/self/stat"))
+}
+
+/// The same of its threads of one name, as far as they are there.
+pub(crate) fn thread_seconds(name: &str) -> Result<f64> {
+    let mut seconds = 0.0;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let thread = thread?.path();
+        // It may have ended meanwhile.
+        let named = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+        if named.trim_end() == name {
+            seconds += seconds_in(&thread.join("stat"))?;
+        }
+    }
+    Ok(seconds)
+}
+
+fn seconds_in(stat: &Path) -> Result<f64> {
+    /// Linux counts in hundredths of a second here, whatever its own clock does.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(stat)?;
+    let (_, rest) = stat.rsplit_once(')').ok_or("no name in the status of a process")?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut ticks = || -> Result<f64> { Ok(fields.next().ok_or("no such field")?.parse()?) };
+    Ok((ticks()? + ticks()?) / TICKS_A_SECOND)
+}
+
+/// A field of a process's status.
+pub(crate) fn status_kib(pid: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?;

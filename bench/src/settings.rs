@@ -9,6 +9,7 @@ use trellis_tree::TreeOptions;
 
 use crate::Result;
 use crate::engine::Kv;
+use crate::replication::Part;
 
 /// Measures Trellis against the engines that it is built on.
 #[derive(Debug, Parser)]
@@ -48,6 +49,13 @@ pub(crate) struct Arguments {
     /// Longest wait of a concurrent write for the store, in milliseconds; default: the product's.
     #[arg(long)]
     apply_after_ms: Option<u64>,
+    /// Only these parts of `replication`.
+    #[arg(long = "part", value_enum, value_delimiter = ',')]
+    parts: Vec<Part>,
+    /// A directory in which `npm install pouchdb express@4 express-pouchdb` was run, to compare
+    /// replication with.
+    #[arg(long)]
+    pouchdb: Option<PathBuf>,
     /// Concurrent writers without their rivals, for a profiler; no ratio comes of it.
     #[arg(long)]
     alone: bool,
@@ -57,6 +65,9 @@ pub(crate) struct Arguments {
     /// Becomes one of the servers of the socket figures.
     #[arg(long, value_enum, hide = true)]
     pub(crate) serve: Option<Serve>,
+    /// What that server follows.
+    #[arg(long, hide = true)]
+    pub(crate) upstream: Option<String>,
     /// Becomes the writer that is killed.
     #[arg(long, value_enum, hide = true)]
     pub(crate) write_tail: Option<Kv>,
@@ -104,6 +115,8 @@ pub(crate) enum Serve {
     Broadcast,
     /// A whole Trellis server.
     Trellis,
+    /// The same, replicating.
+    Node,
 }
 
 impl Group {
@@ -129,8 +142,13 @@ impl Group {
 
 impl Arguments {
     pub(crate) fn groups(&self) -> Vec<Group> {
-        if self.groups.is_empty() { Group::value_variants().to_vec() } else { self.groups.clone() }
+        all_or(&self.groups)
     }
+}
+
+/// What was named, or everything.
+fn all_or<T: ValueEnum>(named: &[T]) -> Vec<T> {
+    if named.is_empty() { T::value_variants().to_vec() } else { named.to_vec() }
 }
 
 /// What every figure needs to know.
@@ -147,6 +165,10 @@ pub(crate) struct Settings {
     pub(crate) keys: usize,
     pub(crate) cache_bytes: usize,
     pub(crate) trellis: PathBuf,
+    /// Parts of `replication`.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) pouchdb: Option<PathBuf>,
+    given_seconds: Option<f64>,
 }
 
 impl Settings {
@@ -161,11 +183,6 @@ impl Settings {
         let dir = temporary.as_ref().map(|dir| dir.path().to_path_buf());
         let dir = dir.or_else(|| arguments.dir.clone()).unwrap_or_default();
         let quick = arguments.quick;
-        let kvs = if arguments.kv.is_empty() {
-            Kv::value_variants().to_vec()
-        } else {
-            arguments.kv.clone()
-        };
         let mut writing = TreeOptions::default();
         if let Some(mib) = arguments.overlay_mib {
             writing.overlay_bytes_max = mib << 20;
@@ -175,7 +192,7 @@ impl Settings {
         }
         let beside = std::env::current_exe()?.with_file_name("trellis");
         let settings = Self {
-            kvs,
+            kvs: all_or(&arguments.kv),
             quick,
             alone: arguments.alone,
             dir,
@@ -185,8 +202,16 @@ impl Settings {
             keys: arguments.keys.unwrap_or(if quick { 20_000 } else { 1_000_000 }),
             cache_bytes: arguments.cache_mib << 20,
             trellis: arguments.trellis.clone().unwrap_or(beside),
+            parts: all_or(&arguments.parts),
+            pouchdb: arguments.pouchdb.clone(),
+            given_seconds: arguments.seconds,
         };
         Ok((settings, temporary))
+    }
+
+    /// Seconds of a round: as given, else little in a quick run, else so many.
+    pub(crate) fn seconds(&self, usual: f64) -> f64 {
+        self.given_seconds.unwrap_or(if self.quick { 0.2 } else { usual })
     }
 
     /// Some figures run the release binary itself.

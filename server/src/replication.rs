@@ -23,6 +23,7 @@ pub(crate) fn node_of(db: &Trellis) -> Result<&Node> {
 
 /// Where a node stands, as JSON.
 pub(crate) fn status_json(node: &Node) -> Result<Value> {
+    node.count()?;
     let status = node.status()?;
     Ok(document(&status, &node.not_ready(&Path::default())))
 }

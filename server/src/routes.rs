@@ -164,7 +164,7 @@ async fn metrics(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats_state = Arc::clone(&state);
     let figures = state.runtime.run(move || {
         let node = stats_state.db.replication();
-        let node = node.map(trellis_topology::Node::status).transpose()?;
+        let node = node.map(|node| node.count().and_then(|()| node.status())).transpose()?;
         Ok::<_, trellis::Error>((stats_state.tree.stats()?, node))
     });
     let rendered = match figures.await {

@@ -109,7 +109,8 @@ impl Fleet {
             mono: Duration::from_secs(1_000),
             clock: Arc::new(SimulatedClock::at(1_700_000_000_000)),
             starts: 0,
-            session: SessionOptions::default(),
+            // Time stands still while messages are carried.
+            session: SessionOptions { rest_max: Duration::ZERO, ..SessionOptions::default() },
             slots: SlotOptions::default(),
             tree: TreeOptions::default(),
             largest: 0,

@@ -31,6 +31,14 @@ impl Session {
         }
     }
 
+    /// Whether it would do nothing yet about commits that became visible: it will look by itself at
+    /// its deadline.
+    #[must_use]
+    pub fn is_resting(&self, now: Duration) -> bool {
+        let source = self.source.as_ref().filter(|source| source.is_tailing());
+        source.and_then(|source| source.again_at).is_some_and(|at| now < at)
+    }
+
     /// When the feed counts as stalled, if it is behind and could get on.
     fn stalled_at(&self) -> Option<Duration> {
         let follower = self.follower.as_ref()?;

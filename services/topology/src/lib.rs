@@ -108,6 +108,7 @@ mod spec;
 mod status;
 mod store;
 mod tail;
+mod tails;
 mod task;
 mod topology;
 mod translate;

@@ -26,6 +26,8 @@ use crate::{
 
 /// Time between two looks at the followers.
 const UPKEEP_EVERY: Duration = Duration::from_secs(2);
+/// How much longer than a count the time to the next one is.
+const COUNT_SHARE: u32 = 20;
 /// How long the transport may take to end.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Not being level for so long counts as being behind.
@@ -84,7 +86,7 @@ pub struct NodeStatus {
     pub slots: Vec<SlotStatus>,
     /// Slots given up, by reason.
     pub slots_ended: BTreeMap<SlotEnd, u64>,
-    /// What is kept for followers.
+    /// What is kept for followers; stamps as [`Node::count`] counted them last.
     pub stats: ReplicationStats,
     /// The time on the node's clock, that of `level_at`.
     pub now: Duration,
@@ -182,13 +184,11 @@ impl Node {
     fn announce(&self) -> Result<()> {
         let shared = &self.shared;
         let tree = shared.store.tree();
-        let stats = tree.replication_stats()?;
+        let stats = tree.replication_bounds()?;
         tracing::info!(
             node = %format!("{:032x}", shared.store.node()),
             name = %shared.options.name,
             head = tree.position().rev,
-            stamps = stats.by_rev_entries,
-            tombstones = stats.tombstones,
             journal_from = stats.journal_first_rev,
             dials = shared.dials.len(),
             followers = shared.store.slots(shared.now())?.len(),
@@ -201,25 +201,60 @@ impl Node {
     ///
     /// # Errors
     /// Those of the tree.
+    ///
+    /// # Cost
+    /// Some reads in memory for each link and slot.
     pub fn status(&self) -> Result<NodeStatus> {
         let shared = &self.shared;
         let (store, now) = (&shared.store, shared.now());
-        let mut links: Vec<LinkStatus> =
-            shared.dials.iter().map(|entry| entry.status(now.mono)).collect();
-        let accepted: Vec<_> =
-            shared.accepted.lock().values().map(|one| Arc::clone(&one.entry)).collect();
-        links.extend(accepted.iter().map(|entry| entry.status(now.mono)));
+        let (_, counted) = *shared.counted.lock();
         Ok(NodeStatus {
             node: format!("{:032x}", store.node()),
             name: shared.options.name.clone(),
             head: store.tree().position().rev,
             zones: shared.topology.zone_status(),
-            links,
+            links: self.links(),
             slots: store.slots(now)?,
             slots_ended: store.slots_ended(),
-            stats: store.tree().replication_stats()?,
+            stats: ReplicationStats {
+                by_rev_entries: counted.by_rev_entries,
+                tombstones: counted.tombstones,
+                clears: counted.clears,
+                ..store.tree().replication_bounds()?
+            },
             now: now.mono,
         })
+    }
+
+    /// Counts what is kept for followers, for the next status, unless that was done lately.
+    ///
+    /// # Errors
+    /// Those of the tree.
+    ///
+    /// # Cost
+    /// Reads every stamp, a second or so for a million; the next count is due after twenty times
+    /// as long. Returns at once while another call counts.
+    pub fn count(&self) -> Result<()> {
+        let shared = &self.shared;
+        let Some(_one) = shared.counting.try_lock() else { return Ok(()) };
+        let begin = shared.now().mono;
+        if begin < shared.counted.lock().0 {
+            return Ok(());
+        }
+        let stats = shared.store.tree().replication_stats()?;
+        let took = shared.now().mono.saturating_sub(begin);
+        *shared.counted.lock() = (begin + took * COUNT_SHARE, stats);
+        Ok(())
+    }
+
+    /// Links that this node makes, then those that peers made.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkStatus> {
+        let shared = &self.shared;
+        let now = shared.now().mono;
+        let accepted: Vec<_> =
+            shared.accepted.lock().values().map(|one| Arc::clone(&one.entry)).collect();
+        shared.dials.iter().chain(&accepted).map(|entry| entry.status(now)).collect()
     }
 
     /// Prefixes at or around a path that are not ready; all of them for the root.

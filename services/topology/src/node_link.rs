@@ -144,7 +144,8 @@ impl<'a> Driver<'a> {
         }
         self.routed();
         self.mail();
-        if self.bell.take() {
+        // A bell that is not answered does not ring again: nobody wakes for each commit.
+        if !self.session.is_resting(self.shared.now().mono) && self.bell.take() {
             let head = self.shared.store.tree().position().rev;
             self.step(Event::Committed(head));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use trellis_engine_traits::{Peer, Replicator};
 use trellis_runtime::{Alarm, Runtime, Worker};
-use trellis_tree::PendingCommit;
+use trellis_tree::{PendingCommit, ReplicationStats};
 
 use crate::forward::ForwardRequest;
 use crate::message::{Hello, Refusal, RefusalReason};
@@ -68,6 +68,9 @@ pub(crate) struct Shared {
     pub(crate) accepted: Mutex<BTreeMap<u64, Accepted>>,
     /// Nodes that came in, by the number of the link.
     guests: Mutex<BTreeMap<u64, Guest>>,
+    /// When what is kept for followers is to be counted again, and what it was.
+    pub(crate) counted: Mutex<(Duration, ReplicationStats)>,
+    pub(crate) counting: Mutex<()>,
     alarms: Mutex<Vec<Weak<Alarm>>>,
     closing: AtomicBool,
 }
@@ -138,6 +141,8 @@ impl Shared {
             next_link: AtomicU64::new(0),
             accepted: Mutex::default(),
             guests: Mutex::default(),
+            counted: Mutex::default(),
+            counting: Mutex::default(),
             alarms: Mutex::new(alarms),
             closing: AtomicBool::new(false),
         })

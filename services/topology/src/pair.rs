@@ -123,7 +123,7 @@ pub(crate) struct Pair<H = Fake> {
 }
 
 pub(crate) fn options() -> SessionOptions {
-    SessionOptions { page_items: 2, ..SessionOptions::default() }
+    SessionOptions { page_items: 2, rest_max: Duration::ZERO, ..SessionOptions::default() }
 }
 
 impl Pair {

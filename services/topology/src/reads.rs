@@ -1,16 +1,16 @@
 //! What sessions read of a tree, in the form in which they send it.
 
 use bytes::Bytes;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::Result;
 use trellis_tree::{LoggedCommit, Scope, StampedChange, StampedOp, Tree, Zoning};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::incoming::cause_code;
 use crate::message::{WireDigest, WireRecord};
 use crate::planted::{Planted, is_planted};
-use crate::task::{PageRead, TailRead};
+use crate::project;
+use crate::task::PageRead;
 use crate::verify::BUCKETS;
-use crate::{is_echo, project, relays};
 
 /// Leaves read at a time where all of them are.
 const SLICE_ITEMS: usize = 1000;
@@ -41,34 +41,12 @@ pub(crate) fn delta(
     Ok(PageRead { ops: delta.ops, next: delta.next, rev: view.rev() })
 }
 
-pub(crate) fn tail(
-    tree: &Tree,
-    scope: &Scope,
-    after: u64,
-    peer: u64,
-    bytes_max: usize,
-) -> Result<TailRead> {
-    let zoning = tree.options().zoning.clone().ok_or_else(unsupported)?;
-    let head = tree.position().rev;
-    let logged = tree.read_commits(after, bytes_max)?;
-    let mut read = TailRead { commits: Vec::new(), through: after, hash: [0; 16], head, echoes: 0 };
-    for commit in logged {
-        (read.through, read.hash) = (commit.position.rev, commit.position.hash);
-        let author = &commit.author;
-        if is_echo(author, peer) {
-            read.echoes += 1;
-        } else if relays(author, tree.origin()).is_none() {
-            tracing::warn!(rev = read.through, "a commit passed too many nodes: it ends here");
-        } else {
-            read.commits.extend(record(&commit, scope, zoning.as_ref()));
-        }
-    }
-    read.head = read.head.max(read.through);
-    Ok(read)
-}
-
 /// What of a commit is sent; nothing when it does not touch the scope.
-fn record(commit: &LoggedCommit, scope: &Scope, zoning: &dyn Zoning) -> Option<WireRecord> {
+pub(crate) fn record(
+    commit: &LoggedCommit,
+    scope: &Scope,
+    zoning: &dyn Zoning,
+) -> Option<WireRecord> {
     let mut ops = project(commit, scope, zoning);
     if is_planted(Planted::ProjectionIgnored) {
         ops.retain(|op| commit.ops.contains(op));
@@ -193,9 +171,4 @@ pub(crate) struct Journal {
 pub(crate) fn journal(tree: &Tree) -> Result<Journal> {
     let stats = tree.stats()?;
     Ok(Journal { head: stats.rev, first: stats.journal_first_rev, appended: stats.journal_bytes })
-}
-
-fn unsupported() -> Error {
-    Error::new(ErrorKind::Unsupported, "this tree keeps no stamps: open it with a topology")
-        .operation("replicate")
 }

@@ -106,6 +106,11 @@ pub struct SessionOptions {
     pub read_your_writes: Duration,
     /// Time after which a source looks again for commits that were not durable.
     pub durable_after: Duration,
+    /// How long a source rests after a batch that held all there was, for each commit in it but
+    /// the first: the busier the node, the fewer and the larger its batches.
+    pub rest_per_commit: Duration,
+    /// How long it rests at most.
+    pub rest_max: Duration,
     /// Forwarded writes that wait for an answer, in each direction.
     pub forwards_max: usize,
     /// Time between digests while nothing is written; zero: none.
@@ -137,6 +142,8 @@ impl Default for SessionOptions {
             fills_window: Duration::from_secs(60),
             read_your_writes: Duration::from_secs(2),
             durable_after: Duration::from_millis(20),
+            rest_per_commit: Duration::from_millis(1),
+            rest_max: Duration::from_millis(10),
             forwards_max: 1024,
             verify_every: Duration::from_secs(60),
             part_bytes: 256 << 10,

@@ -206,6 +206,36 @@ fn no_more_is_sent_than_the_follower_has_credit_for() {
     assert_eq!(pair.pulled().position, 105);
 }
 
+/// Promise: a busy source sends fewer and larger batches, and whoever writes once waits for nobody.
+#[test]
+fn a_source_rests_after_many_commits_and_not_after_one() {
+    let options = SessionOptions { rest_max: Duration::from_millis(5), ..options() };
+    let plans = [
+        LinkPlan { pull: Some(pull(REPLACE)), ..LinkPlan::default() },
+        LinkPlan { push: Some(push(&["a"])), ..LinkPlan::default() },
+    ];
+    let mut pair = Pair::new(plans, [Fake { node: 1, ..Fake::default() }, source(FIVE)], options);
+    pair.run();
+    let write = |pair: &mut Pair, times| {
+        for _ in 0..times {
+            pair.ends[1].host.write("a\0one", "again");
+        }
+        pair.run();
+        pair.ends[1].host.head() - pair.pulled().position
+    };
+    assert_eq!(write(&mut pair, 1), 0);
+    assert_eq!(write(&mut pair, 4), 0, "one commit is no load");
+    assert!(pair.ends[1].session.is_resting(pair.now.mono));
+    assert_eq!(write(&mut pair, 9), 9, "three milliseconds for four commits");
+    pair.pass(Duration::from_millis(2));
+    assert_eq!(pair.ends[1].session.deadline(), Some(pair.now.mono + Duration::from_millis(1)));
+    assert_eq!(write(&mut pair, 1), 10);
+    pair.pass(Duration::from_millis(1));
+    assert_eq!(write(&mut pair, 1), 1, "all in one batch; five milliseconds at most");
+    pair.pass(Duration::from_millis(5));
+    assert_eq!(write(&mut pair, 1), 0);
+}
+
 #[test]
 fn a_page_that_does_not_come_is_asked_for_again_half_as_large() {
     let wide = SessionOptions { page_items: 4, ..options() };

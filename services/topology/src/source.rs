@@ -90,7 +90,7 @@ pub(crate) struct Source {
     acked_since: bool,
     /// This node's newest commit.
     pub(crate) head: u64,
-    /// When it looks again for what was not durable.
+    /// When it looks again, for what was not durable or has gathered meanwhile.
     pub(crate) again_at: Option<std::time::Duration>,
     pub(crate) status: PushStatus,
 }
@@ -382,15 +382,26 @@ impl Source {
             self.again_at = again.then(|| turn.now.mono + turn.options.durable_after);
             return Ok(());
         }
-        self.status.commits += u64::try_from(commits.len()).unwrap_or(0);
+        let count = commits.len();
+        self.status.commits += u64::try_from(count).unwrap_or(0);
         let batch = Batch { after: self.sent_rev, through, hash, head: self.head, commits };
         let bytes = turn.send(&Message::Batch(batch))?.max(BATCH_BYTES_LEAST);
         self.sent.push_back(Sent { rev: through, hash, bytes });
         self.in_flight += bytes;
         self.sent_rev = through;
         self.status.sent = through;
+        if through >= self.head {
+            self.rest(count, turn);
+        }
         self.pump(turn);
         Ok(())
+    }
+
+    /// Lets commits gather, where many come.
+    fn rest(&mut self, sent: usize, turn: &Turn<'_>) {
+        let others = u32::try_from(sent.saturating_sub(1)).unwrap_or(u32::MAX);
+        let rest = turn.options.rest_per_commit.saturating_mul(others).min(turn.options.rest_max);
+        self.again_at = (!rest.is_zero()).then(|| turn.now.mono + rest);
     }
 
     /// The log was trimmed in front of the follower: it opens again.

@@ -8,6 +8,7 @@ use crate::position::FeedPosition;
 use crate::reads;
 use crate::session::Now;
 use crate::slots::{SlotOptions, Slots};
+use crate::tails::Tails;
 use crate::task::{PageRead, Task, TaskOutcome};
 
 /// A tree and its slots. One for each node; all sessions share it.
@@ -36,6 +37,7 @@ pub struct Store {
     /// Whether positions are of no use that are still there, for lack of room to remove them.
     void_positions: bool,
     pub(crate) slots: Slots,
+    tails: Tails,
 }
 
 impl Store {
@@ -54,7 +56,7 @@ impl Store {
             forgotten => forgotten.map(|()| false)?,
         };
         let slots = Slots::open(tree.clone(), tree.node_id(), options)?;
-        Ok(Self { tree, void_positions, slots })
+        Ok(Self { tree, void_positions, slots, tails: Tails::default() })
     }
 
     /// The tree.
@@ -84,7 +86,7 @@ impl Store {
                 page.map(TaskOutcome::Page)
             }
             Task::ReadTail { scope, after, peer, bytes_max } => {
-                match reads::tail(&self.tree, &scope, after, peer, bytes_max) {
+                match self.tails.read(&self.tree, scope, after, peer, bytes_max) {
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(TaskOutcome::TailGone),
                     read => read.map(TaskOutcome::Tail),
                 }

@@ -87,7 +87,7 @@ pub(crate) fn linked(edge: Node, hub: Node, items: u32) -> Pair<Node> {
     let roles = [Role::Dialer(Box::new(dial)), Role::Acceptor(policy)];
     let wall_ms = Runtime::system().clock().now_ms();
     let now = Now { mono: Duration::from_secs(100), wall_ms };
-    let options = SessionOptions { page_items: items, ..SessionOptions::default() };
+    let options = SessionOptions { page_items: items, ..crate::pair::options() };
     Pair::of(roles, [edge, hub], options, now)
 }
 

@@ -1,0 +1,69 @@
+//! Memory of both ends, whole servers in processes of their own over a socket, while a new replica
+//! is filled with 1,000,000 leaves.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use trellis::{Config, ReplicationConfig, Trellis};
+
+use crate::Result;
+use crate::process::{Server, status_kib};
+use crate::replication::{FIELDS, GROUP, Setting, load_documents, wait};
+use crate::report::{Report, Row};
+use crate::sockets::settled_kib;
+
+/// An address at which nobody listens.
+const NOBODY: &str = "ws://127.0.0.1:9/db";
+const TARGET_MIB: f64 = 64.0;
+
+/// A database whose every path is its own, or an upstream's.
+pub(crate) fn config(dir: &std::path::Path, upstream: Option<String>) -> Config {
+    let role = if upstream.is_some() { "replica" } else { "primary" }.to_owned();
+    let replication =
+        ReplicationConfig { role, primary_url: upstream, ..ReplicationConfig::default() };
+    Config { replication: Some(replication), ..Config::in_directory(dir) }
+}
+
+pub(crate) fn run(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
+    let documents = if setting.settings.quick { 1_000 } else { 100_000 };
+    let (hub_dir, replica_dir) = (setting.dir("hub"), setting.dir("replica"));
+    let db = Trellis::open_config(config(&hub_dir, None))?;
+    load_documents(db.tree(), "documents", documents)?;
+    db.close()?;
+    let (mut hubs, mut replicas, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..setting.settings.rounds {
+        setting.clear("replica")?;
+        let idle = settled_kib(&Server::start_node(&replica_dir, Some(NOBODY))?)?;
+        setting.clear("replica")?;
+        let hub = Server::start_node(&hub_dir, None)?;
+        let hub_idle = settled_kib(&hub)?;
+        // Its peak from now on.
+        std::fs::write(format!("/proc/{}/clear_refs", hub.pid()), "5")?;
+        let begin = Instant::now();
+        let url = format!("ws://127.0.0.1:{}/db", hub.port);
+        let replica = Server::start_node(&replica_dir, Some(&url))?;
+        wait("the replica to be ready", || is_ready(replica.port))?;
+        seconds.push(begin.elapsed().as_secs_f64());
+        hubs.push((status_kib(hub.pid(), "VmHWM:")? - hub_idle) / 1024.0);
+        replicas.push((status_kib(replica.pid(), "VmHWM:")? - idle) / 1024.0);
+    }
+    let leaves = documents * FIELDS;
+    let took = crate::measure::median(&seconds);
+    let per_second = leaves as f64 / took;
+    for (end, values) in [("the hub", &hubs), ("the replica", &replicas)] {
+        let name = format!("most memory of {end} over idle, {leaves} leaves filled");
+        let row = Row::bound(GROUP, name, "MiB", values, Some(TARGET_MIB));
+        report.push(row.note(format!("servers over a socket, {per_second:.0} leaves/s")));
+    }
+    Ok(())
+}
+
+/// Whether a server has everything of its upstream.
+fn is_ready(port: u16) -> Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(stream, "GET /ready HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
+}
