@@ -37,6 +37,7 @@ mod replication_history;
 mod replication_load;
 mod replication_memory;
 mod replication_peers;
+mod replication_setting;
 mod replication_ten;
 mod report;
 mod settings;

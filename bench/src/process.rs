@@ -5,11 +5,10 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tokio::net::TcpListener;
-use trellis::Trellis;
+use trellis::{Config, ReplicationConfig, Trellis};
 use trellis_server::ServerOptions;
 
 use crate::Result;
-use crate::replication_memory;
 use crate::settings::{Arguments, Serve};
 
 /// Listens, tells the port on standard output, and serves until standard input ends.
@@ -44,11 +43,19 @@ pub(crate) fn serve_trellis(arguments: &Arguments) -> Result<()> {
 /// A whole server that follows `--upstream`, or is followed.
 pub(crate) fn serve_node(arguments: &Arguments) -> Result<()> {
     let dir = arguments.dir.as_ref().ok_or("--serve node needs --dir")?;
-    let db = Trellis::open_config(replication_memory::config(dir, arguments.upstream.clone()))?;
+    let db = Trellis::open_config(node_config(dir, arguments.upstream.clone()))?;
     run_server(async |listener| {
         let stop = std::future::pending();
         Ok(trellis_server::serve(listener, db, ServerOptions::default(), stop).await?)
     })
+}
+
+/// A database whose every path is its own, or an upstream's.
+pub(crate) fn node_config(dir: &Path, upstream: Option<String>) -> Config {
+    let role = if upstream.is_some() { "replica" } else { "primary" }.to_owned();
+    let replication =
+        ReplicationConfig { role, primary_url: upstream, ..ReplicationConfig::default() };
+    Config { replication: Some(replication), ..Config::in_directory(dir) }
 }
 
 /// A server that ends with this value.

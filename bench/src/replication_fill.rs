@@ -11,7 +11,7 @@ use trellis_tree::{Commit, Path};
 use crate::Result;
 use crate::keys::Random;
 use crate::redis::{Redis, free_port};
-use crate::replication::{DOCUMENTS, FIELDS, GROUP, Member, Setting, load_documents, wait};
+use crate::replication_setting::{DOCUMENTS, FIELDS, GROUP, Member, Setting, load_documents, wait};
 use crate::report::{Report, Row};
 
 /// What is run beside it, where PouchDB is installed.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use trellis_tree::{Commit, Input, Path, PendingCommit, Tree};
 
 use crate::Result;
-use crate::replication::{GROUP, Member, Setting};
+use crate::replication_setting::{GROUP, Member, Setting};
 use crate::report::{Report, Row};
 
 const PATHS: usize = 400;

@@ -7,7 +7,7 @@ use trellis_tree::{ChangeEffect, Commit, Followed, Input, Leaf, Path, Tree};
 use crate::Result;
 use crate::keys::Random;
 use crate::measure::quantile;
-use crate::replication::{FIELDS, GROUP, PATIENCE, Setting, document};
+use crate::replication_setting::{FIELDS, GROUP, PATIENCE, Setting, document};
 use crate::report::{Report, Row};
 
 const EACH_SECOND: u32 = 3_000;
@@ -27,7 +27,7 @@ pub(crate) fn arrival(setting: &Setting<'_>, report: &mut Report) -> Result<()> 
         let p50 = quantile(&steady.late_ms, 0.5);
         let written = steady.per_second;
         report.push(row.note(format!("p50 {p50:.1} ms; {written:.0}/s written for {seconds} s")));
-        replicas.into_iter().try_for_each(crate::replication::Member::close)?;
+        replicas.into_iter().try_for_each(crate::replication_setting::Member::close)?;
         hub.close()?;
     }
     Ok(())
@@ -97,7 +97,10 @@ pub(crate) fn catch_up(setting: &Setting<'_>, report: &mut Report) -> Result<()>
     let documents = if setting.settings.quick { 200 } else { 20_000 };
     let mut rates = Vec::new();
     let hub = setting.new_member("hub", None)?;
-    setting.replicas(1, &hub.tree)?.into_iter().try_for_each(crate::replication::Member::close)?;
+    setting
+        .replicas(1, &hub.tree)?
+        .into_iter()
+        .try_for_each(crate::replication_setting::Member::close)?;
     for _ in 0..setting.settings.rounds {
         let mut random = Random::new(7);
         for number in 0..documents {

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use trellis::{Config, ReplicationConfig, Trellis};
+use trellis::Trellis;
 
 use crate::Result;
-use crate::process::{Server, status_kib};
-use crate::replication::{FIELDS, GROUP, Setting, load_documents, wait};
+use crate::process::{Server, node_config, status_kib};
+use crate::replication_setting::{FIELDS, GROUP, Setting, load_documents, wait};
 use crate::report::{Report, Row};
 use crate::sockets::settled_kib;
 
@@ -17,18 +17,10 @@ use crate::sockets::settled_kib;
 const NOBODY: &str = "ws://127.0.0.1:9/db";
 const TARGET_MIB: f64 = 64.0;
 
-/// A database whose every path is its own, or an upstream's.
-pub(crate) fn config(dir: &std::path::Path, upstream: Option<String>) -> Config {
-    let role = if upstream.is_some() { "replica" } else { "primary" }.to_owned();
-    let replication =
-        ReplicationConfig { role, primary_url: upstream, ..ReplicationConfig::default() };
-    Config { replication: Some(replication), ..Config::in_directory(dir) }
-}
-
 pub(crate) fn run(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
     let documents = if setting.settings.quick { 1_000 } else { 100_000 };
     let (hub_dir, replica_dir) = (setting.dir("hub"), setting.dir("replica"));
-    let db = Trellis::open_config(config(&hub_dir, None))?;
+    let db = Trellis::open_config(node_config(&hub_dir, None))?;
     load_documents(db.tree(), "documents", documents)?;
     db.close()?;
     let (mut hubs, mut replicas, mut seconds) = (Vec::new(), Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ use trellis_topology::{
 use trellis_tree::{RemoteApplied, Tree};
 
 use crate::Result;
-use crate::replication::{topology, wait};
+use crate::replication_setting::{topology, wait};
 
 /// How often a peer looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

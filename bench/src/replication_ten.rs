@@ -11,8 +11,8 @@ use trellis_tree::{Commit, Input, Path, Tree};
 use crate::keys::Random;
 use crate::measure::{Client, Load, median};
 use crate::process::{processor_seconds, thread_seconds};
-use crate::replication::{GROUP, Member, Setting};
 use crate::replication_peers::{Peers, THREAD};
+use crate::replication_setting::{GROUP, Member, Setting};
 use crate::report::{Report, Row};
 use crate::{Failure, Result};
 

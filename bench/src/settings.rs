@@ -9,7 +9,6 @@ use trellis_tree::TreeOptions;
 
 use crate::Result;
 use crate::engine::Kv;
-use crate::replication::Part;
 
 /// Measures Trellis against the engines that it is built on.
 #[derive(Debug, Parser)]
@@ -104,6 +103,27 @@ pub(crate) enum Group {
     Subscriptions,
     /// Filling and following replicas, beside a full sync of Redis.
     Replication,
+}
+
+/// What of `replication` runs alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// A new replica of 500,000 leaves, beside a full sync of Redis.
+    Bootstrap,
+    /// The same beside PouchDB; needs --pouchdb.
+    Pouchdb,
+    /// Memory of both ends, in processes of their own, while 1,000,000 leaves are filled.
+    Memory,
+    /// A subtree of 100,000 leaves is removed.
+    Removal,
+    /// What ten followers cost the writers of their primary.
+    Ten,
+    /// 3,000 writes a second: how late they arrive at the replicas.
+    Arrival,
+    /// A replica that was away.
+    CatchUp,
+    /// 1,000,000 writes to 400 paths: what they leave behind, a new replica, and starting again.
+    Bloat,
 }
 
 /// Servers that this program becomes.
