@@ -153,10 +153,10 @@ impl Node {
         node.announce()?;
         for (dial, entry) in shared.topology.dials().iter().zip(&shared.dials) {
             let (entry, dial) = (Arc::clone(entry), dial.clone());
-            node.spawn("trellis-dial", move |shared| node_dial::run(shared, &entry, &dial))?;
+            node.spawn("dial", move |shared| node_dial::run(shared, &entry, &dial))?;
         }
-        node.spawn("trellis-accept", node_accept::run)?;
-        node.spawn("trellis-slots", upkeep)?;
+        node.spawn("accept", node_accept::run)?;
+        node.spawn("slots", upkeep)?;
         Ok(node)
     }
 

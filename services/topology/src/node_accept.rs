@@ -79,7 +79,7 @@ fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, alarm: &Arc<Alarm>) {
         shared.guest_left(number);
         drop(shared.accepted.lock().remove(&number));
     };
-    match shared.runtime.spawn_worker("trellis-link", work) {
+    match shared.runtime.spawn_worker("link", work) {
         Ok(worker) => {
             accepted.insert(number, Accepted { entry, worker: Some(worker) });
         }
