@@ -17,7 +17,9 @@ use crate::{is_echo, relays};
 
 /// Bytes kept. Followers that are apart by more read for themselves.
 const KEPT_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a commit and of an op, whatever is in them.
+/// Bytes of a stretch, of a commit and of an op, whatever is in them: what holds nothing takes room
+/// too.
+const STRETCH_BYTES: usize = 512;
 const COMMIT_BYTES: usize = 96;
 const OP_BYTES: usize = 64;
 
@@ -101,7 +103,8 @@ impl Tails {
 
 fn read(tree: &Tree, scope: Scope, after: u64, bytes_max: usize) -> Result<Stretch> {
     let zoning = tree.options().zoning.clone().ok_or_else(unsupported)?;
-    let (mut through, mut hash, mut commits, mut bytes) = (after, [0; 16], Vec::new(), 0);
+    let (mut through, mut hash, mut commits, mut bytes) =
+        (after, [0; 16], Vec::new(), scope_bytes(&scope));
     for commit in tree.read_commits(after, bytes_max)? {
         (through, hash) = (commit.position.rev, commit.position.hash);
         if relays(&commit.author, tree.origin()).is_none() {
@@ -112,6 +115,11 @@ fn read(tree: &Tree, scope: Scope, after: u64, bytes_max: usize) -> Result<Stret
         }
     }
     Ok(Stretch { scope, after, through, hash, commits, bytes })
+}
+
+fn scope_bytes(scope: &Scope) -> usize {
+    let keys = scope.within.iter().chain(&scope.except);
+    STRETCH_BYTES + keys.map(|key| OP_BYTES + key.len()).sum::<usize>()
 }
 
 fn op_bytes(op: &StampedOp) -> usize {
@@ -169,6 +177,18 @@ mod tests {
         let value = format!("\"{}\"", "x".repeat(KEPT_BYTES_MAX / 4));
         (0..6).for_each(|_| hub.set("a", &value));
         for after in 0..tree.position().rev {
+            assert!(tails.read(tree, scope("a"), after, 7, 1).unwrap().through > after);
+        }
+        let stretches_max = KEPT_BYTES_MAX / STRETCH_BYTES;
+        for _ in 0..=stretches_max {
+            // Nothing that this follower is told.
+            let after = tree.position().rev;
+            hub.set("b", "1");
+            assert!(tails.read(tree, scope("a"), after, 7, 1).unwrap().commits.is_empty());
+        }
+        assert!(tails.kept.lock().stretches.len() <= stretches_max);
+        (0..6).for_each(|_| hub.set("a", &value));
+        for after in tree.position().rev - 6..tree.position().rev {
             assert!(tails.read(tree, scope("a"), after, 7, 1).unwrap().through > after);
         }
         let kept = tails.kept.lock();
