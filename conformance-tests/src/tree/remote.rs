@@ -27,6 +27,7 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("tree.remote.pages", &["tree.remote.merge"], pages),
     Case::new("tree.remote.notes", &["tree.remote.whole"], notes),
     Case::new("tree.remote.seen_whole", &["tree.remote.whole"], seen_whole),
+    Case::new("tree.remote.chained", &["tree.remote.chained"], chained),
     Case::new("tree.remote.reopen", &["tree.remote.whole"], reopen),
     Case::new("tree.remote.loss_of_power", &["tree.remote.whole"], power).needs(&[Need::PowerLoss]),
     Case::new("tree.remote.refused", &["tree.remote.refused"], refusals),
@@ -250,15 +251,38 @@ fn seen_whole(world: &TreeWorld) {
                 let text = n.to_string();
                 let ops = vec![put("pair/one", n, &text), put("deep/pair/two", n, &text)];
                 let notes = vec![(path("_repl/feeds/f"), input(json!(text)))];
-                tree.submit_remote(RemoteCommit { notes, ..remote(ops) })
+                RemoteCommit { notes, ..remote(ops) }
             })
             .collect();
+        let pending = tree.submit_remotes(pending);
         let revs: Vec<u64> = pending.into_iter().map(|one| one.wait().unwrap().rev).collect();
         assert!(revs.is_sorted(), "they are applied in the order of submission");
         done.store(true, Ordering::Release);
         assert!(reader.join().expect("the reader sees each whole") > 0);
     });
     assert_eq!(get(&tree, "pair/one"), json!("199"));
+}
+
+/// Behind one that is refused nothing is applied: the note says no more than what is there.
+fn chained(world: &TreeWorld) {
+    let tree = world.engine().tree_with(divided());
+    let with = |n: u64, stored: &'static [u8]| {
+        let change = StampedChange::Put(Bytes::from_static(stored));
+        let ops = vec![op(&format!("a/{n}"), at(n), change)];
+        RemoteCommit { notes: vec![(path("_repl/feeds/f"), input(json!(n)))], ..remote(ops) }
+    };
+    let good = b"\x05x";
+    let commits = vec![with(1, good), with(2, good), with(3, b"\x09"), with(4, good)];
+    let mut outcomes: Vec<_> =
+        tree.submit_remotes(commits).into_iter().map(trellis_tree::PendingRemote::wait).collect();
+    refused(outcomes.remove(3), ErrorKind::Unavailable, "what is behind it");
+    refused(outcomes.remove(2), ErrorKind::Corrupt, "no leaf");
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(get(&tree, "a"), json!({"1": "x", "2": "x"}));
+    assert_eq!(get(&tree, "_repl/feeds/f"), json!(2), "what is behind it is still to come");
+    let again = tree.submit_remotes(vec![with(3, good), with(4, good)]);
+    assert!(again.into_iter().all(|one| one.wait().is_ok()), "another try is another try");
+    assert_eq!(get(&tree, "_repl/feeds/f"), json!(4));
 }
 
 /// Commits of others and own ones, clears among them.
@@ -334,9 +358,9 @@ fn refusals(world: &TreeWorld) {
         refused(tree.apply_remote(commit), ErrorKind::InvalidInput, what);
     }
     refused(tree.apply_remote(bad(b"b", b"\x09")), ErrorKind::Corrupt, "no leaf");
-    let long = vec![b'x'; tree.options().limits.leaf_bytes_max + 2];
+    let long = vec![b'x'; (16 << 20) + 1];
     refused(
-        tree.submit_remote(bad(b"b", &[b"\x05", &long[..]].concat())).wait(),
+        tree.apply_remote(bad(b"b", &[b"\x05", &long[..]].concat())),
         ErrorKind::TooLarge,
         "a leaf",
     );

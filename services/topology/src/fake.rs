@@ -135,7 +135,7 @@ impl Fake {
         let named: Vec<Bytes> = commit.ops.iter().map(|op| op.key.clone()).collect();
         let scope = commit.scope;
         match &commit.rule {
-            RemoteRule::Merge => {}
+            RemoteRule::Merge | RemoteRule::Follow => {}
             RemoteRule::Replace { from, until } => self.leaves.retain(|key, _| {
                 !scope.covers(key) || !interval(from, until, key) || named.contains(key)
             }),
@@ -146,7 +146,7 @@ impl Fake {
                     || *rev > *known_rev
             }),
         }
-        let forced = matches!(commit.rule, RemoteRule::Replace { .. });
+        let forced = matches!(commit.rule, RemoteRule::Replace { .. } | RemoteRule::Follow);
         let mut ops = Vec::new();
         for op in commit.ops {
             let here = self.leaves.get(&op.key).map(|(here, _)| here.version);

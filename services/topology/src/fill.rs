@@ -162,15 +162,8 @@ impl Follower {
         fill.queue_bytes = 0;
         let pages = u64::try_from(commits.len()).unwrap_or(0);
         let durable = if position.fill.is_none() { position.at } else { LogPosition::default() };
-        let applying = Applying {
-            commits,
-            owned: Vec::new(),
-            after: position,
-            durable,
-            pages,
-            at_ms: 0,
-            again_at: None,
-        };
+        let applying =
+            Applying { commits, after: position, durable, pages, at_ms: 0, again_at: None };
         self.apply(applying, turn);
         Ok(())
     }

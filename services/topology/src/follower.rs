@@ -60,8 +60,6 @@ pub(crate) struct Waiting {
 pub(crate) struct Applying {
     /// The commits, kept for another attempt.
     pub(crate) commits: Vec<RemoteCommit>,
-    /// Which of them may be applied whatever the versions are here; none when that is done.
-    pub(crate) owned: Vec<bool>,
     /// The position afterwards.
     pub(crate) after: FeedPosition,
     /// What of it is written.
@@ -367,7 +365,6 @@ impl Follower {
         };
         results.iter().for_each(|result| self.count(*result));
         self.status.paused = None;
-        let Some(applying) = self.insist(applying, &results, turn) else { return Ok(()) };
         self.status.applied_at_ms = self.status.applied_at_ms.max(applying.at_ms);
         self.progress_at = turn.now.mono;
         self.durable = applying.durable;

@@ -63,17 +63,21 @@ impl Following {
     }
 
     /// Whether the source alone writes all that a record touches.
-    pub(crate) fn is_owned(&self, record: &WireRecord) -> bool {
+    fn is_owned(&self, record: &WireRecord) -> bool {
         let owned = |op: &StampedOp| self.fill_rule(&op.key) == Some(FillRule::Replace);
         record.ops.iter().all(owned)
     }
 
-    /// The commit of one record of a batch.
+    /// The commit of one record of a batch; `ordered` whether all before it is here, and nothing of
+    /// what is behind it.
     pub(crate) fn commit(
         &self,
         record: WireRecord,
+        ordered: bool,
         position: &FeedPosition,
     ) -> Result<RemoteCommit, Refusal> {
+        let follow = ordered && self.is_owned(&record);
+        let rule = if follow { RemoteRule::Follow } else { RemoteRule::Merge };
         let mut author = record.author;
         let hop = origin(self.peer);
         if author.version.origin != hop {
@@ -84,7 +88,7 @@ impl Following {
             cause: cause(record.cause)?,
             ops: self.local_ops(record.ops),
             scope: self.plan.local_scope(&self.scope),
-            rule: RemoteRule::Merge,
+            rule,
             notes: vec![self.note(position)?],
         })
     }

@@ -113,8 +113,7 @@ impl Store {
 
     /// Submits all, so that they share flushes, and waits for each.
     fn apply(&self, commits: Vec<RemoteCommit>) -> Result<Vec<RemoteApplied>> {
-        let pending: Vec<_> =
-            commits.into_iter().map(|commit| self.tree.submit_remote(commit)).collect();
+        let pending = self.tree.submit_remotes(commits);
         // All are waited for, also behind one that failed: what is under way is known then.
         let results: Vec<_> = pending.into_iter().map(trellis_tree::PendingRemote::wait).collect();
         results.into_iter().collect()

@@ -1,8 +1,5 @@
 //! A follower in the tail: whole commits, as they are made at the source.
 
-use bytes::Bytes;
-use trellis_tree::{RemoteApplied, RemoteRule};
-
 use crate::follower::{Applying, Follower, Stage, Waiting};
 use crate::incoming::from_the_future;
 use crate::message::{Batch, LogPosition, OpenMode, Refusal};
@@ -58,7 +55,7 @@ impl Follower {
     fn pump_tail(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         let Some(mut position) = self.position.clone() else { return Ok(()) };
         let (mut commits, mut durable, mut at_ms) = (Vec::new(), self.durable, 0);
-        let (mut future, before, mut owned) = (None, position.at, Vec::new());
+        let (mut future, before) = (None, position.at);
         let refilled = matches!(
             self.status.opened,
             Some(OpenMode::Snapshot | OpenMode::Diverged | OpenMode::ResumeSnapshot)
@@ -90,8 +87,7 @@ impl Follower {
                 };
                 // Behind a delta some of it is older than what its pages brought.
                 let ordered = refilled || record.rev > position.complete_at;
-                owned.push(ordered && self.following.is_owned(&record));
-                commits.push(self.following.commit(record, &position)?);
+                commits.push(self.following.commit(record, ordered, &position)?);
             }
             position.at = through;
             if left > 0 {
@@ -100,8 +96,7 @@ impl Follower {
         }
         if !commits.is_empty() {
             let after = position;
-            let applying =
-                Applying { commits, owned, after, durable, pages: 0, at_ms, again_at: None };
+            let applying = Applying { commits, after, durable, pages: 0, at_ms, again_at: None };
             self.apply(applying, turn);
             return Ok(());
         }
@@ -114,31 +109,6 @@ impl Follower {
         }
         self.quarantine(future, turn);
         Ok(())
-    }
-
-    /// What only the source writes counts as it is: versions would keep it out where this node
-    /// wrote under a clock that was ahead, before it followed. From the first commit on that lost
-    /// something, all are applied once more, in order, whatever the versions.
-    pub(crate) fn insist(
-        &mut self,
-        mut applying: Applying,
-        results: &[RemoteApplied],
-        turn: &mut Turn<'_>,
-    ) -> Option<Applying> {
-        let mut told = results.iter().zip(&applying.owned);
-        let Some(first) = told.position(|(result, owned)| *owned && result.lost > 0) else {
-            return Some(applying);
-        };
-        applying.commits.drain(..first);
-        for (commit, owned) in applying.commits.iter_mut().zip(applying.owned.drain(first..)) {
-            if owned {
-                let nowhere = Some(Bytes::new());
-                commit.rule = RemoteRule::Replace { from: Bytes::new(), until: nowhere };
-            }
-        }
-        applying.owned.clear();
-        self.apply(applying, turn);
-        None
     }
 
     /// Waits for the clock: what is from the future is neither applied nor skipped.

@@ -299,6 +299,7 @@ impl Core {
         self.frozen_rev.fetch_min(visible, Ordering::AcqRel);
         resolver.rev = visible;
         resolver.chain = *self.visible_chain.lock();
+        resolver.rollbacks += 1;
     }
 
     /// Whether anything at or below a path changed after `rev`; `true` when the journal no longer

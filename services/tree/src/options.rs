@@ -11,6 +11,9 @@ use crate::{Derivation, Path, Zoning};
 /// The smallest overlay.
 const OVERLAY_BYTES_LEAST: usize = 4 << 10;
 
+/// Bytes of one leaf at most, whatever the options say.
+pub(crate) const LEAF_BYTES_UPMOST: usize = 16 << 20;
+
 /// The largest inputs; one more is answered with `too_large`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -129,6 +129,7 @@ impl Core {
         };
         if let Some(refusal) = refusal {
             drop(stages);
+            work.tear();
             answer.send(Err(refusal.into()));
             return;
         }
@@ -396,6 +397,7 @@ fn take_groups(groups: &mut VecDeque<Group>) -> Vec<Group> {
 fn refuse(stages: &mut Stages, failure: &Error) {
     stages.queue_bytes = 0;
     for request in stages.queue.drain(..) {
+        request.work.tear();
         request.answer.send(Err(failure.duplicate().into()));
     }
 }

@@ -92,6 +92,7 @@ pub(crate) fn open(
             last_ms,
             push_ids: pushid::PushIds::default(),
             hybrid: HybridClock::after(hlc),
+            rollbacks: 0,
         }),
         stages: Mutex::default(),
         requests: Condvar::new(),

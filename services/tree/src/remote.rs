@@ -1,12 +1,13 @@
 //! Commits of other nodes on their way into the tree, and the gate that a caller's own pass.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::here::Held;
 use crate::pending::{AppliedSlot, told};
-use crate::resolve::Work;
+use crate::resolve::{RemoteWork, Work};
 use crate::{
     Commit, Gate, Passage, PendingCommit, PendingRemote, RemoteApplied, RemoteCommit,
     StampedChange, StampedOp, Tree,
@@ -17,7 +18,9 @@ impl Tree {
     ///
     /// It is merged with what is here by its rule, in the same pipeline as all commits: whole,
     /// group-committed, after what was submitted before. Applied again it changes nothing. One
-    /// that changes nothing and whose notes are there is not logged.
+    /// that changes nothing and whose notes are there is not logged. The limits of
+    /// [`TreeOptions::limits`](crate::TreeOptions::limits) are for callers of this node; here only
+    /// those hold that hold for every node.
     ///
     /// # Errors
     /// `InvalidInput`, `TooLarge` or `Corrupt` for a key, leaf, note or version that no node
@@ -41,22 +44,31 @@ impl Tree {
     pub fn apply_remote(&self, commit: RemoteCommit) -> Result<RemoteApplied> {
         let bytes = self.check_remote(&commit)?;
         let applied = AppliedSlot::default();
-        let work = Work::Remote(Box::new(commit), Arc::clone(&applied));
-        told(self.core().commit(work, bytes), &applied)
+        let chain = Arc::default();
+        let work = RemoteWork { commit, applied: Arc::clone(&applied), chain };
+        told(self.core().commit(Work::Remote(Box::new(work)), bytes), &applied)
     }
 
-    /// As [`Tree::apply_remote`], without waiting. Submissions of one caller are applied in the
-    /// order of its calls.
-    pub fn submit_remote(&self, commit: RemoteCommit) -> PendingRemote {
+    /// As [`Tree::apply_remote`] for each, in order, without waiting. Of those behind one that is
+    /// not applied none is: where it ends, each has all before it.
+    pub fn submit_remotes(&self, commits: Vec<RemoteCommit>) -> Vec<PendingRemote> {
+        let chain = Arc::<Chained>::default();
+        let submit = |commit| self.submit_remote(commit, &chain);
+        commits.into_iter().map(submit).collect()
+    }
+
+    fn submit_remote(&self, commit: RemoteCommit, chain: &Arc<Chained>) -> PendingRemote {
         let applied = AppliedSlot::default();
         let bytes = match self.check_remote(&commit) {
             Ok(bytes) => bytes,
             Err(error) => {
+                chain.tear();
                 return PendingRemote { pending: PendingCommit::refused(error.into()), applied };
             }
         };
         let (answer, receiver) = trellis_runtime::completion();
-        let work = Work::Remote(Box::new(commit), Arc::clone(&applied));
+        let (chain, slot) = (Arc::clone(chain), Arc::clone(&applied));
+        let work = Work::Remote(Box::new(RemoteWork { commit, applied: slot, chain }));
         self.core().enqueue(work, bytes, answer);
         PendingRemote { pending: PendingCommit { receiver }, applied }
     }
@@ -81,7 +93,7 @@ impl Tree {
             return Err(Error::new(ErrorKind::Unsupported, message).operation("apply_remote"));
         };
         let now_ms = core.runtime.clock().now_ms();
-        crate::remote_check::check(commit, zoning, &core.options.limits, now_ms)?;
+        crate::remote_check::check(commit, zoning, now_ms)?;
         Ok(size(commit))
     }
 
@@ -91,6 +103,34 @@ impl Tree {
             Some(gate) if !commit.system => gate.pass(commit),
             _ => Passage::Here(commit),
         }
+    }
+}
+
+/// Commits of which each stands on those before it.
+#[derive(Debug, Default)]
+pub(crate) struct Chained {
+    is_torn: AtomicBool,
+    /// How often resolved commits had been taken back when its first one was resolved.
+    rollbacks: OnceLock<u64>,
+}
+
+impl Chained {
+    /// One of them is not applied.
+    pub(crate) fn tear(&self) {
+        self.is_torn.store(true, Ordering::Release);
+    }
+
+    /// Refuses the next one where one before it is not there, or may not be any more.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(crate) fn check(&self, rollbacks: u64) -> Result<()> {
+        let before = *self.rollbacks.get_or_init(|| rollbacks);
+        if before == rollbacks && !self.is_torn.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let message = "a commit that this one stands on was not applied";
+        Err(Error::new(ErrorKind::Unavailable, message).operation("apply_remote"))
     }
 }
 

@@ -1,4 +1,7 @@
 //! What another node sends, looked through before anything changes: keys, leaves, versions, sizes.
+//!
+//! Not by this node's limits for its own callers: what the other node took is taken here too, or the
+//! two would never be the same. What is too large for any node is refused.
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
@@ -6,7 +9,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use crate::here::ending_path;
 use crate::input::{Input, Node};
 use crate::leaf::Leaf;
-use crate::options::Limits;
+use crate::options::LEAF_BYTES_UPMOST;
 use crate::resolve::over;
 use crate::stamp::{RemoteCommit, RemoteRule, StampedChange, StampedOp, VIA_MAX};
 use crate::zoning::Tracking;
@@ -16,16 +19,11 @@ use crate::{Path, Zoning, path};
 /// that took one over would never be right again.
 const AHEAD_MS_MAX: u64 = 24 * 3600 * 1000;
 
-/// Refuses what no node writes, and what is more than a commit may be here.
+/// Refuses what no node writes.
 ///
 /// # Errors
 /// `InvalidInput`, `TooLarge` or `Corrupt`, with the place.
-pub(crate) fn check(
-    commit: &RemoteCommit,
-    zoning: &dyn Zoning,
-    limits: &Limits,
-    now_ms: u64,
-) -> Result<()> {
+pub(crate) fn check(commit: &RemoteCommit, zoning: &dyn Zoning, now_ms: u64) -> Result<()> {
     if commit.author.via.len() > VIA_MAX {
         let message = "the remote commit was relayed too often";
         return Err(invalid(message).context("via_max", VIA_MAX));
@@ -35,18 +33,8 @@ pub(crate) fn check(
         let message = "the remote commit is from the future; set the clocks";
         return Err(invalid(message).context("ahead_ms_max", AHEAD_MS_MAX));
     }
-    let notes = commit.notes.len();
-    if commit.ops.len().saturating_add(notes) > limits.commit_operations_max {
-        let message = "the remote commit has too many operations";
-        return Err(over(message, "commit_operations_max", limits.commit_operations_max));
-    }
-    let mut bytes = 0_usize;
     for op in &commit.ops {
-        bytes += check_op(op, limits).map_err(|error| at(&op.key, error))?;
-    }
-    if bytes > limits.commit_bytes_max {
-        let message = "the remote commit is too large";
-        return Err(over(message, "commit_bytes_max", limits.commit_bytes_max));
+        check_op(op).map_err(|error| at(&op.key, error))?;
     }
     let scope = commit.scope.within.iter().chain(&commit.scope.except);
     for key in scope.filter(|key| !key.is_empty()) {
@@ -76,8 +64,8 @@ fn at(key: &Bytes, error: Error) -> Error {
     error.operation("apply_remote").context("path", path)
 }
 
-/// Checks an op; returns the bytes of its key and leaf.
-fn check_op(op: &StampedOp, limits: &Limits) -> Result<usize> {
+/// Checks an op.
+fn check_op(op: &StampedOp) -> Result<()> {
     let path = match (&op.change, ending_path(&op.key)) {
         (StampedChange::Ending(_), Some(path)) => path,
         (StampedChange::Ending(_), None) => {
@@ -86,12 +74,12 @@ fn check_op(op: &StampedOp, limits: &Limits) -> Result<usize> {
         _ => &op.key,
     };
     check_key(path)?;
-    let StampedChange::Put(stored) = &op.change else { return Ok(op.key.len()) };
-    if stored.len() > limits.leaf_bytes_max.saturating_add(1) {
-        return Err(over("a value is too large", "leaf_bytes_max", limits.leaf_bytes_max));
+    let StampedChange::Put(stored) = &op.change else { return Ok(()) };
+    // The first byte is the kind.
+    if stored.len() > LEAF_BYTES_UPMOST + 1 {
+        return Err(over("a value is too large", "leaf_bytes_max", LEAF_BYTES_UPMOST));
     }
-    check_leaf(stored)?;
-    Ok(op.key.len() + stored.len())
+    check_leaf(stored)
 }
 
 /// Checks that a key is one of a path, and not the root's.
@@ -172,28 +160,29 @@ mod tests {
             (b"a", b"\x07[1,"),
         ];
         for (key, stored) in refused {
-            let error = check_op(&put(key, stored), &Limits::default()).unwrap_err();
+            let error = check_op(&put(key, stored)).unwrap_err();
             let kind = error.kind();
             let typed = matches!(kind, ErrorKind::InvalidInput | ErrorKind::Corrupt);
             assert!(typed, "{key:?} {stored:?}: {error}");
         }
         let ending = StampedOp { change: StampedChange::Ending(None), ..put(b"a", b"") };
-        assert!(check_op(&ending, &Limits::default()).is_err());
+        assert!(check_op(&ending).is_err());
         for (key, stored) in [
             (&b"a"[..], &b"\x08"[..]),
             (b"a\0b c", b"\x05x"),
             (b"a", b"\x07[1,{\"a\":null}]"),
             (b"_auth\0x", b"\x06\xff"),
         ] {
-            check_op(&put(key, stored), &Limits::default()).unwrap();
+            check_op(&put(key, stored)).unwrap();
         }
     }
 
     #[test]
     fn what_is_too_long_is_refused() {
-        let limits = Limits { leaf_bytes_max: 4, ..Limits::default() };
-        check_op(&put(b"a", b"\x05four"), &limits).unwrap();
-        let error = check_op(&put(b"a", b"\x05fiver"), &limits).unwrap_err();
+        let text = |bytes: usize| [&b"\x05"[..], &vec![b'x'; bytes]].concat().into();
+        let large = |bytes| StampedOp { change: StampedChange::Put(text(bytes)), ..put(b"a", b"") };
+        check_op(&large(LEAF_BYTES_UPMOST)).unwrap();
+        let error = check_op(&large(LEAF_BYTES_UPMOST + 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
         let long = Bytes::from(vec![b'a'; path::SEGMENT_BYTES_MAX + 1]);
         assert_eq!(check_key(&long).unwrap_err().kind(), ErrorKind::TooLarge);

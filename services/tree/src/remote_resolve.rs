@@ -39,6 +39,14 @@ impl Resolver {
         let ops = in_order(&commit.ops);
         match &commit.rule {
             RemoteRule::Merge => merge.merge(&ops)?,
+            RemoteRule::Follow => {
+                merge.merge(&ops)?;
+                if merge.came.lost > 0 {
+                    merge = Merge::new(&ground, zoning, &commit.scope, planted());
+                    let nowhere = KeyRange::new(Bytes::new(), Some(Bytes::new()));
+                    merge.replace(&ops, &nowhere)?;
+                }
+            }
             RemoteRule::Replace { from, until } => {
                 let interval = KeyRange::new(from.clone(), until.clone());
                 merge.replace(&ops, &interval)?;

@@ -1,6 +1,7 @@
 //! *Resolve*: a request against the newest state becomes plain effects, or a refusal.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::path;
 use crate::pending::AppliedSlot;
 use crate::reader::raw;
 use crate::record::{Authored, Cause, Chain, Effect, KEYS, Record, Remembered};
+use crate::remote::Chained;
 use crate::spared::Told;
 use crate::state::State;
 use crate::step::Step;
@@ -36,8 +38,27 @@ pub(crate) enum Work {
     ForgetKeys,
     /// Forget stamps of what is gone: their keys and revs.
     Collect(Vec<(Bytes, u64)>),
-    /// Another node's commit, and where what came of it is noted.
-    Remote(Box<RemoteCommit>, AppliedSlot),
+    /// Another node's commit.
+    Remote(Box<RemoteWork>),
+}
+
+/// Another node's commit on its way.
+#[derive(Debug)]
+pub(crate) struct RemoteWork {
+    pub(crate) commit: RemoteCommit,
+    /// Where what came of it is noted.
+    pub(crate) applied: AppliedSlot,
+    /// Those it stands on.
+    pub(crate) chain: Arc<Chained>,
+}
+
+impl Work {
+    /// It is not applied: what stands on it is not either.
+    pub(crate) fn tear(&self) {
+        if let Self::Remote(remote) = self {
+            remote.chain.tear();
+        }
+    }
 }
 
 /// Where the history stands, as far as it is resolved.
@@ -48,6 +69,8 @@ pub(crate) struct Resolver {
     pub(crate) last_ms: u64,
     pub(crate) push_ids: pushid::PushIds,
     pub(crate) hybrid: HybridClock,
+    /// How often resolved commits were taken back.
+    pub(crate) rollbacks: u64,
 }
 
 /// What a request came to.
@@ -73,6 +96,14 @@ impl Resolver {
 
     /// Resolves one request and enters its effects into the overlay, not yet visible.
     pub(crate) fn resolve(&mut self, core: &Core, work: &Work) -> Resolved {
+        let resolved = self.outcome(core, work);
+        if resolved.answer.is_err() {
+            work.tear();
+        }
+        resolved
+    }
+
+    fn outcome(&mut self, core: &Core, work: &Work) -> Resolved {
         let now_ms = core.runtime.clock().now_ms().max(self.last_ms);
         self.last_ms = now_ms;
         let state = core.newest();
@@ -87,8 +118,11 @@ impl Resolver {
             Work::Collect(stamps) => {
                 self.collect(core, &state, stamps, now_ms).map(Outcome::New).map_err(Into::into)
             }
-            Work::Remote(commit, applied) => {
-                self.remote(core, &state, commit, &mut applied.lock()).map(Outcome::New)
+            Work::Remote(work) => {
+                let RemoteWork { commit, applied, chain } = &**work;
+                let checked = chain.check(self.rollbacks).map_err(CommitError::from);
+                let remote = |()| self.remote(core, &state, commit, &mut applied.lock());
+                checked.and_then(remote).map(Outcome::New)
             }
         };
         match outcome {

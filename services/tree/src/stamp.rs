@@ -144,6 +144,11 @@ impl Scope {
 pub enum RemoteRule {
     /// The merge of the two rules above.
     Merge,
+    /// As `Merge`; but where something of it would lose to what is here, the whole of it counts as
+    /// it is. For a commit that comes in its order and touches only what its source alone writes:
+    /// versions would keep it out where this node wrote under a clock that was ahead, before it
+    /// followed.
+    Follow,
     /// The ops are all that the interval `from..until` of the scope holds, whatever is here: what
     /// is not among them goes, and versions here do not matter. What goes leaves tombstones that
     /// are just newer, so that whoever follows this node by merging is told. An op outside of the

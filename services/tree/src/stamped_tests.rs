@@ -11,8 +11,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use trellis_engine_traits::ErrorKind;
 use trellis_kv_memory::MemoryKv;
-use trellis_log_memory::MemoryLog;
+use trellis_log_memory::{Fault, MemoryDisk, MemoryLog};
 use trellis_runtime::Runtime;
 
 use crate::{
@@ -62,6 +63,37 @@ fn apply(tree: &Tree, scope: &Scope, ops: Vec<StampedOp>) {
     let (scope, rule) = (scope.clone(), RemoteRule::Merge);
     let commit = RemoteCommit { author, cause, ops, scope, rule, notes: Vec::new() };
     tree.apply_remote(commit).unwrap();
+}
+
+/// Behind one that could not be appended nothing is applied, though there is room again: the notes
+/// would say that it is there.
+#[test]
+fn a_chain_ends_where_the_journal_had_no_room() {
+    let disk = MemoryDisk::new();
+    let options = TreeOptions { zoning: Some(Arc::new(Whole)), ..TreeOptions::default() };
+    let (kv, log) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::on(&disk).unwrap()));
+    let tree = Tree::open(kv, log, Runtime::system(), options).unwrap();
+    let note = Path::parse("_repl/feeds/f").unwrap();
+    let with = |n: u64| {
+        let version = Version { hlc: n << 16, origin: 7 };
+        let change = StampedChange::Put(Bytes::from_static(b"\x05x"));
+        let ops = vec![StampedOp { key: Bytes::from(format!("a\0{n}")), version, change }];
+        let (author, cause) = (Author { version, via: Vec::new() }, ChangeCause::Request);
+        let notes = vec![(note.clone(), Input::from_json(n.into()).unwrap())];
+        let (scope, rule) = (scope(&["a"]), RemoteRule::Merge);
+        RemoteCommit { author, cause, ops, scope, rule, notes }
+    };
+    disk.fail_once(Fault::Append);
+    // More than are resolved at a time.
+    let failed = tree.submit_remotes((1..3_000).map(with).collect());
+    for one in failed {
+        assert_eq!(one.wait().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert!(tree.view().unwrap().get(&note).unwrap().is_null());
+    for one in tree.submit_remotes((1..3_000).map(with).collect()) {
+        one.wait().unwrap();
+    }
+    assert_eq!(tree.view().unwrap().get(&note).unwrap(), 2_999);
 }
 
 fn write(tree: &Tree) -> u64 {
