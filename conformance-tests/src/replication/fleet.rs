@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use trellis_archive::{ArchiveReader, Backup, Restore, Until};
 use trellis_runtime::{Runtime, RuntimeOptions, SeededRandom, SimulatedClock};
 use trellis_topology::{
     Admission, Event, ForwardId, ForwardOutcome, ForwardRequest, PeerIdentity, Refusal, Role,
     Session, SessionConfig, SessionOptions, SlotOptions, Store, TaskId, Topology, TopologySpec,
 };
-use trellis_tree::{Commit, CommitError, Committed, Tree, TreeOptions};
+use trellis_tree::{Commit, CommitError, Committed, Seeding, Tree, TreeOptions};
 
 use super::carry::{Carrier, Wire};
 use crate::Factory;
@@ -137,7 +138,7 @@ impl Fleet {
         self.start(name);
     }
 
-    /// A new node on a copy of another's data, made while that one is closed.
+    /// The place of a node.
     pub(crate) fn at(&self, name: &str) -> usize {
         let found = self.nodes.iter().position(|node| node.name == name);
         found.unwrap_or_else(|| panic!("there is no node {name}"))
@@ -191,8 +192,49 @@ impl Fleet {
         self.drop_links(|link| link.seats.iter().any(|seat| seat.node == at));
         if let Some(life) = self.nodes[at].life.take() {
             drop(life.store);
-            life.tree.close().expect("the tree closes");
+            match life.tree.close() {
+                // What it has no room for in the store is in the journal.
+                Err(error) if error.fact("reason") == Some("storage_full") => {}
+                closed => closed.expect("the tree closes"),
+            }
         }
+    }
+
+    /// What a backup of a node holds.
+    pub(crate) fn backup(&self, name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let backup = Backup::full(&self.tree(name), &Runtime::system()).expect("it begins");
+        backup.write_to(&mut bytes, &mut |_| {}).expect("it is written");
+        bytes
+    }
+
+    /// Replaces a node's data by what a backup holds: it is another node by the same name.
+    pub(crate) fn restore(&mut self, name: &str, backup: &[u8]) {
+        self.stop(name);
+        let at = self.at(name);
+        let dir = self.nodes[at].dir.join("restored");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let ground = self.factory.open(&dir).expect("a ground is only a directory");
+        let (kv, log) = ground.engines().expect("the engines open");
+        let header = *ArchiveReader::new(backup).expect("an archive").header();
+        let source = Restore::source(&header, Until::Newest);
+        let seeding = Seeding::begin(kv, log, &Runtime::system(), source).expect("it begins");
+        let mut restore = Restore::new(seeding, Until::Newest);
+        let mut archive = ArchiveReader::new(backup).expect("an archive");
+        restore.archive(&mut archive, &mut |_, _, _| {}).expect("it is read");
+        restore.finish().expect("it is restored");
+        let node = &mut self.nodes[at];
+        drop(node.ground.replace(ground));
+        let old = std::mem::replace(&mut node.dir, dir);
+        self.factory.dir_is_gone(&old);
+        self.start(name);
+    }
+
+    /// A new node in a directory of its own choice.
+    pub(crate) fn add_in(&mut self, dir: PathBuf, name: &str, spec: TopologySpec) {
+        let own = std::mem::replace(&mut self.dir, dir);
+        self.add(name, spec);
+        self.dir = own;
     }
 
     /// Closes a node and opens it with another configuration.

@@ -8,8 +8,11 @@ mod carry;
 mod drive;
 mod fleet;
 mod follows;
+mod hostile;
+mod mishaps;
 mod modes;
 mod paths;
+mod stranger;
 mod tools;
 mod trails;
 
@@ -19,5 +22,6 @@ use crate::tree::TreeWorld;
 /// Every case of the family `replication`: who owns what, what many writes leave behind.
 #[must_use]
 pub fn cases() -> Vec<Case<TreeWorld>> {
-    [modes::CASES, follows::CASES, paths::CASES, trails::CASES, bloat::CASES, carry::CASES].concat()
+    let owned = [modes::CASES, follows::CASES, paths::CASES, trails::CASES].concat();
+    [&owned, hostile::CASES, mishaps::CASES, bloat::CASES, carry::CASES].concat()
 }

@@ -6,7 +6,7 @@ use trellis_topology::{Mode, PathSpec, PeerSpec, RefusalReason, TopologySpec};
 use trellis_tree::{Commit, CommitError, Committed, Scope};
 
 pub(super) use crate::tree::tools::{
-    delete_op, get, leaves, path, rev, set_op, setting, update_op, when,
+    delete_op, get, input, leaves, path, rev, set_op, setting, update_op, when,
 };
 
 use super::fleet::Fleet;
@@ -140,6 +140,20 @@ impl Fleet {
         for node in &nodes[1..] {
             assert_eq!(state(node), first, "{node} and {} at {at}", nodes[0]);
         }
+    }
+
+    /// A source's path and where it is kept hold the same.
+    #[track_caller]
+    pub(super) fn agree_remapped(&self, source: &str, at: &str, node: &str, local: &str) {
+        let digest = |node: &str, at: &str, skipped: &str| {
+            let scope = Scope { within: vec![path(at).key().clone()], except: Vec::new() };
+            let view = self.tree(node).view().expect("a view");
+            let skipped = path(skipped);
+            view.scope_digest(&scope, skipped.key()).expect("a digest").total
+        };
+        let prefix = local.strip_suffix(at).expect("it ends with the path").trim_end_matches('/');
+        assert_eq!(self.get(source, at), self.get(node, local));
+        assert_eq!(digest(source, at, ""), digest(node, local, prefix), "endings too");
     }
 
     /// The link between two nodes was refused.

@@ -34,10 +34,10 @@ const DISK_MIB: usize = 64;
 const VALUE_BYTES: usize = 48 << 10;
 
 /// A file system of its own, for the time of a case.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(world: &TreeWorld) -> Option<Self> {
+    pub(crate) fn mount(world: &TreeWorld) -> Option<Self> {
         let dir = world.dir().join("disk");
         std::fs::create_dir(&dir).unwrap();
         let size = format!("size={DISK_MIB}m");
@@ -59,7 +59,12 @@ impl SmallDisk {
         world.factory().open(&data).unwrap()
     }
 
-    fn ballast(&self) -> PathBuf {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn ballast(&self) -> PathBuf {
         self.0.join("ballast")
     }
 }
@@ -72,7 +77,7 @@ impl Drop for SmallDisk {
 }
 
 /// Writes zeros until `mib` are written or there is no room.
-fn write_ballast(path: &Path, mib: usize) {
+pub(crate) fn write_ballast(path: &Path, mib: usize) {
     let mut file = File::create(path).unwrap();
     let zeros = vec![0; 1 << 20];
     for _ in 0..mib {

@@ -8,7 +8,7 @@ mod check;
 mod commits;
 mod concurrency;
 mod copies;
-mod disk_full;
+pub(crate) mod disk_full;
 mod failure;
 mod follow;
 pub(crate) mod follower;

@@ -103,6 +103,7 @@ impl Topology {
         };
         Ok(LinkPlan {
             pull: self.taken(&offers, &granted, hello.node),
+            kept: served.except.clone(),
             push: pulled.then_some(PushPlan { scope: served }),
             forward,
         })

@@ -24,7 +24,10 @@ impl Session {
         match event {
             Event::Connected => self.connected(turn),
             Event::Received(frame) => {
-                self.heard_at = turn.now.mono;
+                // For the first word there is a time, however many parts of it come.
+                if self.stage != Stage::Greeting {
+                    self.heard_at = turn.now.mono;
+                }
                 match self.parts.take(&frame)? {
                     Some((message, bytes)) => self.hear(message, bytes, turn),
                     None => Ok(()),
@@ -79,22 +82,24 @@ impl Session {
             turn.send(&Message::Welcome(own))?;
         }
         self.stage = Stage::Up;
+        self.parts.take_up_to(turn.options.message_bytes_max);
+        self.heard_at = turn.now.mono;
         self.beat_at = turn.now.mono + turn.options.heartbeat;
         self.status.link = LinkState::Up;
         self.status.peer_head = hello.head;
         self.status.peer_ahead_ms = ahead(hello.wall_ms, turn.now.wall_ms);
-        let owner = self.config.peer.name.clone();
+        let owner = self.config.peer.owner();
         self.source = plan.push.map(|push| Source::new(push, owner, hello.node, self.head));
         self.follower =
             plan.pull.map(|pull| Follower::new(pull, self.config.node, hello.node, turn));
-        self.forward_scope = plan.forward;
+        (self.forward_scope, self.forward_kept) = (plan.forward, plan.kept);
         self.status.peer = Some((hello.node, hello.name));
         Ok(())
     }
 
     fn hear(&mut self, message: Message, bytes: usize, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         if let Message::Refuse(refusal) = message {
-            self.end(refusal, false, turn);
+            self.end(refusal.bounded(), false, turn);
             return Ok(());
         }
         if self.stage != Stage::Up {
@@ -122,7 +127,7 @@ impl Session {
                     Role::Acceptor(_) => &self.forward_scope,
                     Role::Dialer(_) => &nowhere,
                 };
-                self.forwards.on_forward(message, granted, turn)
+                self.forwards.on_forward(message, granted, &self.forward_kept, turn)
             }
             Message::Forwarded { number, answer } => {
                 let applied = self.follower.as_ref().map(Follower::applied_rev);

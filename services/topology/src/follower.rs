@@ -22,6 +22,9 @@ use crate::status::{FeedState, PullStatus};
 use crate::task::{Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, failed, unexpected};
 
+/// Prefixes that a source may leave out.
+const EXCEPT_MAX: usize = 4096;
+
 /// Where a follower stands.
 #[derive(Debug)]
 pub(crate) enum Stage {
@@ -155,9 +158,12 @@ impl Follower {
             TaskOutcome::Failed(error) => return Err(failed(&error)),
             _ => return Err(unexpected()),
         };
-        // A restored copy holds nothing that its own plan did not bring there.
-        let node = self.following.node;
-        self.own_here = stored.as_ref().is_none_or(|position| position.node == node);
+        // A restored copy holds nothing that its own plan did not bring there, if that is still
+        // its plan.
+        let (node, plan) = (self.following.node, self.following.plan.fingerprint);
+        self.own_here = stored
+            .as_ref()
+            .is_none_or(|position| position.node == node || position.fingerprint != plan);
         self.position = stored.filter(|position| self.following.is_valid(position));
         self.durable = self.position.as_ref().map(|position| position.at).unwrap_or_default();
         self.show();
@@ -219,6 +225,9 @@ impl Follower {
             _ => false,
         };
         let peer = self.following.peer;
+        if opened.except.len() > EXCEPT_MAX {
+            return Err(Refusal::protocol("a source leaves out more than any node names"));
+        }
         if !fits || opened.pin.log_id != peer || opened.pin.rev > opened.head {
             return Err(Refusal::protocol("a feed is opened at a place that cannot be"));
         }

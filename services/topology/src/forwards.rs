@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind};
-use trellis_tree::{CommitError, Committed, Scope};
+use trellis_tree::{CommitError, Committed, Path, Scope};
 
 use crate::forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX};
 use crate::forward_wire::WireAnswer;
@@ -17,6 +18,10 @@ use crate::status::ForwardStatus;
 use crate::task::TaskOutcome;
 use crate::translate;
 use crate::turn::{Turn, unexpected};
+use crate::zones::covers;
+
+/// How long a peer's write may wait at most, whatever the peer says.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A write that was sent and has no answer.
 #[derive(Debug)]
@@ -69,14 +74,21 @@ impl Forwards {
             turn.actions.push(Action::Forwarded(id, Err(error.into())));
             return Ok(());
         }
-        self.next += 1;
-        let number = self.next;
+        let number = self.next + 1;
         let wait_ms = u32::try_from(request.wait.as_millis()).unwrap_or(u32::MAX);
         let commit = translate::wire_commit(&request.commit);
         let message = ForwardMessage { number, commit, wait_ms, hops: request.hops };
         let deadline = turn.now.mono.saturating_add(request.wait);
+        if let Err(refusal) = turn.send(&Message::Forward(message)) {
+            // It is too large for a message: that is its caller's business, and nobody else's.
+            self.status.unavailable += 1;
+            let error = Error::new(ErrorKind::TooLarge, refusal.message).operation("forward");
+            turn.actions.push(Action::Forwarded(id, Err(error.into())));
+            return Ok(());
+        }
+        self.next = number;
         self.sent.insert(number, Sent { id, deadline });
-        turn.send(&Message::Forward(message)).map(|_| ())
+        Ok(())
     }
 
     /// Takes the answer to one; up to the peer's commit `applied` all is applied here.
@@ -164,11 +176,12 @@ impl Forwards {
         self.routing.clear();
     }
 
-    /// Takes a peer's write; `granted` is where it may write.
+    /// Takes a peer's write; `granted` is where it may write, `kept` what of that nobody may.
     pub(crate) fn on_forward(
         &mut self,
         message: ForwardMessage,
         granted: &Scope,
+        kept: &[Bytes],
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         let ForwardMessage { number, commit, wait_ms, hops } = message;
@@ -184,12 +197,17 @@ impl Forwards {
             Err(error) => return self.answer(number, Err(error.into()), 0, turn),
             Ok(commit) => commit,
         };
-        let outside = translate::paths(&commit).find(|path| !granted.covers(path.key()));
+        let touches = |path: &Path, key: &Bytes| {
+            covers(key, path.key()) || translate::is_whole(&commit, path) && covers(path.key(), key)
+        };
+        let outside = translate::paths(&commit)
+            .find(|path| !granted.covers(path.key()) || kept.iter().any(|key| touches(path, key)));
         let refused = if hops >= HOPS_MAX {
             self.status.dropped += 1;
             Some(CommitError::from(too_many_hops()))
         } else if let Some(path) = outside {
-            let message = "this peer may not have writes of this path made here";
+            let message = "this peer may not have writes of this path made here, or not of all \
+                           below it";
             let error = Error::new(ErrorKind::Denied, message).context("reason", "denied");
             Some(CommitError { path: Some(path.to_string()), ..CommitError::from(error) })
         } else if self.routing.len() > turn.options.forwards_max {
@@ -201,7 +219,7 @@ impl Forwards {
             return self.answer(number, Err(error), 0, turn);
         }
         self.status.routed += 1;
-        let wait = Duration::from_millis(u64::from(wait_ms));
+        let wait = Duration::from_millis(u64::from(wait_ms)).min(WAIT_MAX);
         let task = turn.route(number);
         turn.actions.push(Action::Route(task, ForwardRequest { commit, wait, hops: hops + 1 }));
         Ok(())
@@ -234,6 +252,11 @@ impl Forwards {
             Ok(committed) => WireAnswer::Committed(translate::wire_committed(&committed, log_id)),
             Err(error) => WireAnswer::Failed(translate::wire_failure(&error)),
         };
+        if turn.send(&Message::Forwarded { number, answer: answer.clone() }).is_ok() {
+            return Ok(());
+        }
+        // Too large for a message. What it came to is said without what it came to in full.
+        let answer = translate::brief(answer);
         turn.send(&Message::Forwarded { number, answer }).map(|_| ())
     }
 

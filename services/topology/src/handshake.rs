@@ -42,7 +42,8 @@ pub(crate) fn agree(
     hello: &Hello,
 ) -> Result<LinkPlan, Refusal> {
     let named = [hello.pull.len(), hello.push.len(), hello.features.len()];
-    if named.iter().any(|named| *named > NAMED_MAX) || hello.name.len() > NAME_BYTES_MAX {
+    let plain = hello.name.len() <= NAME_BYTES_MAX && !hello.name.chars().any(char::is_control);
+    if named.iter().any(|named| *named > NAMED_MAX) || !plain {
         return Err(Refusal::protocol("a hello names more than any node has"));
     }
     let unsupported = |message: String| Refusal::new(RefusalReason::Unsupported, message);

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use trellis_tree::{
-    Author, ChangeCause, RemoteCommit, RemoteRule, Scope, StampedOp, VIA_MAX, Version,
+    Author, ChangeCause, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp, VIA_MAX,
+    Version,
 };
 
 use crate::message::{Batch, LogPosition, Page, Refusal, WireRecord};
@@ -12,6 +13,9 @@ use crate::planted::{Planted, is_planted};
 use crate::position::{FeedPosition, FillPosition};
 use crate::source::origin;
 use crate::source_check::covers;
+
+/// What the key of an ending has besides that of its path.
+const ENDING: [u8; 2] = [0, 2];
 
 /// Who follows whom, and how.
 #[derive(Debug, Clone)]
@@ -26,22 +30,34 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// Ops in keys of this node. What would be no path here is left out: it is nowhere here, so
-    /// nothing is missing.
-    pub(crate) fn local_ops(&self, ops: Vec<StampedOp>) -> Vec<StampedOp> {
+    /// Ops in keys of this node. Of what would be no path here there is nothing to remove either.
+    ///
+    /// # Errors
+    /// `unsupported` where something is to be kept that would be no path here: left out it would be
+    /// missing, and nobody would know.
+    pub(crate) fn local_ops(&self, ops: Vec<StampedOp>) -> Result<Vec<StampedOp>, Refusal> {
         let prefix = &self.plan.local_prefix;
         if prefix.is_empty() {
-            return ops;
+            return Ok(ops);
         }
-        let local = |op: StampedOp| match crate::remapped(prefix, &op.key) {
-            Ok(key) => Some(StampedOp { key, ..op }),
-            Err(error) => {
-                let feed = &self.plan.feed;
-                tracing::warn!(%feed, %error, "a path of a source has no place here");
-                None
+        let mut local = Vec::with_capacity(ops.len());
+        for op in ops {
+            let ending = op.key.strip_suffix(&ENDING).map(<[u8]>::len);
+            let path = ending.map_or_else(|| op.key.clone(), |end| op.key.slice(..end));
+            match crate::remapped(prefix, &path) {
+                Ok(_) => {
+                    let key = crate::remap::prefixed(prefix, &op.key);
+                    local.push(StampedOp { key, ..op });
+                }
+                Err(error) if matches!(op.change, StampedChange::Put(_)) => {
+                    let reason = crate::message::RefusalReason::Unsupported;
+                    let path = String::from_utf8_lossy(&path).replace('\0', "/");
+                    return Err(Refusal::new(reason, format!("{path}: {}", error.message())));
+                }
+                Err(_) => {}
             }
-        };
-        ops.into_iter().filter_map(local).collect()
+        }
+        Ok(local)
     }
 
     /// What a position counts for, or why it does not.
@@ -86,7 +102,7 @@ impl Following {
         Ok(RemoteCommit {
             author,
             cause: cause(record.cause)?,
-            ops: self.local_ops(record.ops),
+            ops: self.local_ops(record.ops)?,
             scope: self.plan.local_scope(&self.scope),
             rule,
             notes: vec![self.note(position)?],
@@ -125,7 +141,7 @@ impl Following {
         Ok(RemoteCommit {
             author: Author { version: Version { hlc, origin: origin(self.peer) }, via: Vec::new() },
             cause: ChangeCause::Request,
-            ops: self.local_ops(page.ops),
+            ops: self.local_ops(page.ops)?,
             scope: self.plan.local_scope(&scope),
             rule,
             notes: vec![self.note(position)?],

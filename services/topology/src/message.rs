@@ -18,6 +18,9 @@ pub const PROTOCOL_VERSION: u16 = 1;
 /// The oldest version that it speaks.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
 
+/// Bytes of a refusal's sentence at most.
+const REFUSAL_BYTES_MAX: usize = 1024;
+
 /// Who a node is and what it wants of this link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -106,6 +109,17 @@ impl Refusal {
     #[must_use]
     pub fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// The same as it may be kept and logged: what a peer says is cut to 1 KiB, without line ends.
+    #[must_use]
+    pub(crate) fn bounded(self) -> Self {
+        let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
+        let mut message: String = self.message.chars().take(REFUSAL_BYTES_MAX).map(shown).collect();
+        while message.len() > REFUSAL_BYTES_MAX {
+            message.pop();
+        }
+        Self { message, ..self }
     }
 
     /// What was said contradicts the protocol.

@@ -14,7 +14,7 @@ use crate::forward::ForwardRequest;
 use crate::message::{Hello, Refusal, RefusalReason};
 use crate::node::NodeOptions;
 use crate::node_gate::{Mailbox, NodeGate};
-use crate::plan::{LinkPlan, LinkPolicy, PeerIdentity, ZoneOffer};
+use crate::plan::{LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, ZoneOffer};
 use crate::route::Route;
 use crate::{Admission, LinkStatus, Now, SessionConfig, SessionStatus, Store, Topology};
 
@@ -230,10 +230,18 @@ impl LinkPolicy for Entrance {
         let offers = [hello.pull.clone(), hello.push.clone()];
         // Locked until it is in: of two at a time one is first.
         let mut guests = self.shared.guests.lock();
-        // A node may have several links, each for something else.
-        let taken = guests.values().find(|guest| {
-            guest.node == hello.node && (guest.epoch != hello.epoch || guest.offers == offers)
-        });
+        // A node may have several links, each for something else: one to its upstream, and others
+        // to sources.
+        let is_upstream = |offers: &[Vec<ZoneOffer>; 2]| {
+            let sourced =
+                |offer: &ZoneOffer| matches!(offer.mode, OfferedMode::Source | OfferedMode::Own);
+            !offers.iter().flatten().all(sourced)
+        };
+        let same = |guest: &Guest| {
+            let both = is_upstream(&guest.offers) && is_upstream(&offers);
+            guest.epoch != hello.epoch || guest.offers == offers || both
+        };
+        let taken = guests.values().find(|guest| guest.node == hello.node && same(guest));
         if taken.is_some() {
             return Err(Refusal::new(
                 RefusalReason::DuplicateNode,

@@ -13,6 +13,8 @@ use crate::node_poll::{self, Boxed};
 
 /// Frames handed in before anything else is done.
 const FRAMES_MAX: usize = 4096;
+/// Their bytes, about: a few bytes on the way may unpack to a large frame.
+const FRAMES_BYTES_MAX: usize = 4 << 20;
 
 pub(crate) struct Wire<'a> {
     link: &'a dyn PeerLink,
@@ -60,8 +62,9 @@ impl<'a> Wire<'a> {
     /// What has arrived, up to a bound; whether there may be more.
     pub(crate) fn receive(&mut self, frames: &mut Vec<Bytes>) -> bool {
         let link = self.link;
+        let mut bytes = 0;
         while self.ended.is_none() {
-            if frames.len() >= FRAMES_MAX {
+            if frames.len() >= FRAMES_MAX || bytes >= FRAMES_BYTES_MAX {
                 return true;
             }
             let next = self.next.get_or_insert_with(|| link.next());
@@ -71,7 +74,10 @@ impl<'a> Wire<'a> {
             };
             self.next = None;
             match received {
-                Ok(Some(frame)) => frames.push(frame),
+                Ok(Some(frame)) => {
+                    bytes += frame.len();
+                    frames.push(frame);
+                }
                 Ok(None) => self.end(None),
                 Err(error) => self.end(Some(&error)),
             }

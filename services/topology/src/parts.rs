@@ -68,6 +68,12 @@ pub(crate) fn encode(
     Ok(frames)
 }
 
+/// A message's bytes as one frame.
+pub(crate) fn framed(body: &[u8]) -> Bytes {
+    let checksum = crc32fast::hash(body).to_le_bytes();
+    [&[FORMAT, WHOLE][..], &checksum, body].concat().into()
+}
+
 fn failed(message: String) -> Refusal {
     Refusal::new(RefusalReason::Failed, message)
 }
@@ -83,6 +89,11 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, body: BytesMut::new(), parts: 0 }
+    }
+
+    /// Takes messages of so many bytes from now on.
+    pub(crate) fn take_up_to(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
     }
 
     /// Takes a frame; the message and its bytes, when it is the last one of it.

@@ -93,6 +93,9 @@ pub struct LinkPlan {
     /// Where writes of this node's callers are forwarded to the peer (dialing) or the peer's are
     /// accepted (accepting); every path of such a commit must lie in it.
     pub forward: Scope,
+    /// Keys of prefixes in `forward` that this node keeps for itself: no write of the peer's may
+    /// touch them, nor what is above them as a whole (accepting).
+    pub kept: Vec<Bytes>,
 }
 
 /// A dialing node's plan, with what it says of it in its hello.
@@ -125,6 +128,17 @@ pub struct PeerIdentity {
     pub roles: Vec<String>,
     /// Whether it is on this machine.
     pub loopback: bool,
+}
+
+impl PeerIdentity {
+    /// To whom its slots belong: the role by which it came in, so that they are still its own when
+    /// its address is another one; else its name.
+    pub(crate) fn owner(&self) -> String {
+        match self.roles.first() {
+            Some(role) => format!("role {role}"),
+            None => self.name.clone(),
+        }
+    }
 }
 
 impl PullPlan {

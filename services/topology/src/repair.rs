@@ -43,7 +43,7 @@ pub(crate) fn repairs(
                 via: Vec::new(),
             },
             cause: ChangeCause::Request,
-            ops: following.local_ops(op.into_iter().collect()),
+            ops: following.local_ops(op.into_iter().collect()).ok()?,
             scope: following.plan.local_scope(&following.scope),
             rule,
             notes: Vec::new(),

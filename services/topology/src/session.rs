@@ -30,6 +30,9 @@ use crate::task::{Task, TaskId, TaskOutcome};
 use crate::turn::{Tasks, Turn};
 use crate::verify::Verifier;
 
+/// Bytes of a first word at most, so that who is nobody yet takes no more.
+const FIRST_BYTES_MAX: usize = 4 << 20;
+
 /// The time, as a driver tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
@@ -241,6 +244,8 @@ pub struct Session {
     pub(crate) parts: Parts,
     /// Where writes are forwarded, or taken.
     pub(crate) forward_scope: Scope,
+    /// What of it no peer's write may touch.
+    pub(crate) forward_kept: Vec<Bytes>,
     pub(crate) source: Option<Source>,
     pub(crate) follower: Option<Follower>,
     pub(crate) forwards: Forwards,
@@ -260,8 +265,9 @@ impl Session {
             role,
             stage: Stage::New,
             tasks: Tasks::default(),
-            parts: Parts::new(config.options.message_bytes_max),
+            parts: Parts::new(FIRST_BYTES_MAX.min(config.options.message_bytes_max)),
             forward_scope: Scope::default(),
+            forward_kept: Vec::new(),
             source: None,
             follower: None,
             forwards: Forwards::default(),

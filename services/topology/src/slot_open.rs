@@ -22,6 +22,15 @@ impl Slots {
     /// Decides how a follower gets on, and pins its slot before anything is read for it.
     pub(crate) fn open_slot(&self, wanted: &OpenSlot, now: Now) -> TaskOutcome {
         let mut table = self.table.lock();
+        if let Some(spare) = table.spare(&wanted.consumer, &wanted.owner, self.options.slots_max) {
+            tracing::warn!(slot = %spare, "all slots are taken: this one goes");
+            match self.forget(&mut table, &spare) {
+                // No room to remove it: it comes back with the next start, and goes again.
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                Err(error) => return TaskOutcome::Failed(error),
+                Ok(_) => {}
+            }
+        }
         let taken = table.take(&wanted.consumer, &wanted.owner, self.options.slots_max);
         let slot = match taken {
             Ok(slot) => slot,

@@ -236,7 +236,10 @@ impl Slots {
 
     /// Forgets a slot: its follower is filled anew if it comes back.
     pub(crate) fn remove(&self, consumer: &str) -> Result<bool> {
-        let mut table = self.table.lock();
+        self.forget(&mut self.table.lock(), consumer)
+    }
+
+    pub(crate) fn forget(&self, table: &mut Table, consumer: &str) -> Result<bool> {
         if table.slots.remove(consumer).is_none() {
             return Ok(false);
         }
@@ -247,6 +250,25 @@ impl Slots {
 }
 
 impl Table {
+    /// The slot that goes where all are taken and another follower comes: one that ended, else the
+    /// one that was away longest of those who have most. Nobody who has one slot loses it to who
+    /// takes many.
+    pub(crate) fn spare(&self, consumer: &str, owner: &str, slots_max: usize) -> Option<String> {
+        if self.slots.contains_key(consumer) || self.slots.len() < slots_max {
+            return None;
+        }
+        let held = |owner: &str| self.slots.values().filter(|slot| slot.owner == owner).count();
+        let own = held(owner);
+        let mut away: Vec<_> = self.slots.iter().filter(|(_, slot)| !slot.active).collect();
+        away.retain(|(_, slot)| {
+            slot.invalid.is_some() || slot.owner == owner || held(&slot.owner) > own + 1
+        });
+        let spare = away.into_iter().min_by_key(|(_, slot)| {
+            (slot.invalid.is_none(), std::cmp::Reverse(held(&slot.owner)), slot.seen_ms)
+        });
+        spare.map(|(consumer, _)| consumer.clone())
+    }
+
     /// Gives a follower its slot: the one it has, or a new one.
     pub(crate) fn take(
         &mut self,
@@ -260,14 +282,10 @@ impl Table {
             return Err(denied("this slot belongs to another peer"));
         }
         if !self.slots.contains_key(consumer) && self.slots.len() >= slots_max {
-            let spare = self.slots.iter().find(|(_, slot)| slot.invalid.is_some() && !slot.active);
-            let Some(spare) = spare.map(|(consumer, _)| consumer.clone()) else {
-                return Err(Refusal::new(
-                    RefusalReason::Busy,
-                    format!("{slots_max} followers have their slots: drop those that are gone"),
-                ));
-            };
-            self.slots.remove(&spare);
+            return Err(Refusal::new(
+                RefusalReason::Busy,
+                format!("{slots_max} followers have their slots: drop those that are gone"),
+            ));
         }
         let new = || Slot::new(owner.to_owned());
         Ok(self.slots.entry(consumer.to_owned()).or_insert_with(new))

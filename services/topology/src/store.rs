@@ -82,8 +82,7 @@ impl Store {
                 page.map(TaskOutcome::Page)
             }
             Task::ReadDelta { scope, after, start, items_max, bytes_max } => {
-                let page = reads::delta(&self.tree, &scope, after, start, items_max, bytes_max);
-                page.map(TaskOutcome::Page)
+                self.delta(&scope, after, start, items_max, bytes_max)
             }
             Task::ReadTail { scope, after, peer, bytes_max } => {
                 match self.tails.read(&self.tree, scope, after, peer, bytes_max) {
@@ -109,6 +108,21 @@ impl Store {
             }
         };
         outcome.unwrap_or_else(TaskOutcome::Failed)
+    }
+
+    /// A page of what changed, unless something of it may be gone by now: whoever lost its slot
+    /// meanwhile is not waited for.
+    fn delta(
+        &self,
+        scope: &Scope,
+        after: u64,
+        start: Option<Bytes>,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<TaskOutcome> {
+        let page = reads::delta(&self.tree, scope, after, start, items_max, bytes_max)?;
+        let gone = after < self.tree.gc_floor()?;
+        Ok(if gone { TaskOutcome::TailGone } else { TaskOutcome::Page(page) })
     }
 
     /// Submits all, so that they share flushes, and waits for each.

@@ -161,7 +161,7 @@ fn upstream_dial(url: String, proxy: bool, zones: &Zones) -> Option<Dial> {
         };
         list.push(offer);
     }
-    let link = LinkPlan { pull, push, forward };
+    let link = LinkPlan { pull, push, forward, kept: Vec::new() };
     let plan = DialPlan { link, pull: pull_offers, push: push_offers };
     Some(Dial { id: UPSTREAM.into(), url, plan })
 }
@@ -200,7 +200,7 @@ fn source_dial(at: usize, source: &SourcePlan, zones: &Zones) -> Dial {
     offers.extend(except.iter().map(own));
     let feed = format!("source-{}", source.id);
     let pull = pull_plan(feed, parts, except, source.local_prefix.clone());
-    let link = LinkPlan { pull: Some(pull), push: None, forward: Scope::default() };
+    let link = LinkPlan { pull: Some(pull), ..LinkPlan::default() };
     let plan = DialPlan { link, pull: offers, push: Vec::new() };
     Dial { id: source.id.as_str().into(), url: source.url.clone(), plan }
 }

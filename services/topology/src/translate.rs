@@ -10,8 +10,8 @@ use trellis_tree::{
 };
 
 use crate::forward_wire::{
-    WireCheck, WireCommit, WireCommitted, WireCondition, WireExpiry, WireFailedCondition,
-    WireFailure, WireOperation, WireResult,
+    WireAnswer, WireCheck, WireCommit, WireCommitted, WireCondition, WireExpiry,
+    WireFailedCondition, WireFailure, WireOperation, WireResult,
 };
 
 /// Facts of errors that travel: those on which a caller's next step depends.
@@ -131,6 +131,29 @@ pub(crate) fn paths(commit: &Commit) -> impl Iterator<Item = &Path> {
     conditions.chain(operations)
 }
 
+/// Whether a commit reads or writes all that is below one of its paths.
+pub(crate) fn is_whole(commit: &Commit, at: &Path) -> bool {
+    let pushed =
+        |operation: &Operation| matches!(operation, Operation::Push { path, .. } if path == at);
+    let pushes = commit.operations.iter().filter(|operation| pushed(operation)).count();
+    paths(commit).filter(|path| *path == at).count() > pushes
+}
+
+/// The same answer without what is large in it: values that transforms came to, and those at
+/// conditions that did not hold.
+pub(crate) fn brief(answer: WireAnswer) -> WireAnswer {
+    match answer {
+        WireAnswer::Committed(mut committed) => {
+            committed.results.iter_mut().for_each(|result| result.resolved.clear());
+            WireAnswer::Committed(committed)
+        }
+        WireAnswer::Failed(mut failure) => {
+            failure.failed.clear();
+            WireAnswer::Failed(failure)
+        }
+    }
+}
+
 /// An answer as it travels; `log_id` is that of this node.
 pub(crate) fn wire_committed(committed: &Committed, log_id: u128) -> WireCommitted {
     let results = committed.results.iter().map(|result| WireResult {
@@ -153,13 +176,13 @@ pub(crate) fn wire_committed(committed: &Committed, log_id: u128) -> WireCommitt
 
 /// The answer; whether it is applied here is not known yet.
 pub(crate) fn committed(wire: WireCommitted) -> Result<Committed> {
-    let raw = |text: String| {
-        RawValue::from_string(text)
-            .map_err(|_| Error::new(ErrorKind::OutcomeUnknown, "the answer is not understood"))
-    };
+    // It is committed, so that no other kind would be true.
+    let not_understood = || Error::new(ErrorKind::OutcomeUnknown, "the answer is not understood");
+    let raw = |text: String| RawValue::from_string(text).map_err(|_| not_understood());
     let results = wire.results.into_iter().map(|WireResult { pushed, resolved }| {
         let resolved = resolved.into_iter();
-        let resolved = resolved.map(|(path, text)| Ok((Path::parse(&path)?, raw(text)?)));
+        let known = |path: String| Path::parse(&path).map_err(|_| not_understood());
+        let resolved = resolved.map(|(path, text)| Ok((known(path)?, raw(text)?)));
         Ok(OperationResult { pushed, resolved: resolved.collect::<Result<_>>()? })
     });
     Ok(Committed {

@@ -37,13 +37,21 @@ enum Stage {
     /// The buckets here are being read.
     Buckets { rev: u64, theirs: Vec<u128> },
     /// What is in the differing buckets comes from the source.
-    Theirs { rev: u64, number: u64, buckets: Vec<u8>, ops: Vec<StampedOp>, bytes: usize },
+    Theirs {
+        rev: u64,
+        number: u64,
+        buckets: Vec<u8>,
+        ops: Vec<StampedOp>,
+        bytes: usize,
+        start: Option<Bytes>,
+    },
     /// The same is being read here, in keys of the source, up to a key.
     Ours {
         rev: u64,
         buckets: Vec<u8>,
         theirs: Vec<StampedOp>,
         ours: Vec<StampedOp>,
+        bytes: usize,
         until: Option<Bytes>,
     },
 }
@@ -62,6 +70,8 @@ pub(crate) struct Verifier {
     digest_at: Option<Duration>,
     digest_head: u64,
     digesting: bool,
+    /// Leaves are being read for the peer.
+    reading: bool,
     /// How long the last digest took: they take no more than a hundredth of the time.
     digest_took: Duration,
     digest_began: Duration,
@@ -151,6 +161,9 @@ impl Verifier {
         if buckets.is_empty() || !ascending || !source.is_tailing() {
             return Err(Refusal::protocol("buckets are asked for that are none"));
         }
+        if std::mem::replace(&mut self.reading, true) {
+            return Err(Refusal::protocol("leaves are asked for before the last ones came"));
+        }
         let task = Task::ReadBuckets {
             scope: source.scope.clone(),
             local_prefix: Bytes::new(),
@@ -168,6 +181,7 @@ impl Verifier {
         outcome: TaskOutcome,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
+        self.reading = false;
         let PageRead { ops, next, rev } = match outcome {
             TaskOutcome::Page(page) => page,
             TaskOutcome::Failed(error) => return Err(failed(&error)),
@@ -279,7 +293,8 @@ impl Verifier {
                 self.number += 1;
                 let number = self.number;
                 let asked = buckets.clone();
-                self.stage = Stage::Theirs { rev, number, buckets, ops: Vec::new(), bytes: 0 };
+                let (ops, bytes, start) = (Vec::new(), 0, None);
+                self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start };
                 let message = Message::Leaves { number, buckets: asked, start: None };
                 turn.send(&message).map(|_| ())
             }
@@ -296,32 +311,32 @@ impl Verifier {
         follower: &Follower,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
-        let (rev, number, buckets, mut ops, mut bytes) = match std::mem::take(&mut self.stage) {
-            Stage::Theirs { rev, number, buckets, ops, bytes } if number == page_number => {
-                (rev, number, buckets, ops, bytes)
-            }
-            other => {
-                self.stage = other;
-                return Ok(());
-            }
+        let stage = std::mem::take(&mut self.stage);
+        let Stage::Theirs { rev, number, buckets, mut ops, mut bytes, start } = stage else {
+            self.stage = stage;
+            return Ok(());
         };
+        if number != page_number {
+            self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start };
+            return Ok(());
+        }
         if page_rev != rev || !is_at(follower, rev) {
             self.give_up(turn);
             return Ok(());
         }
-        bytes += page.iter().map(|op| 64 + op.key.len() + size(op)).sum::<usize>();
-        let ends = ops.last().is_some_and(|last| next.as_ref().is_some_and(|n| *n <= last.key));
-        if ends || !page.is_sorted_by(|one, other| one.key < other.key) {
+        bytes += size(&page);
+        if !follows(&page, start.as_ref(), next.as_ref()) {
             return Err(Refusal::protocol("the leaves of a bucket are out of order"));
         }
         ops.extend(page);
         if next.is_some() && bytes < COMPARED_BYTES_MAX {
-            let (asked, start) = (buckets.clone(), next);
-            self.stage = Stage::Theirs { rev, number, buckets, ops, bytes };
+            let (asked, start) = (buckets.clone(), next.clone());
+            self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start: next };
             return turn.send(&Message::Leaves { number, buckets: asked, start }).map(|_| ());
         }
         own_buckets(follower, buckets.clone(), Bytes::new(), turn);
-        self.stage = Stage::Ours { rev, buckets, theirs: ops, ours: Vec::new(), until: next };
+        let (ours, until) = (Vec::new(), next);
+        self.stage = Stage::Ours { rev, buckets, theirs: ops, ours, bytes: 0, until };
         Ok(())
     }
 
@@ -336,22 +351,25 @@ impl Verifier {
             TaskOutcome::Failed(error) => return Err(failed(&error)),
             _ => return Err(unexpected()),
         };
-        let Stage::Ours { rev, buckets, theirs, mut ours, until } = std::mem::take(&mut self.stage)
-        else {
+        let stage = std::mem::take(&mut self.stage);
+        let Stage::Ours { rev, buckets, theirs, mut ours, mut bytes, mut until } = stage else {
             return Ok(());
         };
         if !is_at(follower, rev) {
             self.give_up(turn);
             return Ok(());
         }
+        bytes += size(&ops);
         ours.extend(ops);
         let behind = |next: &Bytes| until.as_ref().is_some_and(|until| next >= until);
-        // As much is read here as there; what only this node has beyond that is for later.
-        let enough = ours.len() > 2 * theirs.len() + 10_000;
-        if let Some(next) = next.filter(|next| !behind(next) && !enough) {
-            own_buckets(follower, buckets.clone(), next, turn);
-            self.stage = Stage::Ours { rev, buckets, theirs, ours, until };
-            return Ok(());
+        if let Some(next) = next.filter(|next| !behind(next)) {
+            // As much is read here as there; what is beyond that is for later.
+            if bytes < 2 * COMPARED_BYTES_MAX {
+                own_buckets(follower, buckets.clone(), next, turn);
+                self.stage = Stage::Ours { rev, buckets, theirs, ours, bytes, until };
+                return Ok(());
+            }
+            until = Some(next);
         }
         let index = |ops: Vec<StampedOp>| -> BTreeMap<Bytes, StampedOp> {
             let within = |op: &StampedOp| until.as_ref().is_none_or(|until| op.key < *until);
@@ -430,9 +448,20 @@ fn own_buckets(follower: &Follower, buckets: Vec<u8>, start: Bytes, turn: &mut T
     turn.run(Purpose::OwnBuckets, task);
 }
 
-fn size(op: &StampedOp) -> usize {
-    match &op.change {
-        trellis_tree::StampedChange::Put(stored) => stored.len(),
-        _ => 8,
-    }
+/// Whether a page begins where it was to begin, is in order, and gets on.
+fn follows(page: &[StampedOp], start: Option<&Bytes>, next: Option<&Bytes>) -> bool {
+    let from = start.map_or(&[][..], |start| start.as_ref());
+    let begins = page.first().is_none_or(|first| first.key.as_ref() >= from);
+    let ends = next
+        .is_none_or(|next| next.as_ref() > from && page.last().is_none_or(|last| last.key < *next));
+    begins && ends && page.is_sorted_by(|one, other| one.key < other.key)
+}
+
+/// Bytes that ops take while they are compared.
+fn size(ops: &[StampedOp]) -> usize {
+    let one = |op: &StampedOp| match &op.change {
+        trellis_tree::StampedChange::Put(stored) => 64 + op.key.len() + stored.len(),
+        _ => 72 + op.key.len(),
+    };
+    ops.iter().map(one).sum()
 }

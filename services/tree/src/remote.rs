@@ -1,6 +1,6 @@
 //! Commits of other nodes on their way into the tree, and the gate that a caller's own pass.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
@@ -44,8 +44,8 @@ impl Tree {
     pub fn apply_remote(&self, commit: RemoteCommit) -> Result<RemoteApplied> {
         let bytes = self.check_remote(&commit)?;
         let applied = AppliedSlot::default();
-        let chain = Arc::default();
-        let work = RemoteWork { commit, applied: Arc::clone(&applied), chain };
+        let work =
+            RemoteWork { commit, applied: Arc::clone(&applied), at: 0, chain: Arc::default() };
         told(self.core().commit(Work::Remote(Box::new(work)), bytes), &applied)
     }
 
@@ -53,22 +53,27 @@ impl Tree {
     /// not applied none is: where it ends, each has all before it.
     pub fn submit_remotes(&self, commits: Vec<RemoteCommit>) -> Vec<PendingRemote> {
         let chain = Arc::<Chained>::default();
-        let submit = |commit| self.submit_remote(commit, &chain);
-        commits.into_iter().map(submit).collect()
+        let submit = |(at, commit)| self.submit_remote(commit, at, &chain);
+        commits.into_iter().enumerate().map(submit).collect()
     }
 
-    fn submit_remote(&self, commit: RemoteCommit, chain: &Arc<Chained>) -> PendingRemote {
+    fn submit_remote(
+        &self,
+        commit: RemoteCommit,
+        at: usize,
+        chain: &Arc<Chained>,
+    ) -> PendingRemote {
         let applied = AppliedSlot::default();
         let bytes = match self.check_remote(&commit) {
             Ok(bytes) => bytes,
             Err(error) => {
-                chain.tear();
+                chain.tear(at);
                 return PendingRemote { pending: PendingCommit::refused(error.into()), applied };
             }
         };
         let (answer, receiver) = trellis_runtime::completion();
         let (chain, slot) = (Arc::clone(chain), Arc::clone(&applied));
-        let work = Work::Remote(Box::new(RemoteWork { commit, applied: slot, chain }));
+        let work = Work::Remote(Box::new(RemoteWork { commit, applied: slot, at, chain }));
         self.core().enqueue(work, bytes, answer);
         PendingRemote { pending: PendingCommit { receiver }, applied }
     }
@@ -107,26 +112,33 @@ impl Tree {
 }
 
 /// Commits of which each stands on those before it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Chained {
-    is_torn: AtomicBool,
+    /// The first of them that is not applied.
+    torn_at: AtomicUsize,
     /// How often resolved commits had been taken back when its first one was resolved.
     rollbacks: OnceLock<u64>,
 }
 
+impl Default for Chained {
+    fn default() -> Self {
+        Self { torn_at: AtomicUsize::new(usize::MAX), rollbacks: OnceLock::new() }
+    }
+}
+
 impl Chained {
-    /// One of them is not applied.
-    pub(crate) fn tear(&self) {
-        self.is_torn.store(true, Ordering::Release);
+    /// This one is not applied.
+    pub(crate) fn tear(&self, at: usize) {
+        self.torn_at.fetch_min(at, Ordering::AcqRel);
     }
 
-    /// Refuses the next one where one before it is not there, or may not be any more.
+    /// Refuses one where one before it is not there, or may not be any more.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub(crate) fn check(&self, rollbacks: u64) -> Result<()> {
+    pub(crate) fn check(&self, at: usize, rollbacks: u64) -> Result<()> {
         let before = *self.rollbacks.get_or_init(|| rollbacks);
-        if before == rollbacks && !self.is_torn.load(Ordering::Acquire) {
+        if before == rollbacks && at <= self.torn_at.load(Ordering::Acquire) {
             return Ok(());
         }
         let message = "a commit that this one stands on was not applied";

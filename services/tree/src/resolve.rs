@@ -48,15 +48,16 @@ pub(crate) struct RemoteWork {
     pub(crate) commit: RemoteCommit,
     /// Where what came of it is noted.
     pub(crate) applied: AppliedSlot,
-    /// Those it stands on.
+    /// Those it stands on, and its place among them.
     pub(crate) chain: Arc<Chained>,
+    pub(crate) at: usize,
 }
 
 impl Work {
     /// It is not applied: what stands on it is not either.
     pub(crate) fn tear(&self) {
         if let Self::Remote(remote) = self {
-            remote.chain.tear();
+            remote.chain.tear(remote.at);
         }
     }
 }
@@ -119,8 +120,8 @@ impl Resolver {
                 self.collect(core, &state, stamps, now_ms).map(Outcome::New).map_err(Into::into)
             }
             Work::Remote(work) => {
-                let RemoteWork { commit, applied, chain } = &**work;
-                let checked = chain.check(self.rollbacks).map_err(CommitError::from);
+                let RemoteWork { commit, applied, chain, at } = &**work;
+                let checked = chain.check(*at, self.rollbacks).map_err(CommitError::from);
                 let remote = |()| self.remote(core, &state, commit, &mut applied.lock());
                 checked.and_then(remote).map(Outcome::New)
             }
