@@ -192,9 +192,9 @@ fn lonely_edge(world: &TreeWorld) -> Fleet {
 
 const EDGE: &[(&str, Mode)] = &[("config", Mode::Sync), ("feeds", Mode::Readonly)];
 
-fn upstream(world: &TreeWorld) {
-    let mut fleet = lonely_edge(world);
-    let version = version(fleet.wall_ms());
+/// What no source may say in its tail.
+fn wrong_words(wall_ms: u64) -> Vec<Said> {
+    let version = version(wall_ms);
     let fine = || record(6, version, vec![put("feeds/a", version)]);
     let relayed = |via: Vec<u64>| {
         let author = Author { version, via };
@@ -218,7 +218,7 @@ fn upstream(world: &TreeWorld) {
     let page = Page { number: 1, part: 2, start: None, ops: Vec::new(), next: None, head: 5 };
     let unknown = WireRecord { cause: 77, ..fine() };
     let mut table = vec![
-        said("its first word twice", PROTOCOL, &Message::Welcome(hello(fleet.wall_ms()))),
+        said("its first word twice", PROTOCOL, &Message::Welcome(hello(wall_ms))),
         said("a sequence that goes back", PROTOCOL, &batch(4, 6, vec![fine()])),
         said("a gap", PROTOCOL, &batch(6, 7, Vec::new())),
         said("no progress", PROTOCOL, &batch(5, 5, Vec::new())),
@@ -250,6 +250,12 @@ fn upstream(world: &TreeWorld) {
         PROTOCOL,
         &Message::Page(Page { number: 99, ..page }),
     ));
+    table
+}
+
+fn upstream(world: &TreeWorld) {
+    let mut fleet = lonely_edge(world);
+    let mut table = wrong_words(fleet.wall_ms());
     table.extend(no_messages());
     for (what, reason, frames) in table {
         let mut stranger = filled(&mut fleet);

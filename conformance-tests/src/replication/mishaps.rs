@@ -142,8 +142,8 @@ fn mode_in_fill(world: &TreeWorld) {
     }
 }
 
-/// Away for longer than journal, slot and tombstones last: it is filled anew, what was removed stays
-/// removed, and what it wrote itself is not lost.
+/// Away for longer than journal, slot and tombstones last: what was removed stays removed, and what
+/// it wrote itself is not lost.
 fn away(world: &TreeWorld) {
     let mut fleet = Fleet::new(world);
     fleet.tree.journal_retain_bytes = 0;
@@ -211,8 +211,8 @@ fn smaller_limits(world: &TreeWorld) {
     fleet.agree(&["hub", "edge"], "config");
 }
 
-/// Each leaf of a commit may have an ending beside it: that it has more parts than a caller's commit
-/// may have is no reason not to take it.
+/// Each leaf of a commit may have an ending beside it: that it has more parts than a caller's
+/// commit may have is no reason not to take it.
 fn many_endings(world: &TreeWorld) {
     let mut fleet = Fleet::new(world);
     fleet.tree.limits.commit_operations_max = 50;

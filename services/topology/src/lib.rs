@@ -60,11 +60,11 @@
 //! - `topology.bloat.start`: a node opens, reads and writes whatever its upstream does.
 //! - `topology.links.same`: what nodes do for each other is the same over every transport.
 //! - `topology.load.complete`: who follows a busy node has everything in the end, however it came.
-//! - `topology.hostile.refused`: whatever a peer says that contradicts the protocol or its grants is
-//!   refused by its reason, changes nothing and ends its link alone.
-//! - `topology.hostile.apart`: what a peer takes of a node is bounded, and nobody else goes without.
-//! - `topology.mishap.kept`: a restored upstream, a full disk, limits that differ, a path that has no
-//!   place: nothing is lost, nothing passed over, and it is said.
+//! - `topology.hostile.refused`: whatever a peer says that contradicts the protocol or its grants
+//!   is refused by its reason, changes nothing and ends its link alone.
+//! - `topology.hostile.apart`: what a peer takes of a node has a bound; nobody else goes without.
+//! - `topology.mishap.kept`: a restored upstream, a full disk, limits that differ, a path that has
+//!   no place: nothing is lost, nothing passed over, and it is said.
 //! - `topology.refuse.typed`: nodes whose modes do not fit are refused, with the reason and a
 //!   remedy.
 

@@ -67,8 +67,7 @@
 //! - `tree.remote.merge`: the same commits of other nodes, in any order and however often, leave
 //!   the same leaves, endings and versions on every node; applied again they change nothing.
 //! - `tree.remote.whole`: a commit of another node is seen and kept whole, its notes with it.
-//! - `tree.remote.chained`: of commits that were submitted as a chain none is applied behind one that
-//!   was not.
+//! - `tree.remote.chained`: of commits of a chain none is applied behind one that was not.
 //! - `tree.remote.refused`: what no node writes is refused before anything changes.
 //! - `tree.remote.gate`: once there is a gate, every commit of a caller passes it, and no other.
 //! - `tree.index.exact`: an index that a view names holds exactly one entry of each item, as of the

@@ -1,7 +1,7 @@
 //! What another node sends, looked through before anything changes: keys, leaves, versions, sizes.
 //!
-//! Not by this node's limits for its own callers: what the other node took is taken here too, or the
-//! two would never be the same. What is too large for any node is refused.
+//! Not by this node's limits for its own callers: what the other node took is taken here too, or
+//! the two would never be the same. What is too large for any node is refused.
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
