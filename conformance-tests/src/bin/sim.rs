@@ -40,12 +40,8 @@ fn planted(seeds: u64) -> ExitCode {
 
 fn one(seed: u64) -> ExitCode {
     let run = sim::run(seed, true);
-    println!("{run}");
-    if let Some(failure) = run.failure {
-        println!("{}", failure.trace);
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    println!("{}\n{run}", run.trace);
+    if run.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[allow(clippy::disallowed_methods, reason = "says how long it took")]

@@ -6,10 +6,9 @@
 //! loss of power.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use trellis_engine_traits::{
     Appended, Bounds, CommitSeq, Durability, EngineCheck, Error, ErrorKind, Expect, KvBackend,
     KvProfile, KvSnapshot, LogProfile, MaintenanceBudget, MaintenanceReport, Offset, Persistence,
@@ -18,9 +17,6 @@ use trellis_engine_traits::{
 };
 use trellis_kv_memory::{MemoryDisk as KvDisk, MemoryKv};
 use trellis_log_memory::{MemoryDisk as LogDisk, MemoryLog};
-
-/// For a background thread of the tree; far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a machine ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +44,6 @@ pub(super) struct Machine {
 #[derive(Debug, Default)]
 struct State {
     fuse: Mutex<Fuse>,
-    moved: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -56,8 +51,6 @@ struct Fuse {
     dead: bool,
     /// Calls that change something until the end, and whether the last of them still does.
     left: Option<(u32, bool)>,
-    batches: u64,
-    maintained: u64,
 }
 
 fn ended() -> Error {
@@ -93,25 +86,9 @@ impl Machine {
     /// Ends it now, if it has not ended.
     pub(super) fn end(&self, ending: Ending) {
         self.state.fuse.lock().dead = true;
-        self.state.moved.notify_all();
         if ending == Ending::PowerLoss {
             self.disks.kv.lose_power();
             self.disks.log.lose_power();
-        }
-    }
-
-    /// Batches that the store has taken, and how often it was looked after since.
-    pub(super) fn batches(&self) -> (u64, u64) {
-        let fuse = self.state.fuse.lock();
-        (fuse.batches, fuse.maintained)
-    }
-
-    /// Waits until the store was looked after, which the tree does last with each batch.
-    pub(super) fn wait_maintained(&self, after: u64) {
-        let mut fuse = self.state.fuse.lock();
-        while fuse.maintained <= after && !fuse.dead {
-            let waited = self.state.moved.wait_for(&mut fuse, PATIENCE);
-            assert!(!waited.timed_out(), "the tree does not look after its store");
         }
     }
 
@@ -121,31 +98,27 @@ impl Machine {
 
     /// A call that changes something: whether it does, and whether it may say so.
     fn change<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        match self.spend(1)? {
+            1 => change().and_then(|done| self.check().map(|()| done)),
+            _ => Err(ended()),
+        }
+    }
+
+    /// How many of so many changes still happen; with the last one the machine may have ended.
+    fn spend(&self, changes: usize) -> Result<usize> {
         let mut fuse = self.state.fuse.lock();
         if fuse.dead {
             return Err(ended());
         }
-        match &mut fuse.left {
-            Some((0, happens)) => {
-                let happens = *happens;
-                fuse.dead = true;
-                self.state.moved.notify_all();
-                drop(fuse);
-                if happens {
-                    drop(change());
-                }
-                Err(ended())
-            }
-            Some((left, _)) => {
-                *left -= 1;
-                drop(fuse);
-                change()
-            }
-            None => {
-                drop(fuse);
-                change()
-            }
+        let Some((left, last_happens)) = &mut fuse.left else { return Ok(changes) };
+        let before = *left as usize;
+        if before >= changes {
+            *left -= changes as u32;
+            return Ok(changes);
         }
+        let happen = before + usize::from(*last_happens);
+        fuse.dead = true;
+        Ok(happen)
     }
 }
 
@@ -168,9 +141,7 @@ impl KvBackend for SimKv {
     }
 
     fn commit(&self, batch: &WriteBatch, durability: Durability) -> Result<CommitSeq> {
-        let seq = self.machine.change(|| self.inner.commit(batch, durability))?;
-        self.machine.state.fuse.lock().batches += 1;
-        Ok(seq)
+        self.machine.change(|| self.inner.commit(batch, durability))
     }
 
     fn flush(&self, seq: CommitSeq) -> Result<()> {
@@ -179,10 +150,7 @@ impl KvBackend for SimKv {
 
     fn maintain(&self, budget: MaintenanceBudget) -> Result<MaintenanceReport> {
         self.machine.check()?;
-        let report = self.inner.maintain(budget);
-        self.machine.state.fuse.lock().maintained += 1;
-        self.machine.state.moved.notify_all();
-        report
+        self.inner.maintain(budget)
     }
 
     fn check(&self) -> Result<EngineCheck> {
@@ -242,7 +210,10 @@ impl StreamLog for SimLog {
         expect: Expect,
         durability: Durability,
     ) -> Result<Appended> {
-        self.machine.change(|| self.inner.append(stream, records, expect, durability))
+        // Counted by records: how many of them come at once depends on the threads of the tree.
+        let happen = self.machine.spend(records.len())?;
+        let appended = self.inner.append(stream, &records[..happen], expect, durability)?;
+        self.machine.check().map(|()| appended)
     }
 
     fn read(

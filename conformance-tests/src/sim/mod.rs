@@ -72,16 +72,10 @@ pub struct Run {
     pub messages: u64,
     /// Simulated milliseconds from the end of the faults to rest.
     pub rested_ms: u64,
-    /// Why it failed, and what happened last.
-    pub failure: Option<Failure>,
-}
-
-/// Why a run failed.
-#[derive(Debug)]
-pub struct Failure {
-    /// In a sentence.
-    pub why: String,
-    /// What happened last, and where every link stood.
+    /// Why it failed, in a sentence.
+    pub failure: Option<String>,
+    /// Its constants, what happened (the last of it, unless all was to be kept), and where every
+    /// link stood.
     pub trace: String,
 }
 
@@ -91,7 +85,7 @@ impl fmt::Display for Run {
         write!(f, "seed {seed} ({shape}): {commits} commits, {messages} messages, ")?;
         match &self.failure {
             None => write!(f, "at rest after {rested_ms} ms"),
-            Some(failure) => write!(f, "{}", failure.why),
+            Some(why) => write!(f, "{why}"),
         }
     }
 }
@@ -108,6 +102,7 @@ pub fn run(seed: u64, keep_all: bool) -> Run {
     world.heal();
     let healed = world.now();
     let rested_ms = world.rest(healed);
+    let (trace, standing) = (world.trace.text(), world.standing());
     Run {
         seed,
         shape: world.shape.name.clone(),
@@ -116,10 +111,8 @@ pub fn run(seed: u64, keep_all: bool) -> Run {
         commits: world.commits,
         messages: world.network.delivered,
         rested_ms,
-        failure: world.failure.take().map(|why| {
-            let (trace, standing) = (world.trace.text(), world.standing());
-            Failure { why, trace: format!("{:#?}\n{trace}\n{standing}", world.tuning) }
-        }),
+        failure: world.failure.take(),
+        trace: format!("{:#?}\n{trace}\n{standing}", world.tuning),
     }
 }
 

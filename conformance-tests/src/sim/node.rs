@@ -12,7 +12,7 @@ use trellis_runtime::{Clock as _, Runtime, RuntimeOptions, SeededRandom};
 use trellis_topology::{Backoff, ForwardId, Now, Session, Store, Task, TaskId};
 use trellis_tree::{Tree, TreeOptions};
 
-use super::clock::{NodeClock, Time};
+use super::clock::{NodeClock, Rest, Time};
 use super::engines::{Disks, Ending, Machine};
 use super::network::{LinkId, Side};
 use super::plan::Tuning;
@@ -57,6 +57,7 @@ pub(super) struct Life {
     pub(super) store: Store,
     pub(super) tree: Tree,
     pub(super) machine: Machine,
+    rest: Arc<Rest>,
     pub(super) topology: Arc<Wiring>,
     pub(super) seats: BTreeMap<LinkId, Seat>,
     pub(super) dialing: Vec<Dialing>,
@@ -97,8 +98,10 @@ impl SimNode {
     ) -> Result<(), String> {
         self.starts += 1;
         let (machine, kv, log) = Machine::start(&self.disks);
+        let clock = NodeClock::new(time, &self.skew_ms);
+        let rest = clock.rest();
         let runtime = Runtime::new(RuntimeOptions {
-            clock: Arc::new(NodeClock::new(time, &self.skew_ms)),
+            clock: Arc::new(clock),
             random: Arc::new(SeededRandom::new(seed.wrapping_add(self.starts))),
             pool_threads: 1,
             pool_queue_max: 16,
@@ -107,8 +110,10 @@ impl SimNode {
             machine.burn(calls, happens);
         }
         let options = TreeOptions { zoning: Some(topology.zoning()), ..tuning.tree() };
-        let opened = Tree::open(kv, log, runtime, options)
-            .and_then(|tree| Ok((Store::open(tree.clone(), tuning.slots.clone())?, tree)));
+        let opened = Tree::open(kv, log, runtime, options).and_then(|tree| {
+            rest.wait();
+            Ok((Store::open(tree.clone(), tuning.slots.clone())?, tree))
+        });
         match opened {
             Ok((store, tree)) => {
                 let dialing = topology.dials.iter().map(|_| Dialing::default()).collect();
@@ -116,6 +121,7 @@ impl SimNode {
                     store,
                     tree,
                     machine,
+                    rest,
                     topology,
                     seats: BTreeMap::new(),
                     dialing,
@@ -161,11 +167,8 @@ impl Life {
 
     /// Brings the overlay into the store, and waits for what the tree does behind that.
     pub(super) fn apply(&self) {
-        let (batches, maintained) = self.machine.batches();
         let _dead_or_done = self.tree.flush();
-        if self.machine.batches().0 > batches {
-            self.machine.wait_maintained(maintained);
-        }
+        self.rest.wait();
     }
 }
 

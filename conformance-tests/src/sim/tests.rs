@@ -14,9 +14,7 @@ fn what_was_written_is_what_every_node_holds() {
     let mut commits = 0;
     for seed in (0..SEEDS).filter(|seed| OWNED.contains(&shape_of(*seed).as_str())) {
         let run = run(seed, false);
-        if let Some(failure) = &run.failure {
-            panic!("{run}\n{}", failure.trace);
-        }
+        assert!(run.failure.is_none(), "{run}\n{}", run.trace);
         commits += run.commits;
     }
     assert!(commits > SEEDS * 5, "somebody wrote: {commits}");
