@@ -54,12 +54,11 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, node: usize, ending: Ending) {
-        let head = self.nodes[node].life.as_ref().map_or(0, super::node::Life::head);
         let Some(life) = self.nodes[node].end(ending) else { return };
         let links: Vec<LinkId> = life.seats.keys().copied().collect();
         let sides: Vec<usize> = life.seats.values().map(|seat| seat.side).collect();
         drop(life);
-        note!(self, "{} ends by {ending:?} at {head}", self.nodes[node].name);
+        note!(self, "{} ends by {ending:?}", self.nodes[node].name);
         for (link, side) in links.into_iter().zip(sides) {
             // Some peers hear nothing of it, as when a machine loses its power.
             if ending == Ending::Kill || self.rng.one_in(2) {

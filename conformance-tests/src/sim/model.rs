@@ -40,6 +40,9 @@ pub(super) struct Deed {
     pub(super) ends: bool,
     /// It was acknowledged by a history that is gone: its peers may have it or not.
     pub(super) maybe: bool,
+    /// Its node came back from a backup of it, where nothing tells its version: unless a peer had
+    /// it before, whatever another node wrote or removed wins, older or not.
+    pub(super) unversioned: bool,
 }
 
 /// A part of the tree as one node names it.
@@ -134,7 +137,8 @@ impl Model {
                     }
                     let above = !covers(&author.prefix, &change.key);
                     let leaf = change.leaf.as_deref().filter(|_| !above);
-                    if deed.ends || deed.maybe {
+                    let open = deed.unversioned && group.authors.len() > 1;
+                    if deed.ends || deed.maybe || open {
                         expected.unknown.push(key.clone());
                     }
                     // Where one node writes, its revs tell what is newer, also of what nobody
@@ -196,6 +200,7 @@ mod tests {
             changes: changes.collect(),
             ends: false,
             maybe: false,
+            unversioned: false,
         }
     }
 

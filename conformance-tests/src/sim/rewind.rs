@@ -79,8 +79,9 @@ impl World {
         note!(self, "{name} is restored: now log {log_id} at {}", seeded.rev);
         self.nodes[node].disks = disks;
         self.nodes[node].in_doubt = None;
-        for deed in self.model.deeds.iter_mut().filter(|deed| deed.at >= archive.taken_at) {
-            deed.maybe = true;
+        for deed in &mut self.model.deeds {
+            deed.maybe |= deed.at >= archive.taken_at;
+            deed.unversioned |= deed.node == node;
         }
     }
 }

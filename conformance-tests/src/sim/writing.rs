@@ -250,6 +250,7 @@ impl World {
             changes,
             ends,
             maybe,
+            unversioned: false,
         });
     }
 }
