@@ -17,6 +17,7 @@
 //! Deliberately absent: threads, sockets and time limits of a driver. Those run in real processes.
 
 mod clock;
+mod closing;
 mod engines;
 mod fate;
 mod judge;
@@ -172,6 +173,9 @@ impl World {
         if let Some(why) = self.disagreement() {
             let waited = (self.now() - healed) / 1000;
             self.fail(format!("was at rest, and after {waited} s it is not: {why}"));
+        }
+        if let Some(why) = self.defect_at_rest() {
+            return self.fail(why);
         }
         let links = self.network.links.len() as u64;
         let most = links * 2 * (STILL_MS / 5000 + 1) * 30 + 20;

@@ -77,6 +77,7 @@ impl World {
         let name = self.nodes[node].name.clone();
         let log_id = &seeded.log_id[..8];
         note!(self, "{name} is restored: now log {log_id} at {}", seeded.rev);
+        self.restored += 1;
         self.nodes[node].disks = disks;
         self.nodes[node].in_doubt = None;
         for deed in &mut self.model.deeds {

@@ -81,6 +81,8 @@ pub(super) struct World {
     pub(super) left_to_wish: u64,
     pub(super) calm: bool,
     pub(super) backups: BTreeMap<usize, Archive>,
+    /// Nodes that were restored, counted.
+    pub(super) restored: usize,
     pub(super) commits: u64,
     pub(super) happenings: u64,
     pub(super) failure: Option<String>,
@@ -139,6 +141,7 @@ impl World {
             serial: 0,
             calm: false,
             backups: BTreeMap::new(),
+            restored: 0,
             commits: 0,
             happenings: 0,
             failure: None,

@@ -1,0 +1,68 @@
+//! What has to hold of every node when all is at rest: its store is whole, replicas agree to the
+//! last version, and what is kept for others has an end.
+
+use trellis_tree::{CheckOptions, Scope};
+
+use super::model::{Group, Key};
+use super::node::Life;
+use super::world::World;
+
+impl World {
+    /// What is wrong with a world at rest.
+    pub(super) fn defect_at_rest(&self) -> Option<String> {
+        let mut lives = self.nodes.iter().filter_map(|node| Some((&node.name, node.life.as_ref()?)));
+        lives
+            .find_map(|(name, life)| Some(format!("{name}: {}", defect_of(life)?)))
+            .or_else(|| self.shape.groups.iter().find_map(|group| self.differing_digests(group)))
+            .or_else(|| self.slots_too_many())
+    }
+
+    /// The first group whose replicas under one name hold the same in different versions.
+    fn differing_digests(&self, group: &Group) -> Option<String> {
+        let prefix = &group.members.first()?.prefix;
+        // Under another name, and where only some are followed, versions are nobody's business.
+        if group.members.iter().any(|member| member.prefix != *prefix) {
+            return None;
+        }
+        let below = |key: &Key| [&prefix[..], &[0], key].concat().into();
+        let scope = Scope {
+            within: vec![prefix.clone().into()],
+            except: group.except.iter().map(below).collect(),
+        };
+        let digests = group.members.iter().filter_map(|member| {
+            let node = &self.nodes[member.node];
+            let view = node.life.as_ref()?.tree.view().ok()?;
+            Some((&node.name, view.scope_digest(&scope, b"").ok()?.total))
+        });
+        let digests: Vec<_> = digests.collect();
+        let (first, digest) = digests.first()?;
+        let (other, _) = digests.iter().find(|(_, other)| other != digest)?;
+        Some(format!("{}: the digests of {first} and {other} differ", group.name))
+    }
+
+    /// A slot is kept for each follower, and for what followers were before they were restored.
+    fn slots_too_many(&self) -> Option<String> {
+        let (links, restored) = (2 * self.nodes.len(), self.restored);
+        self.nodes.iter().find_map(|node| {
+            let slots = node.life.as_ref()?.store.slots(node.now(&self.time)).ok()?.len();
+            let name = &node.name;
+            (slots > links + restored).then(|| format!("{name} keeps {slots} slots"))
+        })
+    }
+}
+
+/// What is wrong with a node.
+fn defect_of(life: &Life) -> Option<String> {
+    life.apply();
+    match life.tree.check(&CheckOptions::default()) {
+        Ok(report) if report.is_clean() => {}
+        Ok(report) => return Some(format!("its check finds {:?}", report.findings)),
+        Err(error) => return Some(format!("it cannot be checked: {error}")),
+    }
+    let pulls = life.seats.values().filter_map(|seat| seat.session.status().pull);
+    let mut diverged = pulls.filter(|pull| pull.diverged > 0);
+    diverged.next().map(|pull| {
+        let (leaves, feed) = (pull.diverged, &pull.feed);
+        format!("{leaves} leaves of {feed} differed from its source")
+    })
+}
