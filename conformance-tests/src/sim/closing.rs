@@ -3,7 +3,7 @@
 
 use trellis_tree::{CheckOptions, Scope};
 
-use super::model::{Group, Key};
+use super::model::Group;
 use super::node::Life;
 use super::world::World;
 
@@ -13,22 +13,36 @@ impl World {
         let mut lives = self.nodes.iter().filter_map(|node| Some((&node.name, node.life.as_ref()?)));
         lives
             .find_map(|(name, life)| Some(format!("{name}: {}", defect_of(life)?)))
+            .or_else(|| self.repaired())
             .or_else(|| self.shape.groups.iter().find_map(|group| self.differing_digests(group)))
             .or_else(|| self.slots_too_many())
+    }
+
+    /// A feed that had to be repaired hides a defect. Where something is kept below what is
+    /// followed, and where an owner was restored over whom the later write wins, it may differ.
+    fn repaired(&self) -> Option<String> {
+        if self.restored > 0 || self.shape.groups.iter().any(|group| !group.except.is_empty()) {
+            return None;
+        }
+        self.nodes.iter().find_map(|node| {
+            let pulls = node.life.as_ref()?.seats.values();
+            let pulls = pulls.filter_map(|seat| seat.session.status().pull);
+            let pull = pulls.into_iter().find(|pull| pull.diverged > 0)?;
+            let (name, leaves, feed) = (&node.name, pull.diverged, pull.feed);
+            Some(format!("{name}: {leaves} leaves of {feed} differed from its source"))
+        })
     }
 
     /// The first group whose replicas under one name hold the same in different versions.
     fn differing_digests(&self, group: &Group) -> Option<String> {
         let prefix = &group.members.first()?.prefix;
-        // Under another name, and where only some are followed, versions are nobody's business.
-        if group.members.iter().any(|member| member.prefix != *prefix) {
+        // Under another name versions are nobody's business, and a leaf above what is kept here
+        // gives way to it.
+        let elsewhere = group.members.iter().any(|member| member.prefix != *prefix);
+        if elsewhere || !group.except.is_empty() {
             return None;
         }
-        let below = |key: &Key| [&prefix[..], &[0], key].concat().into();
-        let scope = Scope {
-            within: vec![prefix.clone().into()],
-            except: group.except.iter().map(below).collect(),
-        };
+        let scope = Scope { within: vec![prefix.clone().into()], except: Vec::new() };
         let digests = group.members.iter().filter_map(|member| {
             let node = &self.nodes[member.node];
             let view = node.life.as_ref()?.tree.view().ok()?;
@@ -59,10 +73,5 @@ fn defect_of(life: &Life) -> Option<String> {
         Ok(report) => return Some(format!("its check finds {:?}", report.findings)),
         Err(error) => return Some(format!("it cannot be checked: {error}")),
     }
-    let pulls = life.seats.values().filter_map(|seat| seat.session.status().pull);
-    let mut diverged = pulls.filter(|pull| pull.diverged > 0);
-    diverged.next().map(|pull| {
-        let (leaves, feed) = (pull.diverged, &pull.feed);
-        format!("{leaves} leaves of {feed} differed from its source")
-    })
+    None
 }

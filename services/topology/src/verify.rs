@@ -64,7 +64,10 @@ pub(crate) struct Verifier {
     number: u64,
     /// When what was found is compared again.
     pub(crate) again_at: Option<Duration>,
-    repairing: bool,
+    /// What is being repaired, and at which commit it differed.
+    repairing: Option<(u64, Vec<Bytes>)>,
+    /// What no repair changes: what differs must, as where what is kept here lies below it.
+    standing: Option<(u64, Vec<Bytes>)>,
     /// The source's part: when something was written last, and what its last digest was of.
     committed_at: Duration,
     digest_at: Option<Duration>,
@@ -376,25 +379,38 @@ impl Verifier {
             ops.into_iter().filter(within).map(|op| (op.key.clone(), op)).collect()
         };
         let (theirs, ours) = (index(theirs), index(ours));
-        let found = differing(&theirs, &ours);
+        let mut found = differing(&theirs, &ours);
+        if let Some((_, standing)) = self.standing.as_ref().filter(|(at, _)| *at == rev) {
+            found.retain(|key| !standing.contains(key));
+        }
         let confirmed: Vec<Bytes> =
             found.iter().filter(|key| self.suspects.contains(*key)).cloned().collect();
         self.suspects = found;
         if !self.suspects.is_empty() {
             self.again_at = Some(turn.now.mono + turn.options.retry_after);
         }
-        if confirmed.is_empty() || self.repairing {
+        if confirmed.is_empty() || self.repairing.is_some() {
             return Ok(());
         }
         let feed = follower.status.feed.as_str();
         tracing::error!(feed, leaves = confirmed.len(), rev, "what is followed differs; repairing");
         follower.status.diverged += u64::try_from(confirmed.len()).unwrap_or(0);
         let commits = repairs(&follower.following, &confirmed, &theirs);
-        if !commits.is_empty() {
-            self.repairing = true;
+        if commits.is_empty() {
+            self.stands((rev, confirmed));
+        } else {
+            self.repairing = Some((rev, confirmed));
             turn.run(Purpose::Repair, Task::Apply { commits });
         }
         Ok(())
+    }
+
+    /// Nothing came of a repair: at that commit it is not tried again.
+    fn stands(&mut self, (rev, keys): (u64, Vec<Bytes>)) {
+        match &mut self.standing {
+            Some((at, standing)) if *at == rev => standing.extend(keys),
+            standing => *standing = Some((rev, keys)),
+        }
     }
 
     pub(crate) fn on_repaired(
@@ -402,12 +418,16 @@ impl Verifier {
         outcome: TaskOutcome,
         follower: &mut Follower,
     ) -> Result<(), Refusal> {
-        self.repairing = false;
+        let repairing = self.repairing.take();
         match outcome {
             TaskOutcome::Applied(results) => {
                 let changed = results.iter().filter(|RemoteApplied { applied, .. }| *applied > 0);
-                follower.status.repaired += u64::try_from(changed.count()).unwrap_or(0);
+                let changed = changed.count();
+                follower.status.repaired += u64::try_from(changed).unwrap_or(0);
                 self.suspects.clear();
+                if let Some(repairing) = repairing.filter(|_| changed == 0) {
+                    self.stands(repairing);
+                }
                 Ok(())
             }
             TaskOutcome::Failed(error) => {

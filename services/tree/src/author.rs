@@ -1,6 +1,6 @@
 //! What of a commit made here is stamped, and the state as a merge of another's reads it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Resolver {
             return None;
         }
         let version = Version { hlc: self.hybrid.tick(now_ms), origin: core.origin() };
-        let hidden = hidden_endings(effects, &is_stamped, zoning);
+        let hidden = hidden_endings(effects, &is_stamped, &told.endings, zoning);
         let version_of = |(effect, is_stamped): (&Effect, bool)| {
             let other = match effect {
                 Effect::Unexpire(key) if hidden.contains(key) => return None,
@@ -74,7 +74,13 @@ impl Resolver {
 }
 
 /// Paths whose old ending is hidden by what the same commit writes or removes at or above them.
-fn hidden_endings(effects: &[Effect], is_stamped: &[bool], zoning: &dyn Zoning) -> HashSet<Bytes> {
+/// What is removed because it ended is told in a version of its own, whatever is above it.
+fn hidden_endings(
+    effects: &[Effect],
+    is_stamped: &[bool],
+    ended: &BTreeMap<Bytes, Version>,
+    zoning: &dyn Zoning,
+) -> HashSet<Bytes> {
     let unexpired = effects.iter().filter_map(|effect| match effect {
         Effect::Unexpire(key) => Some(key),
         _ => None,
@@ -93,6 +99,9 @@ fn hidden_endings(effects: &[Effect], is_stamped: &[bool], zoning: &dyn Zoning) 
         })
         .collect();
     let is_hidden = |key: &&Bytes| {
+        if ended.contains_key(*key) {
+            return told.contains(key.as_ref());
+        }
         let zone = zoning.zone(key);
         let above = path::ancestors(key).take_while(|above| above.len() >= zone.prefix_bytes);
         std::iter::once(key.as_ref()).chain(above).any(|at| told.contains(at))

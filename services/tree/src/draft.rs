@@ -112,7 +112,7 @@ impl<'a> Draft<'a> {
 
     /// The leaf at a key that is about to be written or removed; what the state has there is kept
     /// for the commit's images.
-    fn take_leaf(&mut self, key: &Bytes) -> Result<Option<Bytes>> {
+    pub(crate) fn take_leaf(&mut self, key: &Bytes) -> Result<Option<Bytes>> {
         let leaf = self.leaf(key)?;
         if let Some(leaf) = &leaf {
             self.keep_before(key, leaf);
@@ -297,7 +297,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn delete(&mut self, key: Bytes) {
+    pub(crate) fn delete(&mut self, key: Bytes) {
         self.bytes += key.len();
         self.told.unstamped.remove(&key);
         self.told.marks.remove(&key);

@@ -48,7 +48,7 @@ pub(crate) struct Merge<'a> {
 
 /// What the stamps strictly below a key say of a version.
 #[derive(Debug, Default)]
-struct Below {
+pub(crate) struct Below {
     /// Keys of what is not older, in order.
     kept: Vec<Bytes>,
     /// Whether a leaf at the key has to give way.
@@ -329,7 +329,12 @@ impl<'a> Merge<'a> {
     }
 
     /// What the stamps below a key say of a version.
-    fn below(&mut self, key: &Bytes, version: Version, edges: &[Bytes]) -> Result<Below> {
+    pub(crate) fn below(
+        &mut self,
+        key: &Bytes,
+        version: Version,
+        edges: &[Bytes],
+    ) -> Result<Below> {
         self.look_around(key)?;
         let mut below = Below::default();
         if self.is_vacant(key) {
@@ -361,7 +366,13 @@ impl<'a> Merge<'a> {
     }
 
     /// Removes what a record hides.
-    fn hide(&mut self, key: &Bytes, version: Version, below: Below, edges: &[Bytes]) -> Result<()> {
+    pub(crate) fn hide(
+        &mut self,
+        key: &Bytes,
+        version: Version,
+        below: Below,
+        edges: &[Bytes],
+    ) -> Result<()> {
         if version == Version::ZERO || self.is_vacant(key) {
             return Ok(());
         }

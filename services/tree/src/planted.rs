@@ -29,8 +29,8 @@ pub enum Planted {
     ReplaceKeepsAbsent,
     /// What a page does not name goes, known to the source or not.
     FillTakesUnknown,
-    /// Collection does not ask who still needs what it removes.
-    CollectIgnoresSlots,
+    /// A removal that is applied whatever the versions takes what is newer below it.
+    RemovalTakesAll,
 }
 
 impl Planted {
@@ -45,7 +45,7 @@ impl Planted {
         Self::EndingOverwrites,
         Self::ReplaceKeepsAbsent,
         Self::FillTakesUnknown,
-        Self::CollectIgnoresSlots,
+        Self::RemovalTakesAll,
     ];
 }
 

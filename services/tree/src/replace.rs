@@ -17,8 +17,8 @@ use crate::wipe::{Passed, Wipe};
 use crate::zoning::Zone;
 
 impl Merge<'_> {
-    /// Makes an interval of the scope hold these ops and nothing else, and what is at and below an
-    /// op outside of it likewise; sorted, one for each key.
+    /// Makes an interval of the scope hold these ops and nothing else; sorted, one for each key.
+    /// Outside of it a leaf speaks for all at and below its path, what removes for what is older.
     ///
     /// # Errors
     /// Those of reading what is here.
@@ -45,6 +45,13 @@ impl Merge<'_> {
             let goes_on = ranges.iter().any(|(range, _)| range.contains(&op.key));
             let is_leaf = matches!(op.change, StampedChange::Put(_));
             if ending_path(&op.key).is_some() || goes_on && !is_leaf {
+                continue;
+            }
+            if !goes_on && !is_leaf && self.planted != Planted::RemovalTakesAll {
+                // The source may have kept below it what is newer, and would tell what it did not.
+                let edges = self.edges(&op.key);
+                let below = self.below(&op.key, op.version, &edges)?;
+                self.hide(&op.key, op.version, below, &edges)?;
                 continue;
             }
             let below = path::below(&op.key);

@@ -178,6 +178,29 @@ fn what_is_carved_out_stays() {
     exact_entries(&tree);
 }
 
+/// Promise: a removal that is applied whatever the versions here goes for its path, and below it
+/// for what is older: its author left alone what is newer there.
+#[test]
+fn a_removal_that_is_insisted_on_leaves_what_is_newer_below() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    apply(&other, &set(&one, "s/a", r#"{"older":1,"same":2}"#));
+    apply(&other, &set(&one, "s/leaf", "3"));
+    clock.advance_ms(5);
+    let removals = [set(&one, "s/a", "null"), set(&one, "s/leaf", "null")];
+    clock.advance_ms(5);
+    set(&other, "s/a/same", "4");
+    set(&other, "s/leaf", "5");
+    for LoggedCommit { author, ops, .. } in removals {
+        let rule = RemoteRule::Replace { from: Bytes::new(), until: Some(Bytes::new()) };
+        let (cause, scope, notes) = (ChangeCause::Request, all(), Vec::new());
+        let commit = RemoteCommit { author, cause, ops, scope, rule, notes };
+        other.apply_remote(commit).unwrap();
+    }
+    assert_eq!(get(&other, "s"), serde_json::json!({"a": {"same": 4}}));
+    exact_entries(&other);
+}
+
 /// Promise: where several nodes write, a removal of nothing is told; where one does, it is none.
 #[test]
 fn a_removal_of_nothing_speaks_for_others_where_they_write() {
@@ -272,6 +295,54 @@ fn what_is_newer_than_an_end_stays() {
     other.settle().unwrap();
     for tree in [&one, &other] {
         assert_eq!(get(tree, "s/a"), serde_json::json!({"c": {"late": 3}}));
+    }
+    same(&one, &other);
+}
+
+/// Promise: who carries out an end before it hears that the path was written anew does not win over
+/// that.
+#[test]
+fn what_was_written_anew_in_time_stays_however_late_it_is_heard_of() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    apply(&other, &set_ending(&one, "s/a", r#"{"b":1,"c":2}"#, HOUR_MS + 50));
+    clock.advance_ms(40);
+    let anew = [set_ending(&one, "s/a", r#"{"b":3}"#, HOUR_MS + 5000), set(&one, "s/a/d", "4")];
+    clock.advance_ms(60);
+    other.settle().unwrap();
+    assert_eq!(get(&other, "s"), serde_json::Value::Null);
+    anew.iter().for_each(|commit| drop(apply(&other, commit)));
+    for tree in [&one, &other] {
+        tree.settle().unwrap();
+        assert_eq!(get(tree, "s/a"), serde_json::json!({"b": 3, "d": 4}));
+        exact_entries(tree);
+    }
+    same(&one, &other);
+}
+
+/// Promise: an end goes for what was written below its path since it was set, at every node alike.
+#[test]
+fn what_was_written_below_since_ends_too() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    apply(&other, &set_ending(&one, "s/a", r#"{"b":{"x":1,"y":2},"c":2,"d":3}"#, HOUR_MS + 50));
+    clock.advance_ms(10);
+    apply(&other, &set(&one, "s/a/b/x", "4"));
+    apply(&other, &set_ending(&one, "s/a/e", r#"{"f":5}"#, HOUR_MS + 900));
+    apply(&other, &set(&one, "s/a/d", "null"));
+    let late = set(&one, "s/a/late", "6");
+    clock.advance_ms(100);
+    for tree in [&one, &other] {
+        tree.settle().unwrap();
+        assert_eq!(get(tree, "s"), serde_json::Value::Null);
+    }
+    apply(&other, &late);
+    for commit in one.read_commits(0, usize::MAX).unwrap() {
+        apply(&other, &commit);
+    }
+    for tree in [&one, &other] {
+        assert_eq!(get(tree, "s"), serde_json::Value::Null);
+        exact_entries(tree);
     }
     same(&one, &other);
 }
