@@ -120,10 +120,15 @@ pub(crate) struct Authored {
 impl Authored {
     /// `None` when nothing is stamped.
     pub(crate) fn new(author: Author, versions: &[Option<Version>]) -> Option<Self> {
+        versions.iter().any(Option::is_some).then(|| Self::with(author, versions))
+    }
+
+    /// Also when nothing is: stamps may go that were there.
+    pub(crate) fn with(author: Author, versions: &[Option<Version>]) -> Self {
         let own = Some(author.version);
         let others = versions.iter().zip(0..).filter(|(version, _)| **version != own);
         let others = others.map(|(version, at)| (at, *version)).collect();
-        versions.iter().any(Option::is_some).then_some(Self { author, others })
+        Self { author, others }
     }
 
     /// The newest time in it.

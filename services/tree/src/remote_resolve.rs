@@ -68,9 +68,10 @@ impl Resolver {
             ChangeCause::Upkeep => Cause::Upkeep,
         };
         let (notes, note_images) = self.notes(core, state, &ground, &commit.notes)?;
+        let changes = !merged.effects.is_empty();
         add_notes(&mut merged, notes, note_images);
         let Merged { effects, versions, images, .. } = merged;
-        let authored = Authored::new(commit.author.clone(), &versions);
+        let authored = changes.then(|| Authored::with(commit.author.clone(), &versions));
         let results = Vec::new();
         let (told, authored) = (Told::default(), Some(authored));
         Ok(New { effects, images, told, cause, results, key: None, authored })

@@ -25,17 +25,24 @@ impl Merge<'_> {
     pub(crate) fn replace(&mut self, ops: &[&StampedOp], interval: &KeyRange) -> Result<()> {
         let leaves = true;
         let mut admitted = Vec::with_capacity(ops.len());
+        let ranges = self.ranges(interval);
         for op in ops {
-            match self.admit(op) {
-                Some(zone) => admitted.push((*op, zone)),
-                None => self.came.clipped += 1,
+            let Some(zone) = self.admit(op) else {
+                self.came.clipped += 1;
+                continue;
+            };
+            let removes = matches!(op.change, StampedChange::Clear | StampedChange::Tomb);
+            let outside = !ranges.iter().any(|(range, _)| range.contains(&op.key));
+            if removes && outside && self.is_below_newer(op, zone)? {
+                self.came.lost += 1;
+            } else {
+                admitted.push((*op, zone));
             }
         }
         let kept: Vec<Bytes> = admitted.iter().map(|(op, _)| op.key.clone()).collect();
         let over: HashMap<Bytes, Version> =
             admitted.iter().map(|(op, _)| (op.key.clone(), op.version)).collect();
         let mut passed = Passed::default();
-        let ranges = self.ranges(interval);
         for (range, edges) in &ranges {
             let wipe = Wipe { range: range.clone(), kept: &kept, edges, over: &over, leaves };
             self.wipe_into(&wipe, &mut passed)?;
@@ -92,6 +99,16 @@ impl Merge<'_> {
             self.own.insert(op.key.clone(), Some(incoming));
         }
         Ok(())
+    }
+
+    /// Whether something newer above hides what an op says.
+    fn is_below_newer(&self, op: &StampedOp, zone: Zone) -> Result<bool> {
+        for above in path::ancestors(&op.key).take_while(|at| at.len() >= zone.prefix_bytes) {
+            if self.version_at(above)? > op.version {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Merges ops, and removes what else an interval of the scope holds if the source, which has
