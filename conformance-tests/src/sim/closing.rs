@@ -10,7 +10,8 @@ use super::world::World;
 impl World {
     /// What is wrong with a world at rest.
     pub(super) fn defect_at_rest(&self) -> Option<String> {
-        let mut lives = self.nodes.iter().filter_map(|node| Some((&node.name, node.life.as_ref()?)));
+        let mut lives =
+            self.nodes.iter().filter_map(|node| Some((&node.name, node.life.as_ref()?)));
         lives
             .find_map(|(name, life)| Some(format!("{name}: {}", defect_of(life)?)))
             .or_else(|| self.repaired())

@@ -24,21 +24,8 @@ impl Merge<'_> {
     /// Those of reading what is here.
     pub(crate) fn replace(&mut self, ops: &[&StampedOp], interval: &KeyRange) -> Result<()> {
         let leaves = true;
-        let mut admitted = Vec::with_capacity(ops.len());
         let ranges = self.ranges(interval);
-        for op in ops {
-            let Some(zone) = self.admit(op) else {
-                self.came.clipped += 1;
-                continue;
-            };
-            let removes = matches!(op.change, StampedChange::Clear | StampedChange::Tomb);
-            let outside = !ranges.iter().any(|(range, _)| range.contains(&op.key));
-            if removes && outside && self.is_below_newer(op, zone)? {
-                self.came.lost += 1;
-            } else {
-                admitted.push((*op, zone));
-            }
-        }
+        let admitted = self.admit_all(ops, &ranges)?;
         let kept: Vec<Bytes> = admitted.iter().map(|(op, _)| op.key.clone()).collect();
         let over: HashMap<Bytes, Version> =
             admitted.iter().map(|(op, _)| (op.key.clone(), op.version)).collect();
@@ -99,6 +86,30 @@ impl Merge<'_> {
             self.own.insert(op.key.clone(), Some(incoming));
         }
         Ok(())
+    }
+
+    /// The ops that may touch this node, but removals outside of the ranges that something newer
+    /// above hides.
+    fn admit_all<'o>(
+        &mut self,
+        ops: &[&'o StampedOp],
+        ranges: &[(KeyRange, Vec<Bytes>)],
+    ) -> Result<Vec<(&'o StampedOp, Zone)>> {
+        let mut admitted = Vec::with_capacity(ops.len());
+        for op in ops {
+            let Some(zone) = self.admit(op) else {
+                self.came.clipped += 1;
+                continue;
+            };
+            let removes = matches!(op.change, StampedChange::Clear | StampedChange::Tomb);
+            let outside = !ranges.iter().any(|(range, _)| range.contains(&op.key));
+            if removes && outside && self.is_below_newer(op, zone)? {
+                self.came.lost += 1;
+            } else {
+                admitted.push((*op, zone));
+            }
+        }
+        Ok(admitted)
     }
 
     /// Whether something newer above hides what an op says.

@@ -151,8 +151,8 @@ pub enum RemoteRule {
     Follow,
     /// The ops are all that the interval `from..until` of the scope holds, whatever is here: what
     /// is not among them goes, and versions here do not matter. What goes leaves tombstones that
-    /// are just newer, so that whoever follows this node by merging is told. Outside of the interval
-    /// a leaf speaks for all at and below its path, what removes for what is older there.
+    /// are just newer, so that whoever follows this node by merging is told. Outside of the
+    /// interval a leaf speaks for all at and below its path, what removes for what is older there.
     Replace {
         /// The first key.
         from: Bytes,
