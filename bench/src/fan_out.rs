@@ -4,13 +4,14 @@
 //! The writer has a few commits on their way and sends the next one when every subscriber has one
 //! more, so that nobody falls behind and no frame is left out: each must arrive.
 
+use std::fmt;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::keys::{Random, value_text};
 use crate::measure::{median, quantile};
-use crate::process::Server;
+use crate::process::{Server, cpu_seconds};
 use crate::report::{Report, Row};
 use crate::settings::{Serve, Settings};
 use crate::socket_client::Connection;
@@ -38,14 +39,17 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
     // Wakes both.
     bare_side.rate(time / 4)?;
     trellis_side.rate(time / 4)?;
-    let (mut ours, mut rival) = (Vec::new(), Vec::new());
+    let (mut ours, mut rival) = (Rates::default(), Rates::default());
     for _ in 0..settings.rounds {
-        rival.push(bare_side.rate(time)?);
-        ours.push(trellis_side.rate(time)?);
+        rival.add(&bare_side.rate(time)?);
+        ours.add(&trellis_side.rate(time)?);
     }
     let name = format!("1 writer, {subscribers} subscribers, vs a bare broadcast");
-    let row = Row::ratio(GROUP, name, "frames/s", (&ours, &rival), Some(TARGET));
-    report.push(row.note(format!("{IN_FLIGHT} commits on their way")));
+    let both = (&*ours.frames_a_second, &*rival.frames_a_second);
+    let row = Row::ratio(GROUP, name, "frames/s", both, Some(TARGET));
+    report.push(row.note(format!(
+        "{IN_FLIGHT} commits on their way; {ours}; bare broadcast {rival}; both with the client"
+    )));
 
     let commits = if settings.quick { 10 } else { 500 };
     let (mut ours, mut rival) = (Latencies::default(), Latencies::default());
@@ -62,6 +66,39 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> Result<()> {
         bare.0, bare.1
     )));
     Ok(())
+}
+
+/// What the clients saw in a time.
+struct Rate {
+    frames: usize,
+    reads: usize,
+    seconds: f64,
+    /// Of the server and the clients.
+    cpu_seconds: f64,
+}
+
+/// One value a round.
+#[derive(Debug, Default)]
+struct Rates {
+    frames_a_second: Vec<f64>,
+    frames_a_read: Vec<f64>,
+    cpu_nanoseconds_a_frame: Vec<f64>,
+}
+
+impl Rates {
+    fn add(&mut self, round: &Rate) {
+        let frames = round.frames as f64;
+        self.frames_a_second.push(frames / round.seconds);
+        self.frames_a_read.push(frames / round.reads as f64);
+        self.cpu_nanoseconds_a_frame.push(round.cpu_seconds * 1e9 / frames);
+    }
+}
+
+impl fmt::Display for Rates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (read, cpu) = (median(&self.frames_a_read), median(&self.cpu_nanoseconds_a_frame));
+        write!(f, "{read:.1} frames a read, {cpu:.0} ns of a processor a frame")
+    }
 }
 
 /// Milliseconds, one value a round.
@@ -81,7 +118,8 @@ impl Latencies {
 }
 
 /// The clients of one server.
-struct Side {
+struct Side<'a> {
+    server: &'a Server,
     writer: Connection,
     subscribers: Vec<Subscriber>,
     /// Commits that were sent.
@@ -95,10 +133,11 @@ struct Subscriber {
     last_rev: u64,
 }
 
-impl Side {
-    fn open(server: &Server, subscribers: usize) -> Result<Self> {
+impl<'a> Side<'a> {
+    fn open(server: &'a Server, subscribers: usize) -> Result<Self> {
         let subscriber = |_| Subscriber::open(server.port);
         Ok(Self {
+            server,
             writer: Connection::open(server.port)?,
             subscribers: (0..subscribers).map(subscriber).collect::<Result<_>>()?,
             sent: 0,
@@ -106,22 +145,28 @@ impl Side {
         })
     }
 
-    /// Frames a second. One thread goes round the subscribers: whoever lacks a frame is read.
-    fn rate(&mut self, time: Duration) -> Result<f64> {
-        let begin = Instant::now();
-        let (mut frames, before) = (0, self.sent);
+    /// One thread goes round the subscribers: whoever lacks a frame is read.
+    fn rate(&mut self, time: Duration) -> Result<Rate> {
+        let (begin, cpu_before) = (Instant::now(), self.cpu_seconds()?);
+        let (mut frames, mut reads, before) = (0, 0, self.sent);
         self.send(IN_FLIGHT)?;
         while begin.elapsed() < time {
-            frames += self.round()?;
+            let (more_frames, more_reads) = self.round()?;
+            (frames, reads) = (frames + more_frames, reads + more_reads);
             let least = self.subscribers.iter().map(|one| one.received).min().unwrap_or(0);
             self.send((least + IN_FLIGHT).saturating_sub(self.sent))?;
         }
-        let rate = frames as f64 / begin.elapsed().as_secs_f64();
+        let seconds = begin.elapsed().as_secs_f64();
+        let cpu_seconds = self.cpu_seconds()? - cpu_before;
         while self.subscribers.iter().any(|one| one.received < self.sent) {
             self.round()?;
         }
         self.acknowledged(self.sent - before)?;
-        Ok(rate)
+        Ok(Rate { frames, reads, seconds, cpu_seconds })
+    }
+
+    fn cpu_seconds(&self) -> Result<f64> {
+        Ok(cpu_seconds(self.server.pid())? + cpu_seconds(std::process::id())?)
     }
 
     fn send(&mut self, count: usize) -> Result<()> {
@@ -133,13 +178,14 @@ impl Side {
         self.writer.send_texts(&requests)
     }
 
-    /// Reads once from each that lacks a frame.
-    fn round(&mut self) -> Result<usize> {
-        let mut frames = 0;
+    /// Reads once from each that lacks a frame: frames and reads.
+    fn round(&mut self) -> Result<(usize, usize)> {
+        let (mut frames, mut reads) = (0, 0);
         for one in self.subscribers.iter_mut().filter(|one| one.received < self.sent) {
             frames += one.receive()?;
+            reads += 1;
         }
-        Ok(frames)
+        Ok((frames, reads))
     }
 
     fn acknowledged(&mut self, count: usize) -> Result<()> {
@@ -153,7 +199,7 @@ impl Side {
     /// Milliseconds from each acknowledgement to each arrival; below zero counts as zero.
     fn latencies(&mut self, commits: usize) -> Result<Vec<f64>> {
         let (sender, acknowledged) = mpsc::channel();
-        let Self { writer, subscribers, sent, random } = self;
+        let Self { writer, subscribers, sent, random, .. } = self;
         let arrivals = std::thread::scope(|scope| {
             let writing = scope.spawn(move || -> Result<()> {
                 let begin = Instant::now();

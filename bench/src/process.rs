@@ -117,6 +117,16 @@ impl Server {
     }
 }
 
+/// Time that the threads of a process had a processor, in seconds; of those that it has now.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += text.split(' ').next().ok_or("no time")?.parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e9)
+}
+
 /// The most memory that a process ever had resident, in KiB.
 pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_kib(pid, "VmHWM:")

@@ -126,7 +126,9 @@ impl Live {
     pub fn start(tree: Tree, runtime: &Runtime, options: LiveOptions) -> Result<Self> {
         let core = Arc::new(Core::new(tree, options));
         let own = Arc::clone(&core);
-        let worker = runtime.spawn_worker("publish", move || publisher::run(&own))?;
+        let clock = Arc::clone(runtime.clock());
+        let worker =
+            runtime.spawn_worker("publish", move || publisher::run(&own, clock.as_ref()))?;
         Ok(Self { handle: Arc::new(Handle { core, worker: Mutex::new(Some(worker)) }) })
     }
 

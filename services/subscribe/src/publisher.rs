@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_runtime::Clock;
 use trellis_tree::{Change, ChangeCause, Followed, Follower};
 
 use crate::evaluate::{self, Topic};
@@ -20,14 +21,20 @@ use crate::snapshot;
 
 /// How long the publisher sleeps when nothing is committed.
 const IDLE: Duration = Duration::from_secs(60);
-/// Commits that were made together and are told before their receivers are woken: each writes what
-/// it has with one call of the system.
+/// Commits that are told before their receivers are woken: each writes what it has with one call
+/// of the system, which costs more than all else that is done for it.
 const TOLD_TOGETHER: usize = 16;
+/// From so many receivers on, commits that are under way are waited for before they are woken.
+const MANY: usize = 64;
+/// How long at most, for each receiver: some part of what it takes to wake them all.
+const GATHER: Duration = Duration::from_micros(3);
+/// And for however many.
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// Publishes until the subscriptions are closed.
-pub(crate) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<Core>, clock: &dyn Clock) {
     while let Some(follower) = core.await_follower() {
-        let ended = catch_unwind(AssertUnwindSafe(|| core.publish_while_wanted(follower)));
+        let ended = catch_unwind(AssertUnwindSafe(|| core.publish_while_wanted(follower, clock)));
         let again = match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error),
@@ -47,28 +54,49 @@ pub(crate) fn run(core: &Arc<Core>) {
 }
 
 impl Core {
-    fn publish_while_wanted(&self, mut follower: Follower) -> Result<()> {
+    fn publish_while_wanted(&self, mut follower: Follower, clock: &dyn Clock) -> Result<()> {
+        // Commits told to receivers that were not woken yet, and until when they need not be.
+        let (mut told, mut gathers_until) = (0, None);
         while !self.retire() {
-            match follower.next(IDLE)? {
+            let left = |until: Duration| until.saturating_sub(clock.monotonic());
+            match follower.next(gathers_until.map_or(IDLE, left))? {
                 Followed::Changes(changes) => {
                     // Each is let go when it is told: it keeps old versions.
-                    for (told, change) in (1..).zip(changes) {
+                    for change in changes {
                         self.publish(&change);
-                        if told % TOLD_TOGETHER == 0 {
+                        told += 1;
+                        if told == TOLD_TOGETHER {
                             self.ring();
+                            (told, gathers_until) = (0, None);
                         }
                     }
-                    self.ring();
                 }
                 Followed::Lagged => {
                     Counters::add(&self.counters.lagged, 1);
                     self.catch_up();
-                    self.ring();
                 }
                 Followed::Nothing => {}
             }
+            let gather = self.gather();
+            let now = clock.monotonic();
+            let until = *gathers_until.get_or_insert(now.saturating_add(gather));
+            if gather.is_zero() || now >= until || !follower.has_more_coming() {
+                self.ring();
+                (told, gathers_until) = (0, None);
+            }
         }
         Ok(())
+    }
+
+    /// How long to wait for commits under way before waking whoever was told.
+    fn gather(&self) -> Duration {
+        match self.rings.lock().len() {
+            few if few < MANY => Duration::ZERO,
+            many => {
+                let many = u32::try_from(many).unwrap_or(u32::MAX);
+                GATHER.saturating_mul(many).min(GATHER_MAX)
+            }
+        }
     }
 
     /// Tells everybody whom a commit touches.

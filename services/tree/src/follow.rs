@@ -161,6 +161,16 @@ impl Follower {
         }
     }
 
+    /// Whether a commit is under way that is not visible yet. It may turn out to change nothing or
+    /// to fail: wait for it only as long as it would be worth it.
+    ///
+    /// # Cost
+    /// A short lock that writers take too.
+    #[must_use]
+    pub fn has_more_coming(&self) -> bool {
+        self.core.stages.lock().has_more_coming()
+    }
+
     /// A bell that makes [`Follower::next`] return early.
     #[must_use]
     pub fn bell(&self) -> FollowerBell {

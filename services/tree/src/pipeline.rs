@@ -92,6 +92,11 @@ impl Stages {
         self.answering = false;
     }
 
+    /// Whether something is not visible yet; not what a writer carries through in its own thread.
+    pub(crate) fn has_more_coming(&self) -> bool {
+        !self.queue.is_empty() || self.in_flight > 0
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.in_flight == 0 && self.answers.is_empty() && !self.answering
     }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod gather;
+
 use std::sync::Arc;
 use std::time::Duration;
 
