@@ -178,7 +178,9 @@ fn token(key: &str, token: Option<&Secret>, file: Option<&Path>) -> Result<Optio
 
 /// The options of the node of a log.
 pub(crate) fn node_options(config: &ReplicationConfig, log_id: &str) -> Result<NodeOptions> {
-    let slots = SlotOptions::default();
+    let (slots, session) = (SlotOptions::default(), SessionOptions::default());
+    // With more followers positions have to be written more rarely, or they would wake each other.
+    let skips = 4 * u64::try_from(config.links_max).unwrap_or(u64::MAX / 4);
     let digits: String = log_id.chars().take(8).collect();
     Ok(NodeOptions {
         name: config.name.clone().unwrap_or_else(|| format!("node-{digits}")),
@@ -186,7 +188,8 @@ pub(crate) fn node_options(config: &ReplicationConfig, log_id: &str) -> Result<N
         session: SessionOptions {
             page_items: config.batch_size,
             verify_every: config.verify_every,
-            ..SessionOptions::default()
+            skips_unwritten_max: session.skips_unwritten_max.max(skips),
+            ..session
         },
         slots: SlotOptions {
             tail_bytes_max: config.max_tail_bytes,

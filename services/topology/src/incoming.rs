@@ -84,16 +84,15 @@ impl Following {
         record.ops.iter().all(owned)
     }
 
-    /// The commit of one record of a batch; `ordered` whether all before it is here, and nothing of
-    /// what is behind it.
+    /// The commit of one record of a batch. What only the source writes counts as it is, in its
+    /// order: also what is older than what pages have brought already, for what follows it brings
+    /// that again, whatever link it comes by.
     pub(crate) fn commit(
         &self,
         record: WireRecord,
-        ordered: bool,
         position: &FeedPosition,
     ) -> Result<RemoteCommit, Refusal> {
-        let follow = ordered && self.is_owned(&record);
-        let rule = if follow { RemoteRule::Follow } else { RemoteRule::Merge };
+        let rule = if self.is_owned(&record) { RemoteRule::Follow } else { RemoteRule::Merge };
         let mut author = record.author;
         let hop = origin(self.peer);
         if author.version.origin != hop {

@@ -146,6 +146,7 @@ impl Node {
         runtime: &Arc<Runtime>,
         options: NodeOptions,
     ) -> Result<Self> {
+        check_skips(&options)?;
         let store = Store::open(tree.clone(), options.slots.clone())?;
         let shared = Shared::new(store, topology, replicator, Arc::clone(runtime), options);
         tree.set_gate(Arc::clone(&shared.gate) as Arc<dyn Gate>)?;
@@ -390,4 +391,19 @@ fn upkeep(shared: &Arc<Shared>) {
         }
         shared.pause(&alarm, UPKEEP_EVERY);
     }
+}
+
+/// Each position that is written is a commit, of which every follower is told: with too few skips
+/// between two of them nodes that have nothing to do keep each other busy for ever.
+fn check_skips(options: &NodeOptions) -> Result<()> {
+    let least = u64::try_from(options.links_max).unwrap_or(u64::MAX).saturating_mul(2);
+    if options.session.skips_unwritten_max >= least {
+        return Ok(());
+    }
+    let message = "positions would be written so often that idle nodes wake each other for ever: \
+                   raise skips_unwritten_max, or lower links_max";
+    Err(Error::new(ErrorKind::InvalidInput, message)
+        .operation("start")
+        .context("skips_unwritten_max", options.session.skips_unwritten_max)
+        .context("least", least))
 }

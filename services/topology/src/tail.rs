@@ -2,7 +2,7 @@
 
 use crate::follower::{Applying, Follower, Stage, Waiting};
 use crate::incoming::from_the_future;
-use crate::message::{Batch, LogPosition, OpenMode, Refusal};
+use crate::message::{Batch, LogPosition, Refusal};
 use crate::session::SessionOptions;
 use crate::status::FeedState;
 use crate::turn::Turn;
@@ -56,10 +56,6 @@ impl Follower {
         let Some(mut position) = self.position.clone() else { return Ok(()) };
         let (mut commits, mut durable, mut at_ms) = (Vec::new(), self.durable, 0);
         let (mut future, before) = (None, position.at);
-        let refilled = matches!(
-            self.status.opened,
-            Some(OpenMode::Snapshot | OpenMode::Diverged | OpenMode::ResumeSnapshot)
-        );
         while let Some(Waiting { batch, .. }) = self.queue.front() {
             let records = batch.commits.iter();
             let versions = records.flat_map(|record| {
@@ -85,9 +81,7 @@ impl Follower {
                 } else {
                     LogPosition { rev: record.rev, hash: record.hash, ..through }
                 };
-                // Behind a delta some of it is older than what its pages brought.
-                let ordered = refilled || record.rev > position.complete_at;
-                commits.push(self.following.commit(record, ordered, &position)?);
+                commits.push(self.following.commit(record, &position)?);
             }
             position.at = through;
             if left > 0 {

@@ -220,6 +220,22 @@ fn more_peers_than_there_is_room_for_are_told_so() {
     second.until_up();
 }
 
+/// Promise: a node that would keep its peers awake for ever does not start.
+#[test]
+fn a_node_whose_positions_would_wake_its_peers_for_ever_is_refused() {
+    let hub = LoopbackHub::new();
+    let refused = |skips: u64| {
+        let mut tight = options("tight");
+        tight.session.skips_unwritten_max = skips;
+        let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            Site::on(&hub, tight, central(), Disks::default())
+        }));
+        started.is_err()
+    };
+    let links = options("tight").links_max as u64;
+    assert!(refused(2 * links - 1) && !refused(2 * links));
+}
+
 #[test]
 fn a_node_closes_while_its_peer_takes_nothing() {
     let hub = LoopbackHub::new();
