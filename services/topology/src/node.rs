@@ -113,8 +113,9 @@ impl Node {
     /// [`Topology::zoning`].
     ///
     /// # Errors
-    /// `AlreadyExists` when the tree has a gate; those of reading the slots; `Unavailable` when
-    /// the system has no thread to give. No link is made then.
+    /// `AlreadyExists` when the tree has a gate; `InvalidInput` when `skips_unwritten_max` is less
+    /// than twice `links_max`; those of reading the slots; `Unavailable` when the system has no
+    /// thread to give. No link is made then.
     ///
     /// # Cost
     /// A thread for each link, one that accepts and one for upkeep. Waits for nobody.
