@@ -76,6 +76,8 @@ pub struct ReplicationConfig {
     pub verify_every: Duration,
     /// Links of peers at once, 1 to 10,000. Default 256.
     pub links_max: usize,
+    /// Followers that are filled at once, 1 to 10,000: others wait for their turn. Default 8.
+    pub fills_max: usize,
 }
 
 impl Default for ReplicationConfig {
@@ -99,6 +101,7 @@ impl Default for ReplicationConfig {
             auto_compact_threshold: None,
             verify_every: session.verify_every,
             links_max: LINKS_MAX,
+            fills_max: slots.fills_at_once,
         }
     }
 }

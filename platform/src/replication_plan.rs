@@ -22,7 +22,7 @@ use crate::secret::Secret;
 const PAGE_ITEMS: RangeInclusive<u32> = 1..=5_000;
 /// Journal for a follower: a batch has to fit.
 const TAIL_BYTES_MIN: u64 = 64 << 10;
-/// Links of peers.
+/// Links of peers, and those of them that are filled at once.
 const LINKS: RangeInclusive<usize> = 1..=10_000;
 /// Bytes of a node's name.
 const NAME_BYTES_MAX: usize = 64;
@@ -69,8 +69,12 @@ fn check_figures(config: &ReplicationConfig) -> Result<()> {
             return refused(key, "it is zero", "write a duration such as 24h");
         }
     }
-    if !LINKS.contains(&config.links_max) {
-        return refused("replication.linksMax", "it is out of bounds", "write 1 to 10000");
+    for (key, figure) in
+        [("replication.linksMax", config.links_max), ("replication.fillsMax", config.fills_max)]
+    {
+        if !LINKS.contains(&figure) {
+            return refused(key, "it is out of bounds", "write 1 to 10000");
+        }
     }
     match &config.name {
         Some(name) if !(1..=NAME_BYTES_MAX).contains(&name.len()) => {
@@ -196,6 +200,7 @@ pub(crate) fn node_options(config: &ReplicationConfig, log_id: &str) -> Result<N
             tail_age_max: config.max_tail_age,
             idle_max: config.slot_idle_timeout,
             slots_max: slots.slots_max.max(config.links_max),
+            fills_at_once: config.fills_max,
             ..slots
         },
         links_max: config.links_max,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trellis::Path;
 use trellis_engine_traits::{Error, ErrorKind};
-use trellis_topology::NotReady;
+use trellis_topology::{Node, NotReady};
 
 use crate::admin::answer;
 use crate::error::WireError;
@@ -85,13 +85,27 @@ pub(crate) async fn resync(FromState(state): FromState<Arc<State>>, uri: Uri) ->
 
 /// `POST /admin/repl/verify[?link=ID]`: begins to compare; the outcome is in the status.
 pub(crate) async fn verify(FromState(state): FromState<Arc<State>>, uri: Uri) -> Response<Body> {
-    let link = match link_of(&uri) {
+    compare(&state, &uri, "verify", Node::verify).await
+}
+
+/// `POST /admin/repl/repair[?link=ID]`: the same, and makes what differs as it is at the source.
+pub(crate) async fn repair(FromState(state): FromState<Arc<State>>, uri: Uri) -> Response<Body> {
+    compare(&state, &uri, "repair", Node::repair).await
+}
+
+async fn compare(
+    state: &Arc<State>,
+    uri: &Uri,
+    started: &'static str,
+    begin: fn(&Node, Option<&str>) -> trellis::Result<()>,
+) -> Response<Body> {
+    let link = match link_of(uri) {
         Ok(link) => link,
         Err(error) => return refusal(&error),
     };
-    answer(&state, move |db| {
-        node_of(db)?.verify(link.as_deref())?;
-        Ok(Started { started: "verify", link })
+    answer(state, move |db| {
+        begin(node_of(db)?, link.as_deref())?;
+        Ok(Started { started, link })
     })
     .await
 }

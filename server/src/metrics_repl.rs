@@ -1,4 +1,6 @@
 //! The figures of replication in `/metrics`, made anew for every scrape from the node's status.
+//! What is counted is counted since the node started, over all sessions, also those that have
+//! ended.
 //!
 //! Invariant: labels are bounded. Links that this node makes are named as configured; those that
 //! peers made are summed under `accepted`, because their addresses never repeat; slots are as many
@@ -8,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -20,11 +23,8 @@ use crate::replication::{lag_records, lag_seconds};
 type Figure<T> = fn(&T) -> u64;
 type Row<T> = (&'static str, &'static str, Figure<T>);
 
-const NODE: [Row<NodeStatus>; 7] = [
+const NODE: [Row<NodeStatus>; 8] = [
     ("repl_head", "Number of the newest commit", |status| status.head),
-    ("repl_journal_bytes", "Bytes appended to the journal since the start", |status| {
-        status.stats.journal_bytes
-    }),
     ("repl_journal_first_rev", "The oldest commit in the journal", |status| {
         status.stats.journal_first_rev
     }),
@@ -34,13 +34,19 @@ const NODE: [Row<NodeStatus>; 7] = [
     ("repl_gc_floor", "Commit up to which tombstones may have been collected", |status| {
         status.stats.gc_floor
     }),
+    ("repl_fills", "Followers that are sent a snapshot or a delta", |s| s.fills.0 as u64),
+    ("repl_fills_queued", "Followers that wait for that", |s| s.fills.1 as u64),
 ];
 
-const PULL: [Row<PullStatus>; 19] = [
+const PULL: [Row<PullStatus>; 5] = [
     ("repl_feed_position", "Commit of the source up to which all is applied", |f| f.position),
     ("repl_feed_head", "The source's newest commit", |f| f.head),
     ("repl_feed_lag_records", "Commits that a feed is behind", lag_records),
     ("repl_feed_complete", "1 once a feed's last snapshot has arrived", |f| u64::from(f.complete)),
+    ("repl_differing", "Leaves that differed in the last comparison", |f| f.differing),
+];
+
+const PULLED: [Row<PullStatus>; 15] = [
     ("repl_snapshot_pages", "Pages applied", |f| f.pages),
     ("repl_snapshot_bytes", "Bytes of pages applied", |f| f.page_bytes),
     ("repl_page_timeouts", "Pages asked for again", |f| f.page_timeouts),
@@ -60,10 +66,11 @@ const PULL: [Row<PullStatus>; 19] = [
     ("repl_repaired", "Leaves repaired", |f| f.repaired),
 ];
 
-const PUSH: [Row<PushStatus>; 3] = [
+const PUSHED: [Row<PushStatus>; 4] = [
     ("repl_sent_commits", "Commits sent", |f| f.commits),
     ("repl_sent_pages", "Pages sent", |f| f.pages),
     ("repl_sent_bytes", "Bytes sent", |f| f.bytes),
+    ("repl_sent_echoes", "Commits not sent because their follower has them", |f| f.echoes),
 ];
 
 const FORWARDED: [(&str, Figure<ForwardStatus>); 6] = [
@@ -75,8 +82,9 @@ const FORWARDED: [(&str, Figure<ForwardStatus>); 6] = [
     ("dropped", |f| f.dropped),
 ];
 
-const STATES: [FeedState; 7] = [
+const STATES: [FeedState; 8] = [
     FeedState::Connecting,
+    FeedState::Queued,
     FeedState::Snapshot,
     FeedState::Delta,
     FeedState::Tail,
@@ -120,40 +128,39 @@ pub(crate) fn append(status: &NodeStatus, out: &mut String) -> fmt::Result {
         gauge.set(signed(figure(status)));
         registry.register(name, help, gauge);
     }
+    let journal_bytes: Counter = Counter::default();
+    journal_bytes.inc_by(status.stats.journal_bytes);
+    registry.register("repl_journal_bytes", "Bytes appended to the journal", journal_bytes);
     // Sums by the label: one entry for each link made here, one for all that peers made.
     let mut links: BTreeMap<&str, Vec<&LinkStatus>> = BTreeMap::new();
     for link in &status.links {
-        let label = if link.dialed { link.id.as_str() } else { "accepted" };
-        links.entry(label).or_default().push(link);
+        links.entry(label(link)).or_default().push(link);
     }
     add_links(&mut registry, &links);
     add_feeds(&mut registry, &links, status);
+    add_counts(&mut registry, status);
     add_slots(&mut registry, status);
     text::encode_registry(out, &registry)
 }
 
+const ACCEPTED: &str = "accepted";
+
+fn label(link: &LinkStatus) -> &str {
+    if link.dialed { link.id.as_str() } else { ACCEPTED }
+}
+
 fn add_links(registry: &mut Registry, links: &BTreeMap<&str, Vec<&LinkStatus>>) {
     let up = Family::<OfLink, Gauge>::default();
-    let attempts = Family::<OfLink, Gauge>::default();
     let waiting = Family::<OfLink, Gauge>::default();
-    let forwarded = Family::<OfLinkResult, Gauge>::default();
     for (label, links) in links {
         let of = || OfLink { link: (*label).to_owned() };
         let sum = |figure: fn(&LinkStatus) -> u64| signed(links.iter().map(|l| figure(l)).sum());
         let is_up = |link: &LinkStatus| u64::from(link.session.link == LinkState::Up);
         up.get_or_create(&of()).set(sum(is_up));
-        attempts.get_or_create(&of()).set(sum(|link| link.attempts));
         waiting.get_or_create(&of()).set(sum(|link| link.session.forwards.waiting as u64));
-        for (result, figure) in FORWARDED {
-            let of = OfLinkResult { link: (*label).to_owned(), result };
-            let count = links.iter().map(|link| figure(&link.session.forwards)).sum();
-            forwarded.get_or_create(&of).set(signed(count));
-        }
     }
     registry.register("repl_links_up", "Links that are up", up);
-    registry.register("repl_link_attempts", "Attempts to link up", attempts);
     registry.register("repl_forwards_waiting", "Forwarded writes without an answer", waiting);
-    registry.register("repl_forwarded", "Forwarded writes by result", forwarded);
 }
 
 fn add_feeds(
@@ -163,36 +170,72 @@ fn add_feeds(
 ) {
     let states = Family::<OfLinkState, Gauge>::default();
     let seconds = Family::<OfLink, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
-    let pull_families =
+    let families =
         PULL.map(|(name, help, figure)| (name, help, figure, Family::<OfLink, Gauge>::default()));
-    let push_families =
-        PUSH.map(|(name, help, figure)| (name, help, figure, Family::<OfLink, Gauge>::default()));
     for (label, links) in links {
         let of = OfLink { link: (*label).to_owned() };
-        let pulls: Vec<_> = links.iter().filter_map(|link| link.session.pull.as_ref()).collect();
+        let of_link = |link: &&'_ LinkStatus| link.session.pull.clone();
+        let pulls: Vec<_> = links.iter().filter_map(of_link).collect();
         for state in STATES.into_iter().filter(|_| !pulls.is_empty()) {
             let of = OfLinkState { link: (*label).to_owned(), state: state.name() };
             let count = pulls.iter().filter(|pull| pull.state == state).count();
             states.get_or_create(&of).set(signed(count as u64));
         }
-        let worst = pulls.iter().filter_map(|pull| lag_seconds(pull, status.now));
-        if let Some(worst) = worst.max_by(f64::total_cmp) {
+        let lag = |link: &&LinkStatus| {
+            let pull = link.session.pull.as_ref()?;
+            lag_seconds(link, pull, status.now)
+        };
+        if let Some(worst) = links.iter().filter_map(lag).max_by(f64::total_cmp) {
             seconds.get_or_create(&of).set(worst);
         }
-        for (_, _, figure, family) in pull_families.iter().filter(|_| !pulls.is_empty()) {
-            family.get_or_create(&of).set(signed(pulls.iter().map(|pull| figure(pull)).sum()));
-        }
-        let pushes: Vec<_> = links.iter().filter_map(|link| link.session.push.as_ref()).collect();
-        for (_, _, figure, family) in push_families.iter().filter(|_| !pushes.is_empty()) {
-            family.get_or_create(&of).set(signed(pushes.iter().map(|push| figure(push)).sum()));
+        for (_, _, figure, family) in families.iter().filter(|_| !pulls.is_empty()) {
+            family.get_or_create(&of).set(signed(pulls.iter().map(figure).sum()));
         }
     }
     registry.register("repl_feeds", "Feeds followed, by state", states);
     registry.register("repl_feed_lag_seconds", "Seconds since a feed was level", seconds);
-    for (name, help, _, family) in pull_families {
+    for (name, help, _, family) in families {
         registry.register(name, help, family);
     }
-    for (name, help, _, family) in push_families {
+}
+
+/// What never goes back while the node runs.
+fn add_counts(registry: &mut Registry, status: &NodeStatus) {
+    let attempts = Family::<OfLink, Counter>::default();
+    let forwarded = Family::<OfLinkResult, Counter>::default();
+    let pulled =
+        PULLED.map(|(name, help, figure)| (name, help, figure, Family::<OfLink, _>::default()));
+    let pushed =
+        PUSHED.map(|(name, help, figure)| (name, help, figure, Family::<OfLink, _>::default()));
+    let live = status.links.iter().map(|link| (label(link), link.attempts, &link.session));
+    let (ended, session) = &status.ended;
+    let ended = (*ended > 0).then_some((ACCEPTED, *ended, session));
+    for (label, made, session) in live.chain(ended) {
+        let of = OfLink { link: label.to_owned() };
+        attempts.get_or_create(&of).inc_by(made);
+        for (result, figure) in FORWARDED {
+            let of = OfLinkResult { link: label.to_owned(), result };
+            forwarded.get_or_create(&of).inc_by(figure(&session.forwards));
+        }
+        if let Some(pull) = &session.pull {
+            for (_, _, figure, family) in &pulled {
+                let family: &Family<OfLink, Counter> = family;
+                family.get_or_create(&of).inc_by(figure(pull));
+            }
+        }
+        if let Some(push) = &session.push {
+            for (_, _, figure, family) in &pushed {
+                let family: &Family<OfLink, Counter> = family;
+                family.get_or_create(&of).inc_by(figure(push));
+            }
+        }
+    }
+    registry.register("repl_link_attempts", "Attempts to link up", attempts);
+    registry.register("repl_forwarded", "Forwarded writes by result", forwarded);
+    for (name, help, _, family) in pulled {
+        registry.register(name, help, family);
+    }
+    for (name, help, _, family) in pushed {
         registry.register(name, help, family);
     }
 }
@@ -222,10 +265,19 @@ fn add_slots(registry: &mut Registry, status: &NodeStatus) {
     for ((name, help), family) in names.into_iter().zip(families) {
         registry.register(name, help, family);
     }
-    let ended = Family::<OfReason, Gauge>::default();
+    let lag = Family::<OfSlot, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    for slot in &status.slots {
+        let of = OfSlot { slot: slot.consumer.clone() };
+        if let Some(seconds) = slot.lag {
+            lag.get_or_create(&of).set(seconds.as_secs_f64());
+        }
+    }
+    let help = "Age of the oldest commit that a follower lacks";
+    registry.register("repl_slot_lag_seconds", help, lag);
+    let ended = Family::<OfReason, Counter>::default();
     for end in SlotEnd::ALL {
         let count = status.slots_ended.get(&end).copied().unwrap_or(0);
-        ended.get_or_create(&OfReason { reason: end.code() }).set(signed(count));
+        ended.get_or_create(&OfReason { reason: end.code() }).inc_by(count);
     }
     registry.register("repl_slots_invalidated", "Slots given up, by reason", ended);
 }

@@ -40,6 +40,7 @@ mod tests {
             "/admin/indexes/{id}",
             "/admin/pause",
             "/admin/repl",
+            "/admin/repl/repair",
             "/admin/repl/resync",
             "/admin/repl/slots/{consumer}",
             "/admin/repl/verify",

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use trellis::{Path, Result, Trellis};
 use trellis_engine_traits::{Error, ErrorKind};
 use trellis_topology::{
-    LinkState, LinkStatus, Node, NodeStatus, NotReady, OpenMode, PullStatus, PushStatus, SlotEnd,
-    SlotStatus,
+    ForwardStatus, LinkState, LinkStatus, Node, NodeStatus, NotReady, OpenMode, PullStatus,
+    PushStatus, SlotEnd, SlotStatus,
 };
 
 /// The node of a database that has replication.
@@ -42,7 +42,7 @@ pub(crate) fn summary(db: &Trellis) -> Result<Option<Value>> {
             "state": pull.state.name(),
             "position": pull.position,
             "lagRecords": lag_records(pull),
-            "lagSeconds": lag_seconds(pull, status.now),
+            "lagSeconds": lag_seconds(link, pull, status.now),
         }))
     });
     Ok(Some(json!({
@@ -62,10 +62,12 @@ pub(crate) fn lag_records(pull: &PullStatus) -> u64 {
     pull.head.saturating_sub(pull.position)
 }
 
-/// Seconds since a feed was level; 0 while it is, `None` before it ever was.
-pub(crate) fn lag_seconds(pull: &PullStatus, now: Duration) -> Option<f64> {
+/// Seconds since a feed was level; 0 while it is, `None` before it ever was. While the link is down
+/// nobody knows what the source has, so it counts as behind.
+pub(crate) fn lag_seconds(link: &LinkStatus, pull: &PullStatus, now: Duration) -> Option<f64> {
     let since = pull.level_at.map(|at| now.saturating_sub(at).as_secs_f64())?;
-    Some(if lag_records(pull) == 0 { 0.0 } else { since })
+    let level = link.session.link == LinkState::Up && lag_records(pull) == 0;
+    Some(if level { 0.0 } else { since })
 }
 
 /// The mode that holds where no rule does.
@@ -95,6 +97,13 @@ pub(crate) fn document(status: &NodeStatus, not_ready: &[NotReady]) -> Value {
         "links": status.links.iter().map(|one| link(one, status.now)).collect::<Vec<_>>(),
         "slots": status.slots.iter().map(slot).collect::<Vec<_>>(),
         "slotsEnded": slots_ended(status),
+        "fills": { "now": status.fills.0, "queued": status.fills.1 },
+        "endedLinks": {
+            "links": status.ended.0,
+            "pull": status.ended.1.pull.as_ref().map(pull_counts),
+            "push": status.ended.1.push.as_ref().map(push_counts),
+            "forwards": forward_counts(&status.ended.1.forwards),
+        },
         "stats": {
             "byRevEntries": stats.by_rev_entries,
             "tombstones": stats.tombstones,
@@ -124,6 +133,7 @@ fn slot(slot: &SlotStatus) -> Value {
         "rev": slot.rev,
         "lagRecords": slot.lag_revs,
         "lagBytes": slot.lag_bytes,
+        "lagSeconds": slot.lag.map(|lag| lag.as_secs_f64()),
         "active": slot.active,
         "idleSeconds": slot.idle.as_secs_f64(),
         "invalid": slot.invalid.map(SlotEnd::code),
@@ -132,7 +142,8 @@ fn slot(slot: &SlotStatus) -> Value {
 
 fn link(link: &LinkStatus, now: Duration) -> Value {
     let session = &link.session;
-    let forwards = &session.forwards;
+    let mut forwards = forward_counts(&session.forwards);
+    forwards.insert("waiting".to_owned(), json!(session.forwards.waiting));
     let peer = session
         .peer
         .as_ref()
@@ -152,17 +163,9 @@ fn link(link: &LinkStatus, now: Duration) -> Value {
         "peer": peer,
         "peerHead": session.peer_head,
         "peerAheadMs": session.peer_ahead_ms,
-        "pull": session.pull.as_ref().map(|feed| pull(feed, now)),
+        "pull": session.pull.as_ref().map(|feed| pull(link, feed, now)),
         "push": session.push.as_ref().map(push),
-        "forwards": {
-            "waiting": forwards.waiting,
-            "committed": forwards.committed,
-            "refused": forwards.refused,
-            "unavailable": forwards.unavailable,
-            "unknown": forwards.unknown,
-            "routed": forwards.routed,
-            "dropped": forwards.dropped,
-        },
+        "forwards": forwards,
         "ended": ended,
     })
 }
@@ -187,12 +190,9 @@ const fn opened_word(mode: OpenMode) -> &'static str {
     }
 }
 
-fn pull(pull: &PullStatus, now: Duration) -> Value {
-    let mut out = counted(&[
-        ("position", pull.position),
-        ("head", pull.head),
-        ("lagRecords", lag_records(pull)),
-        ("appliedAtMs", pull.applied_at_ms),
+/// What a feed that is followed counts.
+fn pull_counts(pull: &PullStatus) -> Map<String, Value> {
+    counted(&[
         ("pages", pull.pages),
         ("pageBytes", pull.page_bytes),
         ("commits", pull.commits),
@@ -205,32 +205,63 @@ fn pull(pull: &PullStatus, now: Duration) -> Value {
         ("pageTimeouts", pull.page_timeouts),
         ("hlcRejected", pull.hlc_rejected),
         ("setAside", pull.set_aside),
+        ("answered", pull.answered),
         ("verified", pull.verified),
         ("diverged", pull.diverged),
         ("repaired", pull.repaired),
-    ]);
+    ])
+}
+
+fn pull(link: &LinkStatus, pull: &PullStatus, now: Duration) -> Value {
+    let mut out = pull_counts(pull);
+    out.append(&mut counted(&[
+        ("position", pull.position),
+        ("head", pull.head),
+        ("lagRecords", lag_records(pull)),
+        ("appliedAtMs", pull.applied_at_ms),
+        ("differing", pull.differing),
+    ]));
     out.extend([
         ("feed".to_owned(), json!(pull.feed)),
         ("state".to_owned(), json!(pull.state.name())),
+        ("queuedBehind".to_owned(), json!(pull.queued_behind)),
         ("opened".to_owned(), json!(pull.opened.map(opened_word))),
         ("complete".to_owned(), json!(pull.complete)),
-        ("lagSeconds".to_owned(), json!(lag_seconds(pull, now))),
+        ("lagSeconds".to_owned(), json!(lag_seconds(link, pull, now))),
         ("fillSeconds".to_owned(), json!(pull.fill_took.map(|took| took.as_secs_f64()))),
         ("paused".to_owned(), json!(pull.paused)),
     ]);
     Value::Object(out)
 }
 
-fn push(push: &PushStatus) -> Value {
-    let mut out = counted(&[
-        ("sent", push.sent),
-        ("acknowledged", push.acknowledged),
-        ("inFlightBytes", push.in_flight as u64),
+/// What a feed that a peer follows counts.
+fn push_counts(push: &PushStatus) -> Map<String, Value> {
+    counted(&[
         ("pages", push.pages),
         ("commits", push.commits),
         ("bytes", push.bytes),
         ("echoes", push.echoes),
-    ]);
+    ])
+}
+
+fn forward_counts(forwards: &ForwardStatus) -> Map<String, Value> {
+    counted(&[
+        ("committed", forwards.committed),
+        ("refused", forwards.refused),
+        ("unavailable", forwards.unavailable),
+        ("unknown", forwards.unknown),
+        ("routed", forwards.routed),
+        ("dropped", forwards.dropped),
+    ])
+}
+
+fn push(push: &PushStatus) -> Value {
+    let mut out = push_counts(push);
+    out.append(&mut counted(&[
+        ("sent", push.sent),
+        ("acknowledged", push.acknowledged),
+        ("inFlightBytes", push.in_flight as u64),
+    ]));
     out.insert("slot".to_owned(), json!(push.slot));
     out.insert("state".to_owned(), json!(push.state.name()));
     Value::Object(out)

@@ -63,6 +63,7 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/admin/indexes/{id}", delete(admin_indexes::remove))
         .route("/admin/pause", post(admin::pause))
         .route("/admin/repl", get(admin_repl::status))
+        .route("/admin/repl/repair", post(admin_repl::repair))
         .route("/admin/repl/resync", post(admin_repl::resync))
         .route("/admin/repl/slots/{consumer}", delete(admin_repl::drop_slot))
         .route("/admin/repl/verify", post(admin_repl::verify))

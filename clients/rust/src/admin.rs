@@ -190,15 +190,27 @@ impl Admin {
         self.json(Method::POST, &format!("repl/resync?link={}", plain(link)?)).await
     }
 
-    /// Has the server compare what it follows with its source; the outcome is in
-    /// [`Admin::replication`].
+    /// Has the server compare what it follows with its source, and change nothing; the outcome is
+    /// in [`Admin::replication`].
     ///
     /// # Errors
     /// As for [`Admin::resync`].
     pub async fn verify_replication(&self, link: Option<&str>) -> Result<Value, ClientError> {
+        self.compare("verify", link).await
+    }
+
+    /// As [`Admin::verify_replication`], and has what differs made as it is at the source.
+    ///
+    /// # Errors
+    /// As for [`Admin::resync`].
+    pub async fn repair_replication(&self, link: Option<&str>) -> Result<Value, ClientError> {
+        self.compare("repair", link).await
+    }
+
+    async fn compare(&self, how: &str, link: Option<&str>) -> Result<Value, ClientError> {
         let path = match link {
-            Some(link) => format!("repl/verify?link={}", plain(link)?),
-            None => "repl/verify".to_owned(),
+            Some(link) => format!("repl/{how}?link={}", plain(link)?),
+            None => format!("repl/{how}"),
         };
         self.json(Method::POST, &path).await
     }

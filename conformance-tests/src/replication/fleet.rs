@@ -373,6 +373,8 @@ impl Fleet {
             node: tree.node_id(),
             name: own.name.clone(),
             epoch: tree.identity().epoch,
+            life: tree.identity().epoch,
+            attempt: 1,
             head: super::tools::rev(tree),
             schema: 0,
             peer: PeerIdentity {

@@ -15,6 +15,7 @@ mod paths;
 mod stranger;
 mod tools;
 mod trails;
+mod watched;
 
 use crate::Case;
 use crate::tree::TreeWorld;
@@ -23,5 +24,6 @@ use crate::tree::TreeWorld;
 #[must_use]
 pub fn cases() -> Vec<Case<TreeWorld>> {
     let owned = [modes::CASES, follows::CASES, paths::CASES, trails::CASES].concat();
-    [&owned, hostile::CASES, mishaps::CASES, bloat::CASES, carry::CASES].concat()
+    let rest = [hostile::CASES, mishaps::CASES, bloat::CASES, carry::CASES, watched::CASES];
+    [owned, rest.concat()].concat()
 }

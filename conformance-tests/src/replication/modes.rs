@@ -54,6 +54,11 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("replication.topology.sync_three_edges", &["topology.merge.versions"], sync_three),
     Case::new("replication.topology.sync_ends_alike", &["topology.merge.endings"], sync_ends),
     Case::new(
+        "replication.topology.what_ends_above_is_gone_below",
+        &["topology.merge.endings", "topology.feed.projected"],
+        ends_above,
+    ),
+    Case::new(
         "replication.topology.writeonly_is_pushed",
         &["topology.mode.writeonly"],
         writeonly_pushed,
@@ -268,6 +273,32 @@ fn sync_ends(world: &TreeWorld) {
     fleet.agree(&["hub", "edge"], "config");
     fleet.heal("edge");
     fleet.agree(&["hub", "edge"], "config");
+}
+
+/// Who follows a part of what ends as a whole is told that it is gone when it is gone there.
+fn ends_above(world: &TreeWorld) {
+    for mode in [Mode::Readonly, Mode::Replica, Mode::Sync] {
+        let mut fleet = pair(world, &[("users/u1", mode)]);
+        fleet.settle();
+        for cut in [false, true] {
+            let users = json!({"u1": {"name": "Ann"}, "u2": 2});
+            fleet.commit("hub", leasing("users", users, 5.0)).expect("it is set");
+            assert_eq!(fleet.get("edge", "users"), json!({"u1": {"name": "Ann"}}), "{mode}");
+            if cut {
+                fleet.cut("edge");
+            }
+            fleet.advance(6_000);
+            fleet.tree("hub").settle().expect("what is due is removed");
+            if cut {
+                let stays = fleet.get("edge", "users/u1/name");
+                assert_eq!(stays, json!("Ann"), "{mode}: nobody told when it ends");
+                fleet.heal("edge");
+            }
+            fleet.settle();
+            assert_eq!(fleet.get("edge", "users"), json!(null), "{mode}");
+            fleet.agree(&["hub", "edge"], "users/u1");
+        }
+    }
 }
 
 fn writeonly_pushed(world: &TreeWorld) {

@@ -92,6 +92,8 @@ impl World {
             node: u128::from_str_radix(&identity.log_id, 16).unwrap(),
             name,
             epoch: identity.epoch,
+            life: identity.epoch,
+            attempt: now,
             head: life.head(),
             schema: 0,
             peer: peer_identity,

@@ -34,7 +34,7 @@ mod wire_cases;
 
 pub use ground::{Engines, Ground};
 #[cfg(feature = "wire")]
-pub(crate) use wire::with_server;
+pub(crate) use wire::{config_in, with_server};
 
 use crate::{Case, World};
 

@@ -38,14 +38,14 @@ impl Reply {
     }
 }
 
-/// The configuration that puts the world's store and the segment log into its directory.
-fn config(world: &TreeWorld) -> Config {
+/// The configuration that puts the world's store and the segment log into a directory of its.
+pub(crate) fn config_in(world: &TreeWorld, directory: &str) -> Config {
     let store = world.factory().name().split('+').next().expect("store+log").to_owned();
     let kv = match store.trim_start_matches("kv-") {
         "memory" => "memory:".to_owned(),
         name => format!("{name}:store.{name}"),
     };
-    let mut config = Config::in_directory(world.dir().join("served"));
+    let mut config = Config::in_directory(world.dir().join(directory));
     config.kv = Some(kv);
     config.log = Some("segment:streams".to_owned());
     config
@@ -55,7 +55,7 @@ fn config(world: &TreeWorld) -> Config {
 pub(crate) fn with_server(world: &TreeWorld, body: impl AsyncFnOnce(&Wire)) {
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     executor.block_on(async {
-        let db = Trellis::open_config(config(world)).expect("the database opens");
+        let db = Trellis::open_config(config_in(world, "served")).expect("the database opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -121,6 +121,7 @@ fn mistakes_of_the_node() -> Vec<Mistake> {
         (r#"{"maxTailAge": "0s"}"#.into(), "replication.maxTailAge", "24h"),
         (r#"{"slotIdleTimeout": "0s"}"#.into(), "replication.slotIdleTimeout", "24h"),
         (r#"{"linksMax": 0}"#.into(), "replication.linksMax", "1 to 10000"),
+        (r#"{"fillsMax": 0}"#.into(), "replication.fillsMax", "1 to 10000"),
     ]
 }
 

@@ -19,10 +19,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   trellis repl status                      role, zones, links, feeds, lag, slots
-  trellis repl verify --link upstream      compare with the source; repairs what differs
+  trellis repl verify --link upstream      compare with the source, and change nothing
+  trellis repl repair --link upstream      the same, and make what differs as it is there
   trellis repl drop-slot 5f0c-upstream     stop keeping journal for a follower that is gone
 
-verify exits with 0 when nothing differed, 1 when something did, 2 when it could not compare.")]
+verify and repair exit with 0 when nothing differs, 1 when something does (after a repair: still),
+2 when it could not be compared.")]
 pub(super) struct Repl {
     #[command(subcommand)]
     pub(super) verb: ReplVerb,
@@ -60,9 +62,9 @@ pub(super) enum ReplVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Compare what is followed with its source, and repair what differs
+    /// Compare what is followed with its source, and change nothing
     Verify(Compare),
-    /// As verify, but a difference that was repaired is a success
+    /// Compare, and make what differs as it is at the source
     Repair(Compare),
 }
 
@@ -117,40 +119,53 @@ fn server(place: &Place) -> Result<Admin, Failure> {
 }
 
 async fn verify(compare: Compare, repairs: bool) -> Result<(), Failure> {
-    let found = compared(&compare).await;
+    let found = compared(&compare, repairs).await;
     let found = found.map_err(|failure| Failure::Unchecked(failure.to_string()))?;
-    let mut diverged = 0;
+    let mut differing = 0;
     for outcome in &found {
-        diverged += outcome.diverged;
-        let Outcome { link, diverged, repaired } = outcome;
+        differing += outcome.differing;
+        let Outcome { link, differing, repaired } = outcome;
         print_line(&if compare.json {
-            serde_json::json!({ "link": link, "diverged": diverged, "repaired": repaired })
+            serde_json::json!({ "link": link, "differing": differing, "repaired": repaired })
                 .to_string()
+        } else if repairs {
+            format!("{link}: {repaired} commits of repair; {differing} leaves differ now")
         } else {
-            format!("{link}: {diverged} leaves differed, {repaired} commits repaired them")
+            format!("{link}: {differing} leaves differ")
         })?;
     }
-    match diverged {
-        0 => Ok(()),
-        _ if repairs => Ok(()),
-        count => Err(Failure::Damaged(format!("{count} leaves differed; they are alike now"))),
+    match (differing, repairs) {
+        (0, _) => Ok(()),
+        (count, false) => {
+            let remedy = "`trellis repl repair` makes them as they are at the source";
+            Err(Failure::Damaged(format!("{count} leaves differ; {remedy}")))
+        }
+        (count, true) => {
+            let remedy = "what only this node has is for its source to fetch";
+            Err(Failure::Damaged(format!("{count} leaves differ still; {remedy}")))
+        }
     }
 }
 
 /// What a comparison came to.
 struct Outcome {
     link: String,
-    diverged: u64,
+    differing: u64,
     repaired: u64,
 }
 
-async fn compared(compare: &Compare) -> Result<Vec<Outcome>, Failure> {
+async fn compared(compare: &Compare, repairs: bool) -> Result<Vec<Outcome>, Failure> {
     let server = server(&compare.place)?;
     let before = feeds(&server.replication().await?, compare.link.as_deref());
     if before.is_empty() {
         return Err(Failure::failed("nothing is followed over such a link; see `repl status`"));
     }
-    server.verify_replication(compare.link.as_deref()).await?;
+    let link = compare.link.as_deref();
+    if repairs {
+        server.repair_replication(link).await?;
+    } else {
+        server.verify_replication(link).await?;
+    }
     let waited = tokio::time::timeout(Duration::from_secs(compare.wait), async {
         loop {
             let after = feeds(&server.replication().await?, compare.link.as_deref());
@@ -181,7 +196,7 @@ fn outcome(before: &[Value], after: &[Value]) -> Result<Option<Vec<Outcome>>, Fa
     for before in before {
         let link = text(before, "id");
         let after = after.iter().find(|after| text(after, "id") == link);
-        // Counters begin anew with every connection.
+        // What was asked for is lost with the connection.
         let Some(after) = after.filter(|after| after["attempts"] == before["attempts"]) else {
             let message = format!("the link {link} was lost meanwhile; try again");
             return Err(Failure::failed(message));
@@ -190,11 +205,11 @@ fn outcome(before: &[Value], after: &[Value]) -> Result<Option<Vec<Outcome>>, Fa
             let figure = |link: &Value| number(&link["pull"], name);
             figure(after).saturating_sub(figure(before))
         };
-        if more("verified") == 0 {
+        if more("answered") == 0 {
             return Ok(None);
         }
-        let link = link.to_owned();
-        found.push(Outcome { link, diverged: more("diverged"), repaired: more("repaired") });
+        let (link, differing) = (link.to_owned(), number(&after["pull"], "differing"));
+        found.push(Outcome { link, differing, repaired: more("repaired") });
     }
     Ok(Some(found))
 }
@@ -247,6 +262,8 @@ fn write_status(status: &Value, out: &mut String) -> std::fmt::Result {
     for link in list(status, "links") {
         write_link(link, out)?;
     }
+    let [now, queued] = ["now", "queued"].map(|name| number(&status["fills"], name));
+    writeln!(out, "fills  {now} followers are being filled, {queued} wait for that")?;
     let stats = &status["stats"];
     let figures = ["byRevEntries", "tombstones", "clears", "gcFloor"];
     let [entries, tombstones, clears, floor] = figures.map(|name| number(stats, name));
@@ -276,11 +293,15 @@ fn write_link(link: &Value, out: &mut String) -> std::fmt::Result {
         )?;
         let [lost, won, clipped] = ["lost", "won", "clipped"].map(|name| number(pull, name));
         let [verified, diverged] = ["verified", "diverged"].map(|name| number(pull, name));
+        let [pages, commits] = ["pages", "commits"].map(|name| number(pull, name));
         writeln!(
             out,
-            "      conflicts {lost} lost, {won} won; clipped {clipped}; compared {verified}, \
-             differed {diverged}"
+            "      since the start: {pages} pages, {commits} commits; conflicts {lost} lost, {won} \
+             won; clipped {clipped}; found alike {verified} times, {diverged} leaves differed"
         )?;
+        if let Some(ahead) = pull["queuedBehind"].as_u64() {
+            writeln!(out, "      waits to be filled, behind {ahead} others")?;
+        }
         if let Some(why) = pull["paused"].as_str() {
             writeln!(out, "      paused: {why}")?;
         }
@@ -288,9 +309,11 @@ fn write_link(link: &Value, out: &mut String) -> std::fmt::Result {
     let push = &link["push"];
     if push.is_object() {
         let [sent, acknowledged] = ["sent", "acknowledged"].map(|name| number(push, name));
+        let [pages, commits, bytes] = ["pages", "commits", "bytes"].map(|n| number(push, n));
         writeln!(
             out,
-            "    push {}: sent {sent}, acknowledged {acknowledged}",
+            "    push {}: sent {sent}, acknowledged {acknowledged}; since the start: {pages} \
+             pages, {commits} commits, {bytes} bytes",
             text(push, "state")
         )?;
     }
@@ -305,11 +328,15 @@ fn describe_slots(status: &Value) -> String {
             (None, Some(true)) => "active".to_owned(),
             (None, _) => format!("away for {}", seconds(&slot["idleSeconds"])),
         };
+        let age = match slot["lagSeconds"].as_f64() {
+            Some(seconds) => format!("{seconds:.1} s"),
+            None => "unknown age".to_owned(),
+        };
         let [rev, lag, bytes] = ["rev", "lagRecords", "lagBytes"].map(|name| number(slot, name));
         // Writing to memory does not fail.
         let _infallible = writeln!(
             out,
-            "  {} ({}): {state}, at {rev}, {lag} behind, {bytes} bytes kept",
+            "  {} ({}): {state}, at {rev}, {lag} behind ({age}), {bytes} bytes kept",
             text(slot, "consumer"),
             text(slot, "owner")
         );
@@ -322,8 +349,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn link(attempts: u64, verified: u64, diverged: u64) -> Value {
-        let pull = json!({ "verified": verified, "diverged": diverged, "repaired": diverged });
+    fn link(attempts: u64, answered: u64, differing: u64) -> Value {
+        let pull = json!({ "answered": answered, "differing": differing, "repaired": 0 });
         json!({ "id": "upstream", "dialed": true, "attempts": attempts, "pull": pull })
     }
 
@@ -332,19 +359,20 @@ mod tests {
         let before = [link(1, 3, 0)];
         assert!(outcome(&before, &[link(1, 3, 2)]).expect("no failure").is_none());
         let found = outcome(&before, &[link(1, 4, 2)]).expect("no failure").expect("an outcome");
-        assert_eq!(found.first().map(|found| (found.diverged, found.repaired)), Some((2, 2)));
-        assert!(outcome(&before, &[link(2, 4, 0)]).is_err(), "counters began anew");
+        assert_eq!(found.first().map(|found| (found.differing, found.repaired)), Some((2, 0)));
+        assert!(outcome(&before, &[link(2, 4, 0)]).is_err(), "it is lost with its connection");
     }
 
     #[test]
     fn a_slot_tells_why_it_ended_and_a_link_why_it_is_down() {
-        let slot = json!({ "consumer": "c", "owner": "edge", "rev": 7, "invalid": "idle" });
+        let slot = json!({ "consumer": "c", "owner": "edge", "rev": 7, "invalid": "idle",
+            "lagSeconds": 1.25 });
         let mut broken = link(4, 0, 0);
         broken["state"] = json!("connecting");
         broken["lastError"] = json!("refused");
         let status = json!({ "slots": [slot], "links": [broken] });
         let text = describe(&status);
-        assert!(text.contains("c (edge): ended: idle, at 7"), "{text}");
+        assert!(text.contains("c (edge): ended: idle, at 7, 0 behind (1.2 s)"), "{text}");
         assert!(text.contains("last error: refused"), "{text}");
     }
 }

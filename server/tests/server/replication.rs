@@ -128,30 +128,30 @@ async fn an_upstream_that_is_away_is_told_by_code_and_by_readiness() {
 async fn an_operator_sees_verifies_fills_anew_and_forgets() {
     let (hub, edge) = pair().await;
     hub.put("/db/shared", r#"{"a":1,"b":2}"#).await;
-    let level = |status: &Value| {
+    let caught_up = |status: &Value| {
         let pull = &status["links"][0]["pull"];
         pull["state"] == "tail" && pull["lagRecords"] == 0 && pull["position"] != 0
     };
-    let status = until(&edge, "/admin/repl", level).await;
+    let status = until(&edge, "/admin/repl", caught_up).await;
     let link = &status["links"][0];
     assert_eq!((&link["id"], &link["state"]), (&"upstream".into(), &"up".into()), "{status}");
     let modes: Vec<_> = status["zones"].as_array().expect("zones").iter().collect();
     assert!(modes.iter().any(|zone| zone["path"] == "shared" && zone["mode"] == "replica"));
 
-    let before = link["pull"]["verified"].as_u64().expect("a count");
-    assert_eq!(post(&edge, "/admin/repl/verify?link=upstream").await.0, 200);
-    let more = |status: &Value| {
-        status["links"][0]["pull"]["verified"].as_u64().is_some_and(|now| now > before)
-    };
-    let verified = until(&edge, "/admin/repl", more).await;
-    assert_eq!(verified["links"][0]["pull"]["diverged"], 0);
+    for (verb, answered) in [("verify", 1), ("repair", 2)] {
+        assert_eq!(post(&edge, &format!("/admin/repl/{verb}?link=upstream")).await.0, 200);
+        let done = |status: &Value| status["links"][0]["pull"]["answered"] == answered;
+        let compared = until(&edge, "/admin/repl", done).await;
+        let pull = &compared["links"][0]["pull"];
+        assert_eq!((&pull["differing"], &pull["diverged"]), (&0.into(), &0.into()), "{pull}");
+    }
 
     let metrics = edge.get("/metrics").await;
     for line in [
         "trellis_repl_links_up{link=\"upstream\"} 1",
         "trellis_repl_feeds{link=\"upstream\",state=\"tail\"} 1",
-        "trellis_repl_divergence{link=\"upstream\"} 0",
-        "trellis_repl_forwarded{link=\"upstream\",result=\"committed\"} 0",
+        "trellis_repl_divergence_total{link=\"upstream\"} 0",
+        "trellis_repl_forwarded_total{link=\"upstream\",result=\"committed\"} 0",
     ] {
         assert!(metrics.text().contains(line), "{line}: {}", metrics.text());
     }
@@ -159,10 +159,13 @@ async fn an_operator_sees_verifies_fills_anew_and_forgets() {
 
     let hub_status = until(&hub, "/admin/repl", |status| status["slots"][0].is_object()).await;
     let consumer = hub_status["slots"][0]["consumer"].as_str().expect("a slot").to_owned();
-    assert!(hub.get("/metrics").await.text().contains(&format!("slot=\"{consumer}\"")));
+    let level = |status: &Value| status["slots"][0]["lagSeconds"] == 0.0;
+    until(&hub, "/admin/repl", level).await;
+    let lag = format!("trellis_repl_slot_lag_seconds{{slot=\"{consumer}\"}} 0.0");
+    assert!(hub.get("/metrics").await.text().contains(&lag));
     assert_eq!(post(&edge, "/admin/repl/resync?link=upstream").await.0, 200);
     assert_eq!(post(&edge, "/admin/repl/resync?link=elsewhere").await.0, 404);
-    until(&edge, "/admin/repl", level).await;
+    until(&edge, "/admin/repl", caught_up).await;
     let target = format!("/admin/repl/slots/{consumer}");
     assert_eq!(hub.http("DELETE", "/admin/repl/slots/nobody", &[], b"").await.status, 404);
     edge.stop().await;

@@ -46,8 +46,8 @@ impl Session {
             Event::Forward(id, request) => {
                 self.forwards.send(id, &request, self.stage == Stage::Up, turn)
             }
-            Event::Verify => match &self.follower {
-                Some(follower) => self.verifier.ask(follower, turn),
+            Event::Verify { repair } => match &self.follower {
+                Some(follower) => self.verifier.demand(repair, follower, turn),
                 None => Ok(()),
             },
             Event::Resync => match &mut self.follower {
@@ -176,6 +176,7 @@ impl Session {
         };
         match message {
             Message::Opened(opened) => follower.on_opened(opened, turn),
+            Message::Queued { ahead } => follower.on_queued(ahead, turn),
             Message::Page(page) => follower.on_page(page, bytes, turn),
             Message::Batch(batch) => {
                 follower.on_batch(batch, bytes, turn)?;
@@ -272,7 +273,7 @@ impl Session {
                 self.verifier.on_own_digest(outcome, follower, self.source.as_ref(), turn)
             }
             Purpose::OwnBuckets => self.verifier.on_own_buckets(outcome, follower, turn),
-            Purpose::Repair => self.verifier.on_repaired(outcome, follower),
+            Purpose::Repair => self.verifier.on_repaired(outcome, follower, turn),
             _ => Err(unexpected()),
         }
     }

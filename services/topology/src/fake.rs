@@ -1,6 +1,6 @@
 //! What stands in for a tree where sessions are tested: no merge but that of single leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind};
@@ -29,6 +29,8 @@ pub(crate) struct Fake {
     pub(crate) set_aside: Vec<Bytes>,
     /// What the next `Apply` fails with.
     pub(crate) failing: Option<ErrorKind>,
+    /// What openings are told before they have their turn.
+    pub(crate) queue: VecDeque<u32>,
     pub(crate) done: Vec<Task>,
     /// Another history from this rev on.
     pub(crate) salt: u8,
@@ -220,7 +222,10 @@ impl Fake {
                 self.positions.insert(feed, position.clone());
                 TaskOutcome::Position(Some(position))
             }
-            Task::OpenSlot(wanted) => TaskOutcome::Slot(self.open(&wanted)),
+            Task::OpenSlot(wanted) => match self.queue.pop_front() {
+                Some(ahead) => TaskOutcome::Queued { ahead },
+                None => TaskOutcome::Slot(self.open(&wanted)),
+            },
             Task::ReadPage { scope, start, items_max, .. } => {
                 TaskOutcome::Page(self.page(&scope, &start, items_max))
             }
@@ -234,12 +239,12 @@ impl Fake {
             Task::ReadTail { scope, after, peer, .. } => {
                 TaskOutcome::Tail(self.tail(&scope, after, peer))
             }
-            Task::AckSlot { consumer, at } => {
+            Task::AckSlot { consumer, at, .. } => {
                 assert_eq!(at, self.at(at.rev), "an acknowledgement is of this history");
                 self.slots.insert(consumer, at);
                 TaskOutcome::Done
             }
-            Task::CloseSlot { .. } => TaskOutcome::Done,
+            Task::CloseSlot { .. } | Task::Filled { .. } => TaskOutcome::Done,
             Task::Apply { commits } => match self.failing.take() {
                 Some(kind) => TaskOutcome::Failed(Error::new(kind, "planted")),
                 None => {

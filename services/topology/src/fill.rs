@@ -37,6 +37,17 @@ pub(crate) struct Fill {
 }
 
 impl Follower {
+    /// The source fills others first.
+    pub(crate) fn on_queued(&mut self, ahead: u32, turn: &Turn<'_>) -> Result<(), Refusal> {
+        if !matches!(self.stage, Stage::Opening(_)) {
+            return Err(Refusal::protocol("a feed waits that was not asked for"));
+        }
+        self.status.state = FeedState::Queued;
+        self.status.queued_behind = Some(ahead);
+        self.progress_at = turn.now.mono;
+        Ok(())
+    }
+
     /// Begins with the first page.
     pub(crate) fn begin_fill(
         &mut self,

@@ -24,8 +24,10 @@ impl Session {
                 });
                 let page = follower.and_then(|one| one.page_deadline(options.page_timeout));
                 let sometimes = [self.stalled_at(), paused, page, self.forwards.deadline()];
-                let source = self.source.as_ref().and_then(|source| source.again_at);
-                let rest = [self.verifier.again_at, source];
+                let source = self.source.as_ref();
+                let again = source.and_then(|source| source.again_at);
+                let place = source.and_then(|source| source.place_until);
+                let rest = [self.verifier.again_at, again, place];
                 always.into_iter().chain(sometimes.into_iter().chain(rest).flatten()).min()
             }
         }
@@ -42,7 +44,9 @@ impl Session {
     /// When the feed counts as stalled, if it is behind and could get on.
     fn stalled_at(&self) -> Option<Duration> {
         let follower = self.follower.as_ref()?;
-        let held = matches!(follower.status.state, FeedState::Paused | FeedState::ClockQuarantine);
+        let state = follower.status.state;
+        let held =
+            matches!(state, FeedState::Paused | FeedState::ClockQuarantine | FeedState::Queued);
         let busy = follower.applying.is_some();
         let behind = !follower.is_level();
         (behind && !held && !busy).then(|| follower.progress_at + self.config.options.stalled_after)
@@ -76,8 +80,11 @@ impl Session {
         let applied = self.follower.as_ref().map(crate::follower::Follower::applied_rev);
         self.forwards.arrived(applied, self.head, turn);
         self.forwards.expire(turn);
-        if let Some(source) = self.source.as_mut().filter(|source| source.again_at.is_some()) {
-            source.pump(turn);
+        if let Some(source) = &mut self.source {
+            source.place_due(turn);
+            if source.again_at.is_some() {
+                source.pump(turn);
+            }
         }
         if now >= self.beat_at {
             self.beat(None, turn)?;

@@ -92,7 +92,9 @@ pub(crate) struct Follower {
     pub(crate) applying: Option<Applying>,
     /// When what came from the future is looked at again.
     pub(crate) quarantine: Option<Duration>,
-    saving: bool,
+    pub(crate) saving: bool,
+    /// What is being saved is of before it was opened again.
+    pub(crate) stale_save: bool,
     /// When it last got on, or was level.
     pub(crate) progress_at: Duration,
     /// Raised with each request for pages, whatever was opened in between.
@@ -117,6 +119,7 @@ impl Follower {
             applying: None,
             quarantine: None,
             saving: false,
+            stale_save: false,
             progress_at: turn.now.mono,
             requests: 0,
             status: PullStatus { feed, ..PullStatus::default() },
@@ -170,8 +173,15 @@ impl Follower {
         self.open(turn)
     }
 
-    /// Asks the source how to get on from where it is.
+    /// Asks the source how to get on from what it has durably: what is named here moves the slot.
     pub(crate) fn open(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        self.stale_save = self.saving;
+        if let Some(position) = &mut self.position
+            && position.fill.is_none()
+            && position.at.log_id == self.durable.log_id
+        {
+            position.at = self.durable;
+        }
         let at = self.position.as_ref().map(|position| match &position.fill {
             None => OpenAt::Tail(position.at),
             Some(FillPosition { since: None, .. }) => OpenAt::Snapshot(position.at),
@@ -235,7 +245,7 @@ impl Follower {
         *scope = self.following.plan.source_scope();
         scope.except.extend(opened.except.iter().cloned());
         scope.except.retain(|except| !scope.within.contains(except));
-        self.status.opened = Some(opened.mode);
+        (self.status.opened, self.status.queued_behind) = (Some(opened.mode), None);
         self.status.head = opened.head;
         self.progress_at = turn.now.mono;
         match opened.mode {
@@ -411,56 +421,6 @@ impl Follower {
         };
         self.note_level(turn);
         turn.send(&Message::Ack(ack)).map(|_| ())
-    }
-
-    /// Writes the position by itself when it moved far without data.
-    pub(crate) fn save_skips(&mut self, turn: &mut Turn<'_>) {
-        let Some(position) = &self.position else { return };
-        let moved = position.at.rev.saturating_sub(self.durable.rev);
-        if self.saving || self.applying.is_some() || moved < turn.options.skips_unwritten_max {
-            return;
-        }
-        self.saving = true;
-        let (feed, position) = (self.status.feed.clone(), position.clone());
-        turn.run(Purpose::SavePosition, Task::SavePosition { feed, position });
-    }
-
-    /// Writes the position when the link ends, if it moved without data.
-    pub(crate) fn save_at_end(&self, turn: &mut Turn<'_>) {
-        let Some(position) = self.position.as_ref().filter(|position| position.fill.is_none())
-        else {
-            return;
-        };
-        if matches!(self.stage, Stage::Tailing)
-            && self.applying.is_none()
-            && position.at.rev > self.durable.rev
-        {
-            let (feed, position) = (self.status.feed.clone(), position.clone());
-            turn.run(Purpose::Aside, Task::SavePosition { feed, position });
-        }
-    }
-
-    pub(crate) fn on_saved(
-        &mut self,
-        outcome: TaskOutcome,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
-        self.saving = false;
-        match outcome {
-            TaskOutcome::Position(Some(position)) if position.at.rev > self.durable.rev => {
-                self.durable = position.at;
-                if self.is_settled() {
-                    return self.acknowledge(turn);
-                }
-                Ok(())
-            }
-            TaskOutcome::Position(_) => Ok(()),
-            TaskOutcome::Failed(error) => {
-                tracing::warn!(%error, "the position of a feed could not be written");
-                Ok(())
-            }
-            _ => Err(unexpected()),
-        }
     }
 
     /// Updates what the status says of the position.

@@ -26,6 +26,8 @@ pub(crate) fn hello(role: &Role, config: &SessionConfig, head: u64, wall_ms: u64
         node: config.node,
         name: config.name.clone(),
         epoch: config.epoch,
+        life: config.life,
+        attempt: config.attempt,
         head,
         wall_ms,
         schema: config.schema,

@@ -48,6 +48,9 @@
 //!   nothing beside it.
 //! - `topology.feed.resumed`: a feed goes on where it was, after restarts of either end; from
 //!   another node it begins anew.
+//! - `topology.feed.watched`: who watches a follower of a follower is told each commit once, whole,
+//!   in order and in revs of that node, while the node between is lost and comes back; behind
+//!   another node in its place, each leaf once.
 //! - `topology.loop.dead`: a commit is logged once at each node, whatever ways lead there.
 //! - `topology.loop.relayed`: what a relay follows or is pushed reaches its followers and upstream.
 //! - `topology.grant.only`: a peer follows, pushes and forwards what it was granted and nothing
@@ -95,6 +98,7 @@ mod node_poll;
 mod node_shared;
 mod node_wire;
 mod parts;
+mod places;
 mod plan;
 #[doc(hidden)]
 pub mod planted;
@@ -111,6 +115,7 @@ mod slot_upkeep;
 mod slots;
 mod source;
 mod source_check;
+mod source_pages;
 mod spec;
 mod status;
 mod store;
@@ -121,6 +126,7 @@ mod topology;
 mod translate;
 mod turn;
 mod verify;
+mod verify_end;
 mod zones;
 #[cfg(test)]
 mod zones_tests;
@@ -162,3 +168,5 @@ mod session_tests;
 mod stamped_tests;
 #[cfg(test)]
 mod store_tests;
+#[cfg(test)]
+mod turns_tests;

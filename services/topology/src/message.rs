@@ -34,6 +34,10 @@ pub struct Hello {
     pub name: String,
     /// Its opening.
     pub epoch: u64,
+    /// Drawn when its process began: a copy of its data has another one.
+    pub life: u64,
+    /// Raised with each link that it makes for the same zones.
+    pub attempt: u64,
     /// Its newest commit.
     pub head: u64,
     /// Its wall clock, in milliseconds since 1970.
@@ -316,6 +320,12 @@ pub enum Message {
     Open(Open),
     /// The source's answer.
     Opened(Opened),
+    /// The source's answer while as many others are filled as may be at once: this one's turn
+    /// comes, and then [`Message::Opened`].
+    Queued {
+        /// How many wait before it.
+        ahead: u32,
+    },
     /// The follower wants pages.
     PageRequest(PageRequest),
     /// The source's answers.

@@ -65,7 +65,8 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
     /// When it is tried again.
     pub next_attempt_in: Option<Duration>,
-    /// The session, the last one while there is none.
+    /// The session, the last one while there is none. Its counters are those of all sessions of
+    /// this link since the node started.
     pub session: SessionStatus,
 }
 
@@ -84,6 +85,10 @@ pub struct NodeStatus {
     pub links: Vec<LinkStatus>,
     /// The followers, connected or not.
     pub slots: Vec<SlotStatus>,
+    /// How many followers are sent a snapshot or a delta, and how many wait for that.
+    pub fills: (usize, usize),
+    /// What links that peers made and that have ended counted, and how many there were.
+    pub ended: (u64, SessionStatus),
     /// Slots given up, by reason.
     pub slots_ended: BTreeMap<SlotEnd, u64>,
     /// What is kept for followers; stamps as [`Node::count`] counted them last.
@@ -186,6 +191,7 @@ impl Node {
     fn announce(&self) -> Result<()> {
         let shared = &self.shared;
         let tree = shared.store.tree();
+        // Nothing is counted here that grows with the data: the start waits for this.
         let stats = tree.replication_bounds()?;
         tracing::info!(
             node = %format!("{:032x}", shared.store.node()),
@@ -205,18 +211,21 @@ impl Node {
     /// Those of the tree.
     ///
     /// # Cost
-    /// Some reads in memory for each link and slot.
+    /// Reads a record of the journal for each follower that is behind.
     pub fn status(&self) -> Result<NodeStatus> {
         let shared = &self.shared;
         let (store, now) = (&shared.store, shared.now());
         let (_, counted) = *shared.counted.lock();
+        let (links, ended) = self.links_and_ended();
         Ok(NodeStatus {
             node: format!("{:032x}", store.node()),
             name: shared.options.name.clone(),
             head: store.tree().position().rev,
             zones: shared.topology.zone_status(),
-            links: self.links(),
+            links,
             slots: store.slots(now)?,
+            fills: store.fills(),
+            ended,
             slots_ended: store.slots_ended(),
             stats: ReplicationStats {
                 by_rev_entries: counted.by_rev_entries,
@@ -252,11 +261,19 @@ impl Node {
     /// Links that this node makes, then those that peers made.
     #[must_use]
     pub fn links(&self) -> Vec<LinkStatus> {
+        self.links_and_ended().0
+    }
+
+    fn links_and_ended(&self) -> (Vec<LinkStatus>, (u64, SessionStatus)) {
         let shared = &self.shared;
         let now = shared.now().mono;
-        let accepted: Vec<_> =
-            shared.accepted.lock().values().map(|one| Arc::clone(&one.entry)).collect();
-        shared.dials.iter().chain(&accepted).map(|entry| entry.status(now)).collect()
+        let dialed = shared.dials.iter().map(|entry| entry.status(now));
+        let mut links: Vec<LinkStatus> = dialed.collect();
+        // Locked to the end: a link that ends meanwhile counts once.
+        let accepted = shared.accepted.lock();
+        links.extend(accepted.values().map(|one| one.entry.status(now)));
+        let ended = shared.ended.lock().clone();
+        (links, ended)
     }
 
     /// Prefixes at or around a path that are not ready; all of them for the root.
@@ -277,15 +294,29 @@ impl Node {
         found
     }
 
-    /// Compares what is followed over a link with its source, and repairs what differs in two
-    /// comparisons; the outcome is in the status (`verified`, `diverged`, `repaired`). All links
-    /// that this node makes without an id. Returns at once: the comparison begins when both ends
-    /// stand at the same commit, and is tried again until they do.
+    /// Compares what is followed over a link with its source and changes nothing; the outcome is
+    /// in the status (`answered`, `differing`). All links that this node makes without
+    /// an id. Returns at once: the comparison begins when both ends stand at the same commit, and
+    /// is tried again until they do. What differs is compared twice: a leaf that ends by itself
+    /// ends at its own time on each clock.
     ///
     /// # Errors
     /// `NotFound` for no such link, `Unavailable` while it is down.
     pub fn verify(&self, link: Option<&str>) -> Result<()> {
-        let asked = Asked { verify: true, resync: false };
+        self.ask_all(link, Asked { verify: true, ..Asked::default() })
+    }
+
+    /// As [`Node::verify`], and makes what differs as it is at the source, one commit for each leaf
+    /// (`repaired`); then compares again. Where both nodes write, what only this one has stays: the
+    /// source is to fetch it.
+    ///
+    /// # Errors
+    /// As for [`Node::verify`].
+    pub fn repair(&self, link: Option<&str>) -> Result<()> {
+        self.ask_all(link, Asked { repair: true, ..Asked::default() })
+    }
+
+    fn ask_all(&self, link: Option<&str>, asked: Asked) -> Result<()> {
         match link {
             Some(link) => self.ask(link, asked),
             None => {
@@ -300,7 +331,7 @@ impl Node {
     /// # Errors
     /// As for [`Node::verify`].
     pub fn resync(&self, link: &str) -> Result<()> {
-        self.ask(link, Asked { verify: false, resync: true })
+        self.ask(link, Asked { resync: true, ..Asked::default() })
     }
 
     fn ask(&self, link: &str, asked: Asked) -> Result<()> {

@@ -77,7 +77,12 @@ fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, alarm: &Arc<Alarm>) {
         serve(&shared, &entry, link.as_ref(), number);
         drop(link);
         shared.guest_left(number);
-        drop(shared.accepted.lock().remove(&number));
+        // With the links locked: what it counted is told once at any time.
+        let mut accepted = shared.accepted.lock();
+        let mut ended = shared.ended.lock();
+        ended.0 += 1;
+        ended.1.add_counts(&entry.state.lock().session);
+        drop((accepted.remove(&number), ended));
     };
     match shared.runtime.spawn_worker("link", work) {
         Ok(worker) => {
@@ -87,10 +92,11 @@ fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, alarm: &Arc<Alarm>) {
     }
 }
 
-fn serve(shared: &Arc<Shared>, entry: &LinkEntry, link: &dyn PeerLink, number: u64) {
-    let policy = Arc::new(Entrance { shared: Arc::clone(shared), number });
+fn serve(shared: &Arc<Shared>, entry: &Arc<LinkEntry>, link: &dyn PeerLink, number: u64) {
+    let policy =
+        Arc::new(Entrance { shared: Arc::clone(shared), number, entry: Arc::clone(entry) });
     let peer = identity(link.peer(), &entry.address);
-    let session = Session::new(Role::Acceptor(policy), shared.session_config(peer));
+    let session = Session::new(Role::Acceptor(policy), shared.session_config(peer, 0));
     let outcome = guarded(shared, entry, link, session);
     if !shared.is_closing() {
         let (peer, error) = (&entry.id, outcome.error);

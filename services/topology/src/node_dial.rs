@@ -17,17 +17,18 @@ use crate::topology::Dial;
 pub(crate) fn run(shared: &Shared, entry: &LinkEntry, dial: &Dial) {
     let mut backoff = Backoff::default();
     while !shared.is_closing() {
-        {
+        let attempt = {
             let mut state = entry.state.lock();
             state.attempts += 1;
             state.next_attempt_at = None;
-        }
+            state.attempts
+        };
         let outcome = match connect(shared, entry, dial) {
             None => return,
             Some(Ok(link)) => {
                 let peer = identity(link.peer(), &entry.address);
                 let role = Role::Dialer(Box::new(dial.plan.clone()));
-                let session = Session::new(role, shared.session_config(peer));
+                let session = Session::new(role, shared.session_config(peer, attempt));
                 guarded(shared, entry, link.as_ref(), session)
             }
             Some(Err(error)) => {

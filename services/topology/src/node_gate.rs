@@ -45,14 +45,14 @@ struct Mail {
     open: bool,
     writes: VecDeque<Outgoing>,
     bytes: usize,
-    verify: bool,
-    resync: bool,
+    asked: Asked,
 }
 
 /// What a link's thread finds in its box besides writes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) verify: bool,
+    pub(crate) repair: bool,
     pub(crate) resync: bool,
 }
 
@@ -140,17 +140,16 @@ impl Mailbox {
         if !mail.open {
             return false;
         }
-        mail.verify |= asked.verify;
-        mail.resync |= asked.resync;
+        mail.asked.verify |= asked.verify;
+        mail.asked.repair |= asked.repair;
+        mail.asked.resync |= asked.resync;
         drop(mail);
         self.alarm.ring();
         true
     }
 
     pub(crate) fn asked(&self) -> Asked {
-        let mut mail = self.mail.lock();
-        let verify = std::mem::take(&mut mail.verify);
-        Asked { verify, resync: std::mem::take(&mut mail.resync) }
+        std::mem::take(&mut self.mail.lock().asked)
     }
 }
 

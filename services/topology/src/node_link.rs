@@ -110,14 +110,19 @@ impl<'a> Driver<'a> {
         self.step(Event::Committed(head));
         while self.refusal.is_none() {
             if self.shared.is_closing() {
-                let message = "the node is closing";
-                self.refusal = Some(Refusal::new(RefusalReason::Closing, message));
-                self.end();
+                self.end_for("the node is closing");
+            } else if self.entry.is_superseded() {
+                self.end_for("its peer made a newer link");
             } else {
                 self.turn();
             }
         }
         self.finish()
+    }
+
+    fn end_for(&mut self, message: &str) {
+        self.refusal = Some(Refusal::new(RefusalReason::Closing, message));
+        self.end();
     }
 
     /// The link is down, or the node closes.
@@ -253,8 +258,8 @@ impl<'a> Driver<'a> {
         if asked.resync {
             self.step(Event::Resync);
         }
-        if asked.verify {
-            self.step(Event::Verify);
+        if asked.verify || asked.repair {
+            self.step(Event::Verify { repair: asked.repair });
         }
     }
 
@@ -274,7 +279,7 @@ impl<'a> Driver<'a> {
         self.shown_at = now;
         let status = self.session.status();
         self.log(&status);
-        self.entry.state.lock().session = status;
+        self.entry.show(status, false);
     }
 
     fn log(&mut self, status: &SessionStatus) {
@@ -322,10 +327,12 @@ impl<'a> Driver<'a> {
         let up = self.shared.now().mono.saturating_sub(self.began);
         let status = self.session.status();
         self.log(&status);
-        self.entry.state.lock().session = status;
+        self.entry.show(status, true);
         let Self { shared, entry, wire, .. } = self;
         let clock = shared.runtime.clock().as_ref();
-        wire.close(&reason, CLOSE_WAIT, &entry.mail.alarm, clock, &|| shared.is_closing());
+        let hurried = || shared.is_closing() || entry.is_superseded();
+        let wait = if entry.is_superseded() { Duration::ZERO } else { CLOSE_WAIT };
+        wire.close(&reason, wait, &entry.mail.alarm, clock, &hurried);
         LinkOutcome { ended: Ended::from(refusal.reason), up, error }
     }
 }

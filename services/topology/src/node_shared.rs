@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use trellis_engine_traits::{Peer, Replicator};
 use trellis_runtime::{Alarm, Runtime, Worker};
 use trellis_tree::{PendingCommit, ReplicationStats};
@@ -18,6 +18,11 @@ use crate::plan::{LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, ZoneOffer};
 use crate::route::Route;
 use crate::{Admission, LinkStatus, Now, SessionConfig, SessionStatus, Store, Topology};
 
+/// How long a link waits for the one whose place it takes.
+const SUPERSEDE_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks meanwhile whether the node closes.
+const SUPERSEDE_LOOK: Duration = Duration::from_millis(100);
+
 /// What outside knows of a link.
 #[derive(Debug)]
 pub(crate) struct LinkEntry {
@@ -26,6 +31,8 @@ pub(crate) struct LinkEntry {
     pub(crate) dialed: bool,
     pub(crate) mail: Arc<Mailbox>,
     pub(crate) state: Mutex<LinkInfo>,
+    /// Its peer made a newer one in its place.
+    superseded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +41,8 @@ pub(crate) struct LinkInfo {
     pub(crate) last_error: Option<String>,
     pub(crate) next_attempt_at: Option<Duration>,
     pub(crate) session: SessionStatus,
+    /// What earlier sessions counted, and where the last of them stood.
+    earlier: SessionStatus,
 }
 
 /// A link that a peer made, and its thread.
@@ -48,7 +57,24 @@ pub(crate) struct Accepted {
 struct Guest {
     node: u128,
     epoch: u64,
+    life: u64,
+    attempt: u64,
+    /// Who the transport says it is.
+    peer: PeerIdentity,
     offers: [Vec<ZoneOffer>; 2],
+    /// Its link.
+    entry: Arc<LinkEntry>,
+}
+
+/// What becomes of a node that says hello, for the sake of one that is here.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It comes in.
+    Free,
+    /// It comes in once the link that it made before has ended.
+    Supersedes,
+    /// It is refused.
+    Taken,
 }
 
 /// What the threads of a node share.
@@ -71,6 +97,12 @@ pub(crate) struct Shared {
     /// When what is kept for followers is to be counted again, and what it was.
     pub(crate) counted: Mutex<(Duration, ReplicationStats)>,
     pub(crate) counting: Mutex<()>,
+    /// What links that peers made and that have ended counted, and how many there were.
+    pub(crate) ended: Mutex<(u64, SessionStatus)>,
+    /// Rings when one of them has left.
+    guest_gone: Condvar,
+    /// See [`Hello::life`].
+    life: u64,
     alarms: Mutex<Vec<Weak<Alarm>>>,
     closing: AtomicBool,
 }
@@ -78,7 +110,18 @@ pub(crate) struct Shared {
 impl LinkEntry {
     pub(crate) fn new(id: String, url: &str, dialed: bool, mail: Arc<Mailbox>) -> Arc<Self> {
         let address = without_secrets(url);
-        Arc::new(Self { id, address, dialed, mail, state: Mutex::default() })
+        let (state, superseded) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { id, address, dialed, mail, state, superseded })
+    }
+
+    /// Has the link end: its peer made another one.
+    fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+        self.mail.alarm.ring();
+    }
+
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
     }
 
     pub(crate) fn status(&self, now: Duration) -> LinkStatus {
@@ -92,6 +135,16 @@ impl LinkEntry {
             next_attempt_in: state.next_attempt_at.map(|at| at.saturating_sub(now)),
             session: state.session.clone(),
         }
+    }
+
+    /// Shows where the session stands; `ended` with the last status of it.
+    pub(crate) fn show(&self, mut session: SessionStatus, ended: bool) {
+        let mut state = self.state.lock();
+        session.add_earlier(&state.earlier);
+        if ended {
+            state.earlier.clone_from(&session);
+        }
+        state.session = session;
     }
 
     /// Keeps why it ended; whether that is news.
@@ -128,6 +181,7 @@ impl Shared {
         let wait = options.forward_wait;
         let topology_of_gate = Arc::clone(&topology);
         let gate = NodeGate::new(topology_of_gate, clock, boxes.collect(), wait, bytes_max, stem);
+        let life = runtime.random().next_u64();
         let alarms = dials.iter().map(|entry| Arc::downgrade(&entry.mail.alarm)).collect();
         Arc::new(Self {
             store,
@@ -143,6 +197,9 @@ impl Shared {
             guests: Mutex::default(),
             counted: Mutex::default(),
             counting: Mutex::default(),
+            ended: Mutex::default(),
+            guest_gone: Condvar::new(),
+            life,
             alarms: Mutex::new(alarms),
             closing: AtomicBool::new(false),
         })
@@ -195,12 +252,15 @@ impl Shared {
         }
     }
 
-    pub(crate) fn session_config(&self, peer: PeerIdentity) -> SessionConfig {
+    /// For a link of this attempt; 0 for those that peers make.
+    pub(crate) fn session_config(&self, peer: PeerIdentity, attempt: u64) -> SessionConfig {
         let tree = self.store.tree();
         SessionConfig {
             node: self.store.node(),
             name: self.options.name.clone(),
             epoch: tree.identity().epoch,
+            life: self.life,
+            attempt,
             head: tree.position().rev,
             schema: 0,
             peer,
@@ -215,6 +275,8 @@ impl Shared {
         if !guests.values().any(|guest| guest.node == gone.node) {
             self.admission.left(gone.node);
         }
+        drop(guests);
+        self.guest_gone.notify_all();
     }
 }
 
@@ -223,6 +285,34 @@ impl Shared {
 pub(crate) struct Entrance {
     pub(crate) shared: Arc<Shared>,
     pub(crate) number: u64,
+    pub(crate) entry: Arc<LinkEntry>,
+}
+
+impl Guest {
+    fn standing(
+        &self,
+        peer: &PeerIdentity,
+        hello: &Hello,
+        offers: &[Vec<ZoneOffer>; 2],
+    ) -> Standing {
+        if self.node != hello.node {
+            return Standing::Free;
+        }
+        let same = (self.epoch, self.life) == (hello.epoch, hello.life) && self.peer == *peer;
+        let alike = self.offers == *offers;
+        // A node may have several links, each for something else: one to its upstream, and others
+        // to sources.
+        match (same, alike || (is_upstream(&self.offers) && is_upstream(offers))) {
+            (true, false) => Standing::Free,
+            (true, true) if alike && hello.attempt > self.attempt => Standing::Supersedes,
+            _ => Standing::Taken,
+        }
+    }
+}
+
+fn is_upstream(offers: &[Vec<ZoneOffer>; 2]) -> bool {
+    let sourced = |offer: &ZoneOffer| matches!(offer.mode, OfferedMode::Source | OfferedMode::Own);
+    !offers.iter().flatten().all(sourced)
 }
 
 impl LinkPolicy for Entrance {
@@ -230,19 +320,25 @@ impl LinkPolicy for Entrance {
         let offers = [hello.pull.clone(), hello.push.clone()];
         // Locked until it is in: of two at a time one is first.
         let mut guests = self.shared.guests.lock();
-        // A node may have several links, each for something else: one to its upstream, and others
-        // to sources.
-        let is_upstream = |offers: &[Vec<ZoneOffer>; 2]| {
-            let sourced =
-                |offer: &ZoneOffer| matches!(offer.mode, OfferedMode::Source | OfferedMode::Own);
-            !offers.iter().flatten().all(sourced)
+        let standing = |guests: &BTreeMap<u64, Guest>, wanted: Standing| {
+            let found =
+                guests.values().find(|guest| guest.standing(peer, hello, &offers) == wanted);
+            found.map(|guest| Arc::clone(&guest.entry))
         };
-        let same = |guest: &Guest| {
-            let both = is_upstream(&guest.offers) && is_upstream(&offers);
-            guest.epoch != hello.epoch || guest.offers == offers || both
-        };
-        let taken = guests.values().find(|guest| guest.node == hello.node && same(guest));
-        if taken.is_some() {
+        let mut patience = SUPERSEDE_WAIT;
+        while let Some(before) = standing(&guests, Standing::Supersedes) {
+            // The node knows which of its links are up: this one is not, whatever it looks like.
+            before.supersede();
+            if patience.is_zero() || self.shared.is_closing() {
+                break;
+            }
+            let ended = self.shared.guest_gone.wait_for(&mut guests, SUPERSEDE_LOOK);
+            if ended.timed_out() {
+                patience = patience.saturating_sub(SUPERSEDE_LOOK);
+            }
+        }
+        let here = [Standing::Taken, Standing::Supersedes];
+        if here.into_iter().any(|wanted| standing(&guests, wanted).is_some()) {
             return Err(Refusal::new(
                 RefusalReason::DuplicateNode,
                 "a node of this id is connected already: if this one is a copy of its data \
@@ -251,21 +347,25 @@ impl LinkPolicy for Entrance {
             ));
         }
         let plan = self.shared.admission.admit(peer, hello)?;
-        guests.insert(self.number, Guest { node: hello.node, epoch: hello.epoch, offers });
+        let Hello { node, epoch, life, attempt, .. } = *hello;
+        let (entry, peer) = (Arc::clone(&self.entry), peer.clone());
+        guests.insert(self.number, Guest { node, epoch, life, attempt, peer, offers, entry });
         Ok(plan)
     }
 }
 
-/// The peer as sessions know it. Who showed no token goes by its address, which stays the same when
-/// it dials again.
+/// The peer as sessions know it: by the name that its token gives it, else by its role, whatever
+/// address it dials from. Who showed no token goes by its address, which stays the same when it
+/// dials again.
 pub(crate) fn identity(peer: &Peer, fallback: &str) -> PeerIdentity {
     let address = if peer.address.is_empty() { fallback } else { &peer.address };
     let host = match address.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => host,
         _ => address,
     };
+    let by_role = || peer.role.as_ref().map(|role| format!("role {role}"));
     PeerIdentity {
-        name: peer.name.clone().unwrap_or_else(|| host.to_owned()),
+        name: peer.name.clone().or_else(by_role).unwrap_or_else(|| host.to_owned()),
         roles: peer.role.iter().cloned().collect(),
         loopback: peer.is_local,
     }

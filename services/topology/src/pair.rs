@@ -91,6 +91,8 @@ impl<H: Host> End<H> {
             node: host.node(),
             name: "node".into(),
             epoch: 1,
+            life: 1,
+            attempt: 1,
             head: host.head(),
             schema: 0,
             peer,

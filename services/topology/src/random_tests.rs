@@ -58,7 +58,7 @@ fn round(pair: &mut Pair<Node>, random: &mut Random) {
         }
         match random.below(20) {
             0 => pair.event(random.below(2) as usize, Event::Resync),
-            1 => pair.event(random.below(2) as usize, Event::Verify),
+            1 => pair.event(random.below(2) as usize, Event::Verify { repair: true }),
             _ => {}
         }
         pair.turns(random.below(6) as usize);
@@ -108,8 +108,8 @@ fn hold(seed: u64) {
         assert_eq!(here, there, "{path}");
     }
     assert_ne!(pair.ends[0].host.get("_repl"), "null");
-    pair.event(0, Event::Verify);
-    pair.event(1, Event::Verify);
+    pair.event(0, Event::Verify { repair: true });
+    pair.event(1, Event::Verify { repair: true });
     pair.run();
     for end in [0, 1] {
         let pulled = pair.ends[end].session.status().pull.unwrap();

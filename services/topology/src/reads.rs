@@ -9,6 +9,7 @@ use crate::incoming::cause_code;
 use crate::message::{WireDigest, WireRecord};
 use crate::planted::{Planted, is_planted};
 use crate::project;
+use crate::slots::is_gone;
 use crate::task::PageRead;
 use crate::verify::BUCKETS;
 
@@ -39,6 +40,16 @@ pub(crate) fn delta(
     let view = tree.view()?;
     let delta = view.stamped_since(scope, after, start, items_max, bytes_max)?;
     Ok(PageRead { ops: delta.ops, next: delta.next, rev: view.rev() })
+}
+
+/// When the first commit after a rev was made; `Some(None)` when there is none, `None` when it is
+/// not in the journal any more.
+pub(crate) fn made_at(tree: &Tree, after: u64) -> Result<Option<Option<u64>>> {
+    match tree.read_commits(after, 1) {
+        Ok(commits) => Ok(Some(commits.first().map(|commit| commit.at_ms))),
+        Err(error) if is_gone(error.kind()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What of a commit is sent; nothing when it does not touch the scope.

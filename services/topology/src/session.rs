@@ -60,6 +60,10 @@ pub struct SessionConfig {
     pub name: String,
     /// Its opening.
     pub epoch: u64,
+    /// Drawn when this process began to link up.
+    pub life: u64,
+    /// Raised with each link that this node makes for the same zones.
+    pub attempt: u64,
     /// Its newest commit.
     pub head: u64,
     /// The version of its data's schema; 0: not told.
@@ -170,7 +174,10 @@ pub enum Event {
     /// A write of this node's caller is for the peer.
     Forward(ForwardId, ForwardRequest),
     /// Compare what is followed with the source's, now.
-    Verify,
+    Verify {
+        /// Whether what differs is made as it is at the source.
+        repair: bool,
+    },
     /// Fill what is followed anew, now.
     Resync,
     /// The deadline has come.
@@ -225,6 +232,8 @@ pub(crate) enum Stage {
 ///     node: 7,
 ///     name: "edge-1".into(),
 ///     epoch: 1,
+///     life: 0x5eed,
+///     attempt: 1,
 ///     head: 0,
 ///     schema: 0,
 ///     peer: PeerIdentity { name: "hub".into(), roles: Vec::new(), loopback: true },

@@ -11,10 +11,10 @@ use crate::message::{Message, OpenMode};
 use crate::pair::{Pair, key, options, pull, push};
 use crate::*;
 
-const REPLACE: &[(&str, FillRule)] = &[("a", FillRule::Replace)];
+pub(crate) const REPLACE: &[(&str, FillRule)] = &[("a", FillRule::Replace)];
 const MERGE: &[(&str, FillRule)] = &[("a", FillRule::Merge)];
 
-fn source(keys: &[&'static str]) -> Fake {
+pub(crate) fn source(keys: &[&'static str]) -> Fake {
     let mut fake = Fake { node: 2, ..Fake::default() };
     for key in keys {
         fake.write(key, key);
@@ -22,7 +22,7 @@ fn source(keys: &[&'static str]) -> Fake {
     fake
 }
 
-const FIVE: &[&str] = &["a\0one", "a\0two", "b", "a\0three", "a\0four"];
+pub(crate) const FIVE: &[&str] = &["a\0one", "a\0two", "b", "a\0three", "a\0four"];
 
 #[test]
 fn a_new_follower_is_filled_by_pages_and_then_follows_the_tail() {
@@ -322,16 +322,57 @@ fn a_silent_peer_is_given_up_and_a_feed_that_stands_still_too() {
     assert!(ended.message.contains("behind"), "{ended:?}");
 }
 
-#[test]
-fn what_differs_from_the_source_is_found_and_repaired() {
-    let mut pair = Pair::follower(REPLACE, source(FIVE));
-    pair.run();
+/// A leaf of the follower is another one, and one is there that the source does not have.
+fn damage(pair: &mut Pair) {
     let (damaged, left) = (key("a\0one"), key("a\0left"));
     let mut op = pair.ends[0].host.leaves[&damaged].clone();
     op.0.change = trellis_tree::StampedChange::Put(key("damaged"));
     pair.ends[0].host.leaves.insert(damaged, op.clone());
     op.0.key = left.clone();
     pair.ends[0].host.leaves.insert(left, op);
+}
+
+#[test]
+fn who_asks_for_a_comparison_is_told_and_nothing_changes_until_a_repair_is_asked_for() {
+    let plans = [
+        LinkPlan { pull: Some(pull(REPLACE)), ..LinkPlan::default() },
+        LinkPlan { push: Some(push(&["a"])), ..LinkPlan::default() },
+    ];
+    // By itself it would compare and repair.
+    let alone = SessionOptions { verify_every: Duration::ZERO, ..options() };
+    let mut pair = Pair::new(plans, [Fake { node: 1, ..Fake::default() }, source(FIVE)], alone);
+    pair.run();
+    pair.event(0, Event::Verify { repair: false });
+    pair.run();
+    let status = pair.pulled();
+    assert_eq!((status.answered, status.verified, status.differing), (1, 1, 0));
+    damage(&mut pair);
+    pair.event(0, Event::Verify { repair: false });
+    pair.run();
+    assert_eq!(pair.pulled().answered, 1, "it is compared twice");
+    for _ in 0..6 {
+        pair.pass(Duration::from_secs(5));
+    }
+    let status = pair.pulled();
+    assert_eq!((status.answered, status.differing, status.repaired), (2, 2, 0), "{status:?}");
+    assert_eq!(pair.ends[0].host.get("a\0one").as_deref(), Some("damaged"));
+    pair.event(0, Event::Verify { repair: true });
+    pair.run();
+    for _ in 0..3 {
+        pair.pass(Duration::from_secs(5));
+    }
+    let status = pair.pulled();
+    assert_eq!((status.answered, status.verified), (3, 2), "{status:?}");
+    assert!(status.differing == 0 && status.repaired > 0, "{status:?}");
+    assert_eq!(pair.ends[0].host.get("a\0one").as_deref(), Some("a\0one"));
+    assert_eq!(pair.ends[0].host.get("a\0left"), None);
+}
+
+#[test]
+fn what_differs_from_the_source_is_found_and_repaired() {
+    let mut pair = Pair::follower(REPLACE, source(FIVE));
+    pair.run();
+    damage(&mut pair);
     for _ in 0..6 {
         pair.pass(Duration::from_secs(5));
     }
@@ -339,7 +380,7 @@ fn what_differs_from_the_source_is_found_and_repaired() {
     assert_eq!(status.diverged, 2, "{status:?}");
     assert_eq!(pair.ends[0].host.get("a\0one").as_deref(), Some("a\0one"));
     assert_eq!(pair.ends[0].host.get("a\0left"), None);
-    pair.event(0, Event::Verify);
+    pair.event(0, Event::Verify { repair: true });
     pair.run();
     assert_eq!(pair.pulled().verified, 1 + status.verified);
 }

@@ -4,7 +4,7 @@ use trellis_engine_traits::{ErrorKind, Result};
 
 use crate::message::{LogPosition, OpenAt, OpenMode, Refusal, RefusalReason};
 use crate::session::Now;
-use crate::slots::{Slot, Slots, is_gone};
+use crate::slots::{Slot, Slots, Table, is_gone};
 use crate::task::{OpenSlot, SlotOpened, TaskOutcome};
 
 /// What a follower's place in this node's history is worth.
@@ -22,6 +22,13 @@ impl Slots {
     /// Decides how a follower gets on, and pins its slot before anything is read for it.
     pub(crate) fn open_slot(&self, wanted: &OpenSlot, now: Now) -> TaskOutcome {
         let mut table = self.table.lock();
+        match self.has_turn(&mut table, wanted, now) {
+            Ok(Ok(())) => {}
+            Ok(Err(ahead)) => {
+                return TaskOutcome::Queued { ahead: u32::try_from(ahead).unwrap_or(u32::MAX) };
+            }
+            Err(error) => return TaskOutcome::Failed(error),
+        }
         if let Some(spare) = table.spare(&wanted.consumer, &wanted.owner, self.options.slots_max) {
             tracing::warn!(slot = %spare, "all slots are taken: this one goes");
             match self.forget(&mut table, &spare) {
@@ -43,18 +50,40 @@ impl Slots {
         }
     }
 
+    /// Whether a follower may begin, or how many wait before it. Nothing is kept for one that
+    /// waits.
+    fn has_turn(
+        &self,
+        table: &mut Table,
+        wanted: &OpenSlot,
+        now: Now,
+    ) -> Result<std::result::Result<(), usize>> {
+        let Table { slots, places, .. } = table;
+        let slot = slots.get_mut(&wanted.consumer);
+        if slot.as_ref().is_some_and(|slot| slot.owner != wanted.owner) {
+            // It is refused.
+            return Ok(Ok(()));
+        }
+        let known = slot.as_ref().map(|slot| slot.known()).unwrap_or_default();
+        if self.mode(wanted.at.as_ref(), known)?.0 == OpenMode::Tail {
+            places.leave(&wanted.consumer);
+            return Ok(Ok(()));
+        }
+        let turn = places.enter(&wanted.consumer, self.options.fills_at_once);
+        if let (Err(_), Some(slot)) = (&turn, slot) {
+            // It is not away.
+            slot.seen_ms = now.wall_ms;
+        }
+        Ok(turn)
+    }
+
     fn decide(
         &self,
         slot: &mut Slot,
         wanted: &OpenSlot,
         now: Now,
     ) -> Result<Result<SlotOpened, Refusal>> {
-        let known = if slot.hold.is_some() || slot.invalid.is_some() {
-            slot.at
-        } else {
-            LogPosition::default()
-        };
-        let (mode, since) = self.mode(wanted.at.as_ref(), known)?;
+        let (mode, since) = self.mode(wanted.at.as_ref(), slot.known())?;
         if mode != OpenMode::Tail && !slot.may_fill(&self.options, now) {
             let message = "this follower begins anew too often: find out why, or wait a minute";
             return Ok(Err(Refusal::new(RefusalReason::Busy, message)));
@@ -80,7 +109,7 @@ impl Slots {
         };
         let moved = slot.at != at.0 || slot.invalid.is_some();
         let lazily = mode == OpenMode::Tail && slot.hold.is_some() && slot.at.rev <= at.0.rev;
-        slot.at = at.0;
+        (slot.at, slot.applied) = (at.0, at.0.rev);
         slot.pin = at.1.map(|pin| pin.rev);
         (slot.invalid, slot.active, slot.seen_ms) = (None, true, now.wall_ms);
         if slot.hold.is_none() || (moved && !lazily) {

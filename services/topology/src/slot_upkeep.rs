@@ -84,14 +84,19 @@ impl Store {
     ///
     /// # Errors
     /// Those of the tree.
+    ///
+    /// # Cost
+    /// Reads a record of the journal for each follower that is behind.
     pub fn slots(&self, now: Now) -> Result<Vec<SlotStatus>> {
-        let journal = reads::journal(&self.slots.tree)?;
+        let tree = &self.slots.tree;
+        let journal = reads::journal(tree)?;
         let table = self.slots.table.lock();
         let status = |(consumer, slot): (&String, &Slot)| SlotStatus {
             consumer: consumer.clone(),
             owner: slot.owner.clone(),
             rev: slot.at.rev,
-            lag_revs: journal.head.saturating_sub(slot.at.rev),
+            lag_revs: journal.head.saturating_sub(slot.applied),
+            lag: None,
             lag_bytes: behind(&table, slot.needed(), journal.appended),
             active: slot.active,
             idle: Duration::from_millis(if slot.active {
@@ -101,7 +106,23 @@ impl Store {
             }),
             invalid: slot.invalid,
         };
-        Ok(table.slots.iter().map(status).collect())
+        let mut found: Vec<SlotStatus> = table.slots.iter().map(status).collect();
+        drop(table);
+        // Without the lock: the journal is read.
+        for slot in &mut found {
+            let applied = journal.head.saturating_sub(slot.lag_revs);
+            slot.lag = reads::made_at(tree, applied)?.map(|made| {
+                let age_ms = made.map_or(0, |at_ms| now.wall_ms.saturating_sub(at_ms));
+                Duration::from_millis(age_ms)
+            });
+        }
+        Ok(found)
+    }
+
+    /// How many followers are sent a snapshot or a delta, and how many wait for that.
+    #[must_use]
+    pub fn fills(&self) -> (usize, usize) {
+        self.slots.table.lock().places.counts()
     }
 
     /// Slots that ended since open, by reason.

@@ -13,6 +13,7 @@ use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Commit, Input, JournalHold, Path, Tree};
 
 use crate::message::{LogPosition, Refusal, RefusalReason};
+use crate::places::Places;
 use crate::position::{log_json, log_position, number};
 use crate::session::Now;
 use crate::source::denied;
@@ -28,6 +29,8 @@ pub struct SlotOptions {
     pub idle_max: Duration,
     /// Slots at most.
     pub slots_max: usize,
+    /// Followers that are sent a snapshot or a delta at once; others wait for their turn.
+    pub fills_at_once: usize,
     /// Age of tombstones and clears before they are collected.
     pub collect_age: Duration,
     /// Time after which a slot that moved is written.
@@ -48,6 +51,7 @@ impl Default for SlotOptions {
             tail_age_max: 7 * day,
             idle_max: day,
             slots_max: 256,
+            fills_at_once: 8,
             collect_age: day,
             persist_after: Duration::from_secs(5),
             persist_revs: 10_000,
@@ -101,6 +105,9 @@ pub struct SlotStatus {
     pub rev: u64,
     /// Commits that it lacks.
     pub lag_revs: u64,
+    /// How long ago the oldest commit that it lacks was made; zero when it lacks none, `None` when
+    /// that is not in the journal any more.
+    pub lag: Option<Duration>,
     /// Bytes of journal kept for it, about.
     pub lag_bytes: u64,
     /// Whether its follower is connected.
@@ -116,6 +123,8 @@ pub struct SlotStatus {
 pub(crate) struct Slot {
     pub(crate) owner: String,
     pub(crate) at: LogPosition,
+    /// The commit up to which it has applied everything, as far as it said so to this process.
+    pub(crate) applied: u64,
     /// Where the tail begins after a delta: journal is needed from there only.
     pub(crate) pin: Option<u64>,
     pub(crate) invalid: Option<SlotEnd>,
@@ -139,6 +148,7 @@ pub(crate) struct Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) slots: BTreeMap<String, Slot>,
+    pub(crate) places: Places,
     pub(crate) marks: VecDeque<Mark>,
     pub(crate) ended: BTreeMap<SlotEnd, u64>,
     pub(crate) collected_at: Option<Duration>,
@@ -200,16 +210,25 @@ impl Slots {
         Ok(())
     }
 
-    /// Moves a slot; `false` when it is invalid.
-    pub(crate) fn acknowledge(&self, consumer: &str, at: LogPosition, now: Now) -> Result<bool> {
+    /// Moves a slot; `false` when it is invalid, and would move.
+    pub(crate) fn acknowledge(
+        &self,
+        consumer: &str,
+        at: LogPosition,
+        applied: u64,
+        now: Now,
+    ) -> Result<bool> {
         let mut table = self.table.lock();
-        let Some(slot) = table.slots.get_mut(consumer).filter(|slot| slot.invalid.is_none()) else {
-            return Ok(false);
-        };
+        let Some(slot) = table.slots.get_mut(consumer) else { return Ok(false) };
+        if slot.invalid.is_some() {
+            // As long as it does not move there is nothing to begin anew for.
+            return Ok(at.rev <= slot.at.rev);
+        }
         if at.rev > slot.at.rev {
             slot.at = LogPosition { log_id: self.node, ..at };
             slot.pin = slot.pin.filter(|pin| *pin > at.rev);
         }
+        slot.applied = applied.max(slot.at.rev);
         slot.seen_ms = now.wall_ms;
         self.write_if_due(consumer, slot, now)?;
         Ok(true)
@@ -228,6 +247,7 @@ impl Slots {
     /// The follower is gone for now.
     pub(crate) fn close(&self, consumer: &str, now: Now) -> Result<()> {
         let mut table = self.table.lock();
+        table.places.leave(consumer);
         let Some(slot) = table.slots.get_mut(consumer) else { return Ok(()) };
         slot.active = false;
         slot.seen_ms = now.wall_ms;
@@ -297,6 +317,7 @@ impl Slot {
         Self {
             owner,
             at: LogPosition::default(),
+            applied: 0,
             pin: None,
             invalid: None,
             active: false,
@@ -317,6 +338,12 @@ impl Slot {
             self.fills.push_back(now.mono);
         }
         may
+    }
+
+    /// What its follower acknowledged last, where that is worth something.
+    pub(crate) fn known(&self) -> LogPosition {
+        let counts = self.hold.is_some() || self.invalid.is_some();
+        if counts { self.at } else { LogPosition::default() }
     }
 
     /// The rev after which journal is needed.
@@ -350,7 +377,7 @@ impl Slot {
 fn read(value: &Value) -> Option<Slot> {
     let mut slot = Slot::new(value.get("owner")?.as_str()?.to_owned());
     slot.at = log_position(value.get("at")?)?;
-    slot.written = slot.at.rev;
+    (slot.written, slot.applied) = (slot.at.rev, slot.at.rev);
     slot.seen_ms = number(value.get("seenMs")?)?;
     slot.pin = value.get("pin").and_then(number);
     slot.invalid = value.get("invalid").and_then(Value::as_str).and_then(SlotEnd::from_code);

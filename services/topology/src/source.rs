@@ -6,18 +6,17 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use trellis_tree::Scope;
 
 use crate::message::{
-    Ack, Batch, LogPosition, Message, Open, OpenMode, Opened, Page, PageRequest, Refusal,
-    RefusalReason,
+    Ack, Batch, LogPosition, Message, Open, OpenAt, OpenMode, Opened, Refusal, RefusalReason,
 };
 use crate::plan::PushPlan;
 use crate::planted::{Planted, is_planted};
-use crate::source_check::{check_open, covered_scope, part_scope};
+use crate::source_check::{check_open, covered_scope};
+use crate::source_pages::Stream;
 use crate::status::{FeedState, PushStatus};
-use crate::task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskOutcome};
+use crate::task::{OpenSlot, SlotOpened, TailRead, Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, failed, unexpected};
 
 /// What a batch counts at least, so that skips take credit too.
@@ -27,7 +26,7 @@ const UNWRITTEN_MAX: usize = 1 << 14;
 
 /// Where a source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     /// The follower has not opened.
     Idle,
     /// How it gets on is being found out.
@@ -36,21 +35,6 @@ enum Stage {
     Pages,
     /// Commits.
     Tail,
-}
-
-/// Pages of one request.
-#[derive(Debug)]
-struct Stream {
-    number: u64,
-    part: u32,
-    start: Option<Bytes>,
-    items_max: u32,
-    bytes_max: u32,
-    /// Bytes of each page that is not acknowledged.
-    in_flight: VecDeque<usize>,
-    acked: u64,
-    reading: bool,
-    ended: bool,
 }
 
 /// A batch on its way.
@@ -63,20 +47,28 @@ struct Sent {
 
 #[derive(Debug)]
 pub(crate) struct Source {
-    plan: PushPlan,
+    pub(crate) plan: PushPlan,
     owner: String,
     peer: u128,
-    stage: Stage,
+    pub(crate) stage: Stage,
     /// When it was opened lately.
     opens: VecDeque<std::time::Duration>,
     /// An open that waits until it is known what this node has of the peer.
     waiting: Option<Open>,
     pub(crate) scope: Scope,
     /// For a delta: the commit since which.
-    since: Option<u64>,
+    pub(crate) since: Option<u64>,
     pin: u64,
-    stream: Option<Stream>,
-    last_number: u64,
+    pub(crate) stream: Option<Stream>,
+    pub(crate) last_number: u64,
+    /// The place in this node's history that the follower named.
+    at: Option<OpenAt>,
+    /// Whether it is this source that keeps the slot.
+    holds: bool,
+    /// Followers that are filled before this one, while it waits.
+    pub(crate) ahead: Option<u32>,
+    /// While it has a place among those that are filled: until when, if nothing is taken.
+    pub(crate) place_until: Option<std::time::Duration>,
     /// Batches that the follower has not yet made durable; the first `applied` of them it has
     /// applied.
     sent: VecDeque<Sent>,
@@ -86,6 +78,8 @@ pub(crate) struct Source {
     durable: LogPosition,
     /// The commit after which commits are being read.
     reading: Option<u64>,
+    /// The commit up to which the follower has applied everything.
+    acked: u64,
     acking: bool,
     acked_since: bool,
     /// This node's newest commit.
@@ -109,12 +103,17 @@ impl Source {
             pin: 0,
             stream: None,
             last_number: 0,
+            at: None,
+            holds: false,
+            ahead: None,
+            place_until: None,
             sent: VecDeque::new(),
             applied: 0,
             in_flight: 0,
             sent_rev: 0,
             durable: LogPosition::default(),
             reading: None,
+            acked: 0,
             acking: false,
             acked_since: false,
             head,
@@ -132,9 +131,9 @@ impl Source {
         self.stage == Stage::Tail
     }
 
-    /// The commit that it is about, when it keeps the follower's slot.
+    /// The slot that it keeps.
     pub(crate) fn slot(&self) -> Option<&str> {
-        (self.stage != Stage::Idle).then_some(self.status.slot.as_str())
+        self.holds.then_some(self.status.slot.as_str())
     }
 
     pub(crate) fn on_open(&mut self, open: Open, turn: &Turn<'_>) -> Result<(), Refusal> {
@@ -168,8 +167,14 @@ impl Source {
         self.stream = None;
         self.sent.clear();
         (self.applied, self.in_flight, self.sent_rev) = (0, 0, 0);
-        let slot =
-            OpenSlot { consumer: self.status.slot.clone(), owner: self.owner.clone(), at: open.at };
+        (self.at, self.holds, self.ahead) = (open.at, true, None);
+        self.ask_slot(turn);
+    }
+
+    /// Finds out how the follower gets on.
+    pub(crate) fn ask_slot(&self, turn: &mut Turn<'_>) {
+        let (consumer, owner) = (self.status.slot.clone(), self.owner.clone());
+        let slot = OpenSlot { consumer, owner, at: self.at.clone() };
         turn.run(Purpose::Slot, Task::OpenSlot(slot));
     }
 
@@ -181,13 +186,14 @@ impl Source {
     ) -> Result<(), Refusal> {
         let SlotOpened { mode, pin, since, head } = match outcome {
             TaskOutcome::Slot(opened) => opened,
+            TaskOutcome::Queued { ahead } => return self.on_queued(ahead, turn),
             TaskOutcome::Refused(refusal) => return Err(refusal),
             TaskOutcome::Failed(error) => return Err(failed(&error)),
             _ => return Err(unexpected()),
         };
         self.head = self.head.max(head);
         self.pin = pin.rev;
-        self.durable = pin;
+        (self.durable, self.acked) = (pin, pin.rev);
         self.status.acknowledged = pin.rev;
         let delta = matches!(mode, OpenMode::Delta | OpenMode::ResumeDelta);
         self.since = delta.then_some(since);
@@ -198,6 +204,7 @@ impl Source {
             self.begin_tail(turn);
         } else {
             self.stage = Stage::Pages;
+            self.place_until = Some(turn.now.mono + turn.options.stalled_after);
             self.status.state = if delta { FeedState::Delta } else { FeedState::Snapshot };
         }
         Ok(())
@@ -212,116 +219,14 @@ impl Source {
         self.pump(turn);
     }
 
-    pub(crate) fn on_page_request(
-        &mut self,
-        request: PageRequest,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
-        let parts = if self.since.is_some() { 1 } else { self.scope.within.len() };
-        let known_part = usize::try_from(request.part).is_ok_and(|part| part < parts);
-        if self.stage != Stage::Pages || request.number <= self.last_number || !known_part {
-            return Err(Refusal::protocol("pages are asked for that are not there"));
-        }
-        self.last_number = request.number;
-        self.stream = Some(Stream {
-            number: request.number,
-            part: request.part,
-            start: request.start,
-            items_max: request.items_max.clamp(1, 5000),
-            bytes_max: request.bytes_max.clamp(1, 256 << 10),
-            in_flight: VecDeque::new(),
-            acked: 0,
-            reading: false,
-            ended: false,
-        });
-        self.pump(turn);
-        Ok(())
-    }
-
-    pub(crate) fn on_page_ack(
-        &mut self,
-        number: u64,
-        pages: u64,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
-        let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else {
-            let known = number <= self.last_number;
-            return if known { Ok(()) } else { Err(beyond("pages")) };
-        };
-        let sent = stream.acked + u64::try_from(stream.in_flight.len()).unwrap_or(0);
-        if pages > sent {
-            return Err(beyond("pages"));
-        }
-        while stream.acked < pages && stream.in_flight.pop_front().is_some() {
-            stream.acked += 1;
-        }
-        self.pump(turn);
-        Ok(())
-    }
-
     /// Reads what fits the credit.
     pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) {
         match self.stage {
-            Stage::Idle | Stage::Opening => {}
+            Stage::Idle => {}
+            Stage::Opening => self.pump_queued(turn),
             Stage::Pages => self.pump_pages(turn),
             Stage::Tail => self.pump_tail(turn),
         }
-    }
-
-    fn pump_pages(&mut self, turn: &mut Turn<'_>) {
-        let Some(stream) = &mut self.stream else { return };
-        let in_flight: usize = stream.in_flight.iter().sum();
-        self.status.in_flight = in_flight;
-        let pages_max = usize::try_from(turn.options.pages_in_flight).unwrap_or(1).max(1);
-        let credit = in_flight < turn.options.credit_bytes && stream.in_flight.len() < pages_max;
-        if stream.reading || stream.ended || !credit {
-            return;
-        }
-        stream.reading = true;
-        let items_max = usize::try_from(stream.items_max).unwrap_or(1);
-        let bytes_max = usize::try_from(stream.bytes_max).unwrap_or(1);
-        let task = if let Some(after) = self.since {
-            let (scope, start) = (self.scope.clone(), stream.start.clone());
-            Task::ReadDelta { scope, after, start, items_max, bytes_max }
-        } else {
-            let scope = part_scope(&self.scope, stream.part).unwrap_or_default();
-            let start = stream.start.clone().unwrap_or_default();
-            Task::ReadPage { scope, start, items_max, bytes_max }
-        };
-        turn.run(Purpose::Page(stream.number), task);
-    }
-
-    pub(crate) fn on_page(
-        &mut self,
-        number: u64,
-        outcome: TaskOutcome,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
-        let PageRead { ops, next, rev } = match outcome {
-            TaskOutcome::Page(page) => page,
-            TaskOutcome::TailGone => return self.reopen(turn),
-            TaskOutcome::Failed(error) => return Err(failed(&error)),
-            _ => return Err(unexpected()),
-        };
-        self.head = self.head.max(rev);
-        // Asked for again meanwhile: another stream goes on.
-        let Some(stream) = self.stream.as_mut().filter(|stream| stream.number == number) else {
-            return Ok(());
-        };
-        let parts = if self.since.is_some() { 1 } else { self.scope.within.len() };
-        let part = stream.part;
-        let start = std::mem::replace(&mut stream.start, next.clone());
-        stream.reading = false;
-        if next.is_none() {
-            stream.part += 1;
-            stream.ended = usize::try_from(stream.part).map_or(true, |part| part >= parts);
-        }
-        let page = Page { number, part, start, ops, next, head: self.head };
-        let bytes = turn.send(&Message::Page(page))?;
-        stream.in_flight.push_back(bytes);
-        self.status.pages += 1;
-        self.pump(turn);
-        Ok(())
     }
 
     pub(crate) fn on_tail(&mut self, after: u64, turn: &mut Turn<'_>) -> Result<(), Refusal> {
@@ -333,6 +238,7 @@ impl Source {
         if self.stage != Stage::Pages || after != self.pin || !ended {
             return Err(Refusal::protocol("the tail is asked for before the pages came"));
         }
+        self.give_place(turn);
         self.begin_tail(turn);
         Ok(())
     }
@@ -405,7 +311,7 @@ impl Source {
     }
 
     /// The log was trimmed in front of the follower: it opens again.
-    fn reopen(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    pub(crate) fn reopen(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         self.stage = Stage::Idle;
         self.again_at = None;
         self.status.state = FeedState::Connecting;
@@ -446,6 +352,9 @@ impl Source {
             self.status.acknowledged = ack.durable_rev;
             self.acked_since = true;
         }
+        if ack.rev > self.acked {
+            (self.acked, self.acked_since) = (ack.rev, true);
+        }
         self.move_slot(turn);
         self.pump(turn);
         Ok(())
@@ -458,7 +367,8 @@ impl Source {
         }
         self.acking = true;
         let consumer = self.status.slot.clone();
-        turn.run(Purpose::AckSlot, Task::AckSlot { consumer, at: self.durable });
+        let (at, applied) = (self.durable, self.acked);
+        turn.run(Purpose::AckSlot, Task::AckSlot { consumer, at, applied });
     }
 
     pub(crate) fn on_slot_moved(
@@ -480,7 +390,7 @@ impl Source {
     }
 }
 
-fn beyond(what: &str) -> Refusal {
+pub(crate) fn beyond(what: &str) -> Refusal {
     Refusal::protocol(format!("an acknowledgement of {what} that were never sent"))
 }
 

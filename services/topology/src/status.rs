@@ -22,6 +22,8 @@ pub enum FeedState {
     /// Not opened yet.
     #[default]
     Connecting,
+    /// The source fills others first.
+    Queued,
     /// Everything comes, by pages.
     Snapshot,
     /// What changed comes, by pages.
@@ -42,6 +44,7 @@ impl FeedState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Queued => "queued",
             Self::Snapshot => "snapshot",
             Self::Delta => "delta",
             Self::Tail => "tail",
@@ -52,7 +55,7 @@ impl FeedState {
     }
 }
 
-/// Where a session stands. Counters count since it began.
+/// Where a session stands. Counters count since it began; those of a link since its node started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionStatus {
     /// The link.
@@ -80,6 +83,8 @@ pub struct PullStatus {
     pub feed: String,
     /// Where it stands.
     pub state: FeedState,
+    /// How many wait before it, while the source fills others.
+    pub queued_behind: Option<u32>,
     /// How it was opened.
     pub opened: Option<OpenMode>,
     /// The commit of the source up to which everything is applied.
@@ -118,9 +123,13 @@ pub struct PullStatus {
     pub hlc_rejected: u64,
     /// Leaves set aside.
     pub set_aside: u64,
-    /// Digests compared.
+    /// Comparisons that were asked for and came to an end.
+    pub answered: u64,
+    /// Comparisons that found no difference.
     pub verified: u64,
-    /// Leaves that differed from the source, at the same commit.
+    /// Leaves that differed in the last one, at the same commit.
+    pub differing: u64,
+    /// Leaves that were found to differ, in all of them.
     pub diverged: u64,
     /// Leaves repaired.
     pub repaired: u64,
@@ -168,4 +177,83 @@ pub struct ForwardStatus {
     pub routed: u64,
     /// Of the peer, that came too late or passed too many nodes.
     pub dropped: u64,
+}
+
+impl SessionStatus {
+    /// Counts on from what earlier sessions of the same link counted. Until something is known of
+    /// its feeds, they stand where they stood.
+    pub(crate) fn add_earlier(&mut self, earlier: &Self) {
+        match (&mut self.pull, &earlier.pull) {
+            (Some(now), Some(then)) => {
+                now.add_counts(then);
+                now.level_at = now.level_at.max(then.level_at);
+            }
+            (None, Some(then)) => {
+                let (state, paused, queued_behind) = (FeedState::Connecting, None, None);
+                self.pull = Some(PullStatus { state, paused, queued_behind, ..then.clone() });
+            }
+            (_, None) => {}
+        }
+        match (&mut self.push, &earlier.push) {
+            (Some(now), Some(then)) => now.add_counts(then),
+            (None, Some(then)) => {
+                let state = FeedState::Connecting;
+                self.push = Some(PushStatus { state, in_flight: 0, ..then.clone() });
+            }
+            (_, None) => {}
+        }
+        self.forwards.add_counts(&earlier.forwards);
+    }
+
+    /// Adds what another session counted, and nothing else of it.
+    pub(crate) fn add_counts(&mut self, other: &Self) {
+        if let Some(other) = &other.pull {
+            self.pull.get_or_insert_default().add_counts(other);
+        }
+        if let Some(other) = &other.push {
+            self.push.get_or_insert_default().add_counts(other);
+        }
+        self.forwards.add_counts(&other.forwards);
+    }
+}
+
+impl PullStatus {
+    fn add_counts(&mut self, other: &Self) {
+        self.pages += other.pages;
+        self.page_bytes += other.page_bytes;
+        self.commits += other.commits;
+        self.applied += other.applied;
+        self.known += other.known;
+        self.lost += other.lost;
+        self.won += other.won;
+        self.clipped += other.clipped;
+        self.echoes += other.echoes;
+        self.page_timeouts += other.page_timeouts;
+        self.hlc_rejected += other.hlc_rejected;
+        self.set_aside += other.set_aside;
+        self.answered += other.answered;
+        self.verified += other.verified;
+        self.diverged += other.diverged;
+        self.repaired += other.repaired;
+    }
+}
+
+impl PushStatus {
+    fn add_counts(&mut self, other: &Self) {
+        self.pages += other.pages;
+        self.commits += other.commits;
+        self.bytes += other.bytes;
+        self.echoes += other.echoes;
+    }
+}
+
+impl ForwardStatus {
+    fn add_counts(&mut self, other: &Self) {
+        self.committed += other.committed;
+        self.refused += other.refused;
+        self.unavailable += other.unavailable;
+        self.unknown += other.unknown;
+        self.routed += other.routed;
+        self.dropped += other.dropped;
+    }
 }

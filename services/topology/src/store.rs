@@ -90,9 +90,13 @@ impl Store {
                     read => read.map(TaskOutcome::Tail),
                 }
             }
-            Task::AckSlot { consumer, at } => {
-                let valid = self.slots.acknowledge(&consumer, at, now);
+            Task::AckSlot { consumer, at, applied } => {
+                let valid = self.slots.acknowledge(&consumer, at, applied, now);
                 valid.map(|valid| if valid { TaskOutcome::Done } else { TaskOutcome::TailGone })
+            }
+            Task::Filled { consumer } => {
+                self.slots.table.lock().places.leave(&consumer);
+                Ok(TaskOutcome::Done)
             }
             Task::CloseSlot { consumer } => {
                 self.slots.close(&consumer, now).map(|()| TaskOutcome::Done)

@@ -101,7 +101,7 @@ fn set(pair: &Pair<Node>, end: usize, path: &str, json: &str) {
 
 /// Compares what is followed, until both ends stand still; how often it was the same.
 fn verified(pair: &mut Pair<Node>) -> u64 {
-    pair.event(0, Event::Verify);
+    pair.event(0, Event::Verify { repair: false });
     pair.run();
     let status = pair.pulled();
     assert_eq!(status.diverged, 0, "{status:?}");
@@ -256,6 +256,39 @@ fn a_slot_of_another_peer_cannot_be_taken() {
     }
     let TaskOutcome::Refused(refusal) = open("one") else { panic!("snapshots without end") };
     assert_eq!(refusal.reason, RefusalReason::Busy);
+}
+
+#[test]
+fn so_many_are_filled_at_once_and_the_rest_in_the_order_in_which_they_came() {
+    let mut hub = node(&hub());
+    let options = SlotOptions { fills_at_once: 2, ..SlotOptions::default() };
+    hub.store = Store::open(hub.store.tree().clone(), options).unwrap();
+    let at = |consumer: &str, at| {
+        let (consumer, owner) = (consumer.to_owned(), "edge".to_owned());
+        hub.store.execute(Now::default(), Task::OpenSlot(OpenSlot { consumer, owner, at }))
+    };
+    let open = |consumer: &str| match at(consumer, None) {
+        TaskOutcome::Slot(_) => None,
+        TaskOutcome::Queued { ahead } => Some(ahead),
+        other => panic!("{other:?}"),
+    };
+    let end = |task| assert!(matches!(hub.store.execute(Now::default(), task), TaskOutcome::Done));
+    assert_eq!(["a", "b", "c", "d", "e"].map(open), [None, None, Some(0), Some(1), Some(2)]);
+    assert_eq!(hub.store.fills(), (2, 3));
+    assert_eq!(hub.store.slots(Now::default()).unwrap().len(), 2, "nothing is kept for the rest");
+    end(Task::Filled { consumer: "a".into() });
+    assert_eq!(["e", "d", "c"].map(open), [Some(2), Some(1), None], "in turn");
+    end(Task::CloseSlot { consumer: "b".into() });
+    end(Task::CloseSlot { consumer: "d".into() });
+    assert_eq!(open("e"), None, "who is gone is not waited for");
+    let tree = hub.store.tree();
+    let rev = tree.position().rev;
+    let hash = tree.hash_at(rev).unwrap().unwrap();
+    let here = LogPosition { log_id: hub.store.node(), rev, hash };
+    let TaskOutcome::Slot(opened) = at("f", Some(crate::message::OpenAt::Tail(here))) else {
+        panic!("it waits")
+    };
+    assert_eq!(opened.mode, OpenMode::Tail, "who needs no pages does not wait");
 }
 
 #[test]

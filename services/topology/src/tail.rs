@@ -5,7 +5,8 @@ use crate::incoming::from_the_future;
 use crate::message::{Batch, LogPosition, Refusal};
 use crate::session::SessionOptions;
 use crate::status::FeedState;
-use crate::turn::Turn;
+use crate::task::{Task, TaskOutcome};
+use crate::turn::{Purpose, Turn, unexpected};
 
 /// Credit that a source may take at least, whatever this node's options are.
 const CREDIT_BYTES_LEAST: usize = 8 << 20;
@@ -132,5 +133,57 @@ impl Follower {
             self.apply(applying, turn);
         }
         Ok(())
+    }
+
+    /// Writes the position by itself when it moved far without data.
+    pub(crate) fn save_skips(&mut self, turn: &mut Turn<'_>) {
+        let Some(position) = &self.position else { return };
+        let moved = position.at.rev.saturating_sub(self.durable.rev);
+        if self.saving || self.applying.is_some() || moved < turn.options.skips_unwritten_max {
+            return;
+        }
+        self.saving = true;
+        let (feed, position) = (self.status.feed.clone(), position.clone());
+        turn.run(Purpose::SavePosition, Task::SavePosition { feed, position });
+    }
+
+    /// Writes the position when the link ends, if it moved without data.
+    pub(crate) fn save_at_end(&self, turn: &mut Turn<'_>) {
+        let Some(position) = self.position.as_ref().filter(|position| position.fill.is_none())
+        else {
+            return;
+        };
+        if matches!(self.stage, Stage::Tailing)
+            && self.applying.is_none()
+            && position.at.rev > self.durable.rev
+        {
+            let (feed, position) = (self.status.feed.clone(), position.clone());
+            turn.run(Purpose::Aside, Task::SavePosition { feed, position });
+        }
+    }
+
+    pub(crate) fn on_saved(
+        &mut self,
+        outcome: TaskOutcome,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        self.saving = false;
+        let stale = std::mem::take(&mut self.stale_save);
+        match outcome {
+            TaskOutcome::Position(_) if stale => Ok(()),
+            TaskOutcome::Position(Some(position)) if position.at.rev > self.durable.rev => {
+                self.durable = position.at;
+                if self.is_settled() {
+                    return self.acknowledge(turn);
+                }
+                Ok(())
+            }
+            TaskOutcome::Position(_) => Ok(()),
+            TaskOutcome::Failed(error) => {
+                tracing::warn!(%error, "the position of a feed could not be written");
+                Ok(())
+            }
+            _ => Err(unexpected()),
+        }
     }
 }

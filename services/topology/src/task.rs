@@ -72,6 +72,14 @@ pub enum Task {
         consumer: String,
         /// The commit, and the hash of its record.
         at: LogPosition,
+        /// The commit up to which it has applied everything, durably but for what is not its
+        /// business.
+        applied: u64,
+    },
+    /// The follower of a slot needs no more pages, or takes none: another one may be filled.
+    Filled {
+        /// The slot.
+        consumer: String,
     },
     /// The follower of a slot is gone for now.
     CloseSlot {
@@ -133,12 +141,17 @@ pub struct OpenSlot {
 /// What a task came to.
 #[derive(Debug)]
 pub enum TaskOutcome {
-    /// `AckSlot`, `CloseSlot`.
+    /// `AckSlot`, `CloseSlot`, `Filled`.
     Done,
     /// `LoadPosition`, and `SavePosition` with what was written.
     Position(Option<FeedPosition>),
     /// `OpenSlot`.
     Slot(SlotOpened),
+    /// `OpenSlot`: as many are filled as may be at once; ask again.
+    Queued {
+        /// How many wait before it.
+        ahead: u32,
+    },
     /// `OpenSlot`: the slot is another peer's (`denied`), or there are too many (`busy`).
     Refused(Refusal),
     /// `ReadPage`, `ReadDelta`, `ReadBuckets`.

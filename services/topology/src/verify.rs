@@ -1,5 +1,6 @@
 //! Whether both ends hold the same: digests at the same commit, then those of 256 buckets, then
-//! what is in the buckets that differ, and what differs twice is repaired.
+//! what is in the buckets that differ, and what differs twice is repaired, unless somebody asked
+//! for no more than a comparison.
 //!
 //! Nothing is compared unless both ends stand at the same commit; whatever moves meanwhile ends the
 //! comparison, and the next quiet moment begins another. A leaf that ends by itself ends at its own
@@ -9,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use trellis_tree::{RemoteApplied, StampedOp};
+use trellis_tree::StampedOp;
 
 use crate::follower::Follower;
 use crate::message::{Message, Refusal, WireDigest};
-use crate::repair::{differing, repairs};
+use crate::repair::differing;
 use crate::source::Source;
 use crate::task::{PageRead, Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, failed, unexpected};
@@ -60,14 +61,18 @@ enum Stage {
 pub(crate) struct Verifier {
     stage: Stage,
     /// What differed in the last comparison.
-    suspects: BTreeSet<Bytes>,
+    pub(crate) suspects: BTreeSet<Bytes>,
     number: u64,
     /// When what was found is compared again.
     pub(crate) again_at: Option<Duration>,
     /// What is being repaired, and at which commit it differed.
-    repairing: Option<(u64, Vec<Bytes>)>,
+    pub(crate) repairing: Option<(u64, Vec<Bytes>)>,
     /// What no repair changes: what differs must, as where what is kept here lies below it.
-    standing: Option<(u64, Vec<Bytes>)>,
+    pub(crate) standing: Option<(u64, Vec<Bytes>)>,
+    /// A comparison was asked for, and whether to repair what differs.
+    pub(crate) demanded: Option<bool>,
+    /// Where the leaves begin that are compared, once those before them are alike.
+    from: Option<Bytes>,
     /// The source's part: when something was written last, and what its last digest was of.
     committed_at: Duration,
     digest_at: Option<Duration>,
@@ -274,8 +279,7 @@ impl Verifier {
                     return Ok(());
                 }
                 if (ours.total, ours.leaves) == (theirs.total, theirs.leaves) {
-                    follower.status.verified += 1;
-                    self.suspects.clear();
+                    self.alike(follower);
                     return Ok(());
                 }
                 self.ask(follower, turn)
@@ -289,16 +293,15 @@ impl Verifier {
                 let differ = pairs.filter(|((theirs, ours), _)| theirs != ours);
                 let buckets: Vec<u8> = differ.map(|(_, bucket)| bucket).collect();
                 if buckets.is_empty() {
-                    follower.status.verified += 1;
-                    self.suspects.clear();
+                    self.alike(follower);
                     return Ok(());
                 }
                 self.number += 1;
                 let number = self.number;
                 let asked = buckets.clone();
-                let (ops, bytes, start) = (Vec::new(), 0, None);
+                let (ops, bytes, start) = (Vec::new(), 0, self.from.clone());
+                let message = Message::Leaves { number, buckets: asked, start: start.clone() };
                 self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start };
-                let message = Message::Leaves { number, buckets: asked, start: None };
                 turn.send(&message).map(|_| ())
             }
             _ => Ok(()),
@@ -337,7 +340,7 @@ impl Verifier {
             self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start: next };
             return turn.send(&Message::Leaves { number, buckets: asked, start }).map(|_| ());
         }
-        own_buckets(follower, buckets.clone(), Bytes::new(), turn);
+        own_buckets(follower, buckets.clone(), self.from.clone().unwrap_or_default(), turn);
         let (ours, until) = (Vec::new(), next);
         self.stage = Stage::Ours { rev, buckets, theirs: ops, ours, bytes: 0, until };
         Ok(())
@@ -385,57 +388,21 @@ impl Verifier {
         }
         let confirmed: Vec<Bytes> =
             found.iter().filter(|key| self.suspects.contains(*key)).cloned().collect();
+        // What differs lies behind what was compared, if anywhere.
+        self.from = until.filter(|_| found.is_empty());
         self.suspects = found;
-        if !self.suspects.is_empty() {
-            self.again_at = Some(turn.now.mono + turn.options.retry_after);
-        }
-        if confirmed.is_empty() || self.repairing.is_some() {
-            return Ok(());
-        }
-        let feed = follower.status.feed.as_str();
-        tracing::error!(feed, leaves = confirmed.len(), rev, "what is followed differs; repairing");
-        follower.status.diverged += u64::try_from(confirmed.len()).unwrap_or(0);
-        let commits = repairs(&follower.following, &confirmed, &theirs);
-        if commits.is_empty() {
-            self.stands((rev, confirmed));
-        } else {
-            self.repairing = Some((rev, confirmed));
-            turn.run(Purpose::Repair, Task::Apply { commits });
+        let more = self.from.is_some() || !self.suspects.is_empty();
+        self.again_at = more.then(|| turn.now.mono + turn.options.retry_after);
+        if !confirmed.is_empty() && self.repairing.is_none() {
+            self.confirmed((rev, confirmed), &theirs, follower, turn);
+        } else if !more {
+            // Besides what no repair changes.
+            let standing = self.standing.as_ref().filter(|(at, _)| *at == rev);
+            let standing = standing.map_or(0, |(_, keys)| keys.len());
+            follower.status.differing = u64::try_from(standing).unwrap_or(0);
+            self.answer(follower);
         }
         Ok(())
-    }
-
-    /// Nothing came of a repair: at that commit it is not tried again.
-    fn stands(&mut self, (rev, keys): (u64, Vec<Bytes>)) {
-        match &mut self.standing {
-            Some((at, standing)) if *at == rev => standing.extend(keys),
-            standing => *standing = Some((rev, keys)),
-        }
-    }
-
-    pub(crate) fn on_repaired(
-        &mut self,
-        outcome: TaskOutcome,
-        follower: &mut Follower,
-    ) -> Result<(), Refusal> {
-        let repairing = self.repairing.take();
-        match outcome {
-            TaskOutcome::Applied(results) => {
-                let changed = results.iter().filter(|RemoteApplied { applied, .. }| *applied > 0);
-                let changed = changed.count();
-                follower.status.repaired += u64::try_from(changed).unwrap_or(0);
-                self.suspects.clear();
-                if let Some(repairing) = repairing.filter(|_| changed == 0) {
-                    self.stands(repairing);
-                }
-                Ok(())
-            }
-            TaskOutcome::Failed(error) => {
-                tracing::warn!(%error, "what differs could not be repaired; trying again later");
-                Ok(())
-            }
-            _ => Err(unexpected()),
-        }
     }
 }
 

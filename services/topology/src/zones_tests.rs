@@ -331,6 +331,8 @@ pub(crate) fn hello_of(pull: &[crate::ZoneOffer]) -> Hello {
         node: 7,
         name: "edge".to_owned(),
         epoch: 1,
+        life: 1,
+        attempt: 1,
         head: 0,
         wall_ms: 0,
         schema: 0,

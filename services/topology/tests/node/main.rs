@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use links::{Defective, say_hello};
+use links::{Defective, Hearing, Muffled, greet, say_hello, until_ended};
 use serde_json::json;
 use site::{Disks, Site, central, edge, options, path};
-use trellis_engine_traits::ErrorKind;
-use trellis_repl_loopback::{Faults, LinkOpening, LoopbackHub};
+use trellis_engine_traits::{ErrorKind, LinkToken};
+use trellis_repl_loopback::{Faults, LinkOpening, LoopbackHub, LoopbackPass};
 use trellis_topology::{
     FeedState, LinkState, LinkStatus, Mode, NodeOptions, RefusalReason, SessionOptions,
-    TopologySpec,
+    SlotOptions, TopologySpec,
 };
-use trellis_tree::Path;
+use trellis_tree::{Commit, Input, Path};
 
 #[test]
 fn two_nodes_replicate_each_path_in_its_mode() {
@@ -114,6 +114,35 @@ fn a_write_passes_a_relay_to_the_node_that_owns_its_path() {
 }
 
 #[test]
+fn a_write_without_an_answer_may_have_happened_and_its_key_makes_repeating_it_harmless() {
+    let hub = LoopbackHub::new();
+    let center = Site::new(&hub, "central", central());
+    let hearing = Arc::new(Hearing::default());
+    let inner = hub.endpoint("edge", Vec::new()).unwrap();
+    let links = Arc::new(Muffled { inner, hearing: Arc::clone(&hearing) });
+    let short = NodeOptions { forward_wait: Duration::from_millis(200), ..options("edge") };
+    let spec = edge(&[("users", Mode::Replica)]);
+    let edge = Site::over(links, short, spec, Disks::default());
+    edge.until_up();
+    hearing.hold(true);
+    let visit = || {
+        let value = Input::parse(br#"{".sv":{"increment":1}}"#).unwrap();
+        edge.tree.commit(Commit::set(path("users/visits"), value).with_key("visit"))
+    };
+    let error = visit().unwrap_err().error;
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(error.fact("reason"), Some("upstream_timeout"));
+    center.until_holds("users/visits", &json!(1));
+    assert_eq!(edge.get("users/visits"), json!(null), "nothing of it came back");
+    hearing.hold(false);
+    // However busy the machine is, the answer comes within one of the waits.
+    edge.until("it is answered", || visit().is_ok());
+    edge.until_holds("users/visits", &json!(1));
+    assert_eq!(center.get("users/visits"), json!(1), "it happened once");
+    assert!(edge.link("upstream").session.forwards.unknown >= 1);
+}
+
+#[test]
 fn without_its_upstream_a_node_starts_reads_and_refuses_what_it_cannot_send() {
     let hub = LoopbackHub::new();
     let edge = Site::new(&hub, "edge", edge(&[("users", Mode::Replica), ("own", Mode::Primary)]));
@@ -138,6 +167,27 @@ fn without_its_upstream_a_node_starts_reads_and_refuses_what_it_cannot_send() {
 }
 
 #[test]
+fn a_node_that_dials_from_elsewhere_with_its_token_goes_on_with_its_slot() {
+    let hub = LoopbackHub::new();
+    let token = || LinkToken::new("token-of-the-edges");
+    let pass = LoopbackPass { name: None, role: Some("edge".into()), token: token() };
+    let links = Arc::new(hub.endpoint("central", vec![pass]).unwrap());
+    let center = Site::over(links, options("central"), central(), Disks::default());
+    let disks = Disks::default();
+    for (round, place) in ["home", "office"].into_iter().enumerate() {
+        let tokens = [("upstream".to_owned(), token())].into();
+        let with_token = NodeOptions { tokens, ..options(place) };
+        let spec = edge(&[("shared", Mode::Sync)]);
+        let edge = Site::on(&hub, with_token, spec, disks.clone());
+        center.set("shared/a", json!(round)).unwrap();
+        edge.until_holds("shared/a", &json!(round));
+        edge.node.close();
+        edge.tree.close().unwrap();
+    }
+    assert_eq!(center.node.status().unwrap().slots.len(), 1);
+}
+
+#[test]
 fn after_a_cut_both_ends_catch_up() {
     let hub = LoopbackHub::new();
     let center = Site::new(&hub, "central", central());
@@ -152,8 +202,24 @@ fn after_a_cut_both_ends_catch_up() {
     }
     assert_eq!(center.get("shared"), edge.get("shared"));
     assert!(edge.link("upstream").attempts > 5);
+    // Each round brought something, as a commit or in a page.
+    edge.until("it counts over all its links", || {
+        let pull = edge.link("upstream").session.pull.unwrap();
+        pull.commits + pull.pages >= 5
+    });
     center.until("the old links are gone", || center.node.status().unwrap().links.len() == 1);
-    assert_eq!(center.node.status().unwrap().slots.len(), 1, "the same follower each time");
+    let status = center.node.status().unwrap();
+    assert_eq!(status.slots.len(), 1, "the same follower each time");
+    assert!(status.ended.0 >= 5);
+    center.until("it counts what has ended, too", || {
+        let status = center.node.status().unwrap();
+        let pushes = [&status.links[0].session, &status.ended.1].map(|one| one.push.as_ref());
+        let sent = pushes.map(|push| push.map_or(0, |push| push.commits + push.pages));
+        sent[1] > 0 && sent[0] + sent[1] >= 5
+    });
+    center.until("the follower lacks nothing", || {
+        center.node.status().unwrap().slots[0].lag == Some(Duration::ZERO)
+    });
 }
 
 #[test]
@@ -190,6 +256,25 @@ fn ten_followers_have_everything_and_nothing_of_each_other_twice() {
 }
 
 #[test]
+fn followers_that_come_together_are_filled_in_turn() {
+    let hub = LoopbackHub::new();
+    let slots = SlotOptions { fills_at_once: 1, ..SlotOptions::default() };
+    let center =
+        Site::on(&hub, NodeOptions { slots, ..options("central") }, central(), Disks::default());
+    for number in 0..500 {
+        center.set(&format!("shared/{number}"), json!(number)).unwrap();
+    }
+    let spec = || edge(&[("shared", Mode::Sync)]);
+    let edges: Vec<Site> =
+        (0..5).map(|number| Site::new(&hub, &format!("edge-{number}"), spec())).collect();
+    for edge in &edges {
+        edge.until_up();
+        assert_eq!(edge.get("shared"), center.get("shared"));
+    }
+    center.until("all places are free", || center.node.status().unwrap().fills == (0, 0));
+}
+
+#[test]
 fn a_node_that_is_here_already_is_refused_and_the_first_one_stays() {
     let hub = LoopbackHub::new();
     let center = Site::new(&hub, "central", central());
@@ -202,6 +287,54 @@ fn a_node_that_is_here_already_is_refused_and_the_first_one_stays() {
     edge.until_holds("shared/a", &json!(1));
     assert_eq!(edge.link("upstream").attempts, 1);
     assert_eq!(say_hello(&copy, 7), None, "another one comes in");
+}
+
+#[test]
+fn a_node_that_dials_again_takes_the_place_of_its_link_and_a_copy_of_it_does_not() {
+    let hub = LoopbackHub::new();
+    let center = Site::new(&hub, "central", central());
+    let caller = hub.endpoint("caller", Vec::new()).unwrap();
+    let (first, refused) = greet(&caller, 7, (1, 1));
+    assert_eq!(refused, None);
+    let duplicate = Some(RefusalReason::DuplicateNode);
+    assert_eq!(greet(&caller, 7, (2, 2)).1, duplicate, "another process: a copy");
+    assert_eq!(greet(&caller, 7, (1, 1)).1, duplicate, "an older link that came late");
+    let (second, refused) = greet(&caller, 7, (1, 2));
+    assert_eq!(refused, None, "it has lost the first link, or it would not dial");
+    until_ended(&*first);
+    assert_eq!(greet(&caller, 7, (2, 3)).1, duplicate);
+    center.until("one link is left", || center.node.status().unwrap().links.len() == 1);
+    assert_eq!(center.node.status().unwrap().links[0].session.link, LinkState::Up);
+    drop(second);
+}
+
+#[test]
+fn a_link_that_is_half_open_at_the_hub_does_not_keep_its_node_out() {
+    let hub = LoopbackHub::new();
+    let half_open = |opening: &LinkOpening| Faults {
+        half_open_after: (opening.number == 0).then_some(30),
+        ..Faults::default()
+    };
+    hub.plan_faults(Some(half_open));
+    // The hub would notice by itself after this test.
+    let hour = Duration::from_secs(3600);
+    let patient = SessionOptions { dead_after: hour, ..SessionOptions::default() };
+    let patient = NodeOptions { session: patient, ..options("central") };
+    let center = Site::on(&hub, patient, central(), Disks::default());
+    let lively = SessionOptions {
+        heartbeat: Duration::from_millis(100),
+        dead_after: Duration::from_secs(1),
+        ..SessionOptions::default()
+    };
+    let lively = NodeOptions { session: lively, ..options("edge") };
+    let spec = edge(&[("shared", Mode::Sync)]);
+    let edge = Site::on(&hub, lively, spec, Disks::default());
+    edge.until("it dialed again", || edge.link("upstream").attempts > 1);
+    center.set("shared/a", json!(1)).unwrap();
+    edge.until_holds("shared/a", &json!(1));
+    edge.set("shared/b", json!(2)).unwrap();
+    center.until_holds("shared/b", &json!(2));
+    assert!(center.node.status().unwrap().slots[0].active, "the old link's end is not its end");
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! Sessions over trees that are stood in for: whose turn it is to be filled, and opening again.
+
+use std::time::Duration;
+
+use crate::message::Message;
+use crate::pair::Pair;
+use crate::session_tests::{FIVE, REPLACE, source};
+use crate::*;
+
+#[test]
+fn a_follower_waits_for_its_turn_to_be_filled_for_as_long_as_it_takes() {
+    let mut pair = Pair::follower(REPLACE, source(FIVE));
+    pair.ends[1].host.queue = (0..200).rev().collect();
+    pair.run();
+    assert_eq!((pair.pulled().state, pair.pulled().queued_behind), (FeedState::Queued, Some(199)));
+    while !pair.ends[1].host.queue.is_empty() {
+        pair.pass(Duration::from_millis(250));
+        assert_eq!(pair.pulled().state, FeedState::Queued);
+    }
+    assert!(pair.ends.iter().all(|end| end.closed.is_none()), "nobody takes it for stalled");
+    assert_eq!(pair.pulled().queued_behind, Some(0));
+    pair.pass(Duration::from_millis(250));
+    assert_eq!((pair.pulled().state, pair.pulled().queued_behind), (FeedState::Tail, None));
+    assert_eq!(pair.ends[0].host.leaves.len(), 4);
+}
+
+#[test]
+fn who_is_filled_or_takes_nothing_for_long_makes_room_for_others() {
+    let places = |pair: &Pair| {
+        let filled = |task: &&Task| matches!(task, Task::Filled { .. });
+        pair.ends[1].host.done.iter().filter(filled).count()
+    };
+    let mut quick = Pair::follower(REPLACE, source(FIVE));
+    quick.run();
+    assert_eq!(places(&quick), 1);
+    let mut stuck = Pair::follower(REPLACE, source(FIVE));
+    stuck.ends[0].lazy = true;
+    stuck.run();
+    while !matches!(stuck.ends[0].waiting[..], [(_, Task::Apply { .. })]) {
+        let (id, task) = stuck.ends[0].waiting.remove(0);
+        let outcome = stuck.ends[0].host.execute(task);
+        stuck.event(0, Event::Done(id, outcome));
+        stuck.run();
+    }
+    assert_eq!(places(&stuck), 0);
+    for _ in 0..6 {
+        stuck.pass(Duration::from_secs(5));
+    }
+    assert_eq!(places(&stuck), 1, "for 30 s it took nothing");
+    // It goes on all the same.
+    stuck.ends[0].lazy = false;
+    let (applied, task) = stuck.ends[0].waiting.remove(0);
+    let outcome = stuck.ends[0].host.execute(task);
+    stuck.event(0, Event::Done(applied, outcome));
+    stuck.run();
+    assert_eq!((stuck.pulled().state, places(&stuck)), (FeedState::Tail, 1));
+}
+
+#[test]
+fn a_feed_that_is_opened_again_goes_on_from_what_is_durable() {
+    let mut pair = Pair::follower(REPLACE, source(FIVE));
+    pair.run();
+    for round in 0..3 {
+        // Not in the scope: it moves the position, which is written later.
+        pair.ends[1].host.write("b", "skipped");
+        pair.run();
+        assert_eq!(pair.pulled().position, 6 + round);
+        pair.say(1, &Message::Reopen);
+        let durable = pair.ends[1].host.slots.values().next().unwrap();
+        assert_eq!(durable.rev, 5, "the slot is not moved by what may be lost");
+    }
+    assert!(pair.ends.iter().all(|end| end.closed.is_none()), "{:?}", pair.ends[1].closed);
+}

@@ -1,0 +1,106 @@
+//! What comes of a comparison: whoever asked is answered, and what differs is repaired unless only
+//! a comparison was asked for.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use trellis_tree::{RemoteApplied, StampedOp};
+
+use crate::follower::Follower;
+use crate::message::Refusal;
+use crate::repair::repairs;
+use crate::task::{Task, TaskOutcome};
+use crate::turn::{Purpose, Turn, unexpected};
+use crate::verify::Verifier;
+
+impl Verifier {
+    /// Somebody wants to know, or wants it repaired.
+    pub(crate) fn demand(
+        &mut self,
+        repair: bool,
+        follower: &Follower,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
+        self.demanded = Some(repair || self.demanded == Some(true));
+        self.ask(follower, turn)
+    }
+
+    /// What was asked for came to an end.
+    pub(crate) fn answer(&mut self, follower: &mut Follower) {
+        if self.demanded.take().is_some() {
+            follower.status.answered += 1;
+        }
+    }
+
+    pub(crate) fn alike(&mut self, follower: &mut Follower) {
+        follower.status.verified += 1;
+        follower.status.differing = 0;
+        self.suspects.clear();
+        self.again_at = None;
+        self.answer(follower);
+    }
+
+    /// Some leaves differed twice.
+    pub(crate) fn confirmed(
+        &mut self,
+        differed: (u64, Vec<Bytes>),
+        theirs: &BTreeMap<Bytes, StampedOp>,
+        follower: &mut Follower,
+        turn: &mut Turn<'_>,
+    ) {
+        let repair = self.demanded != Some(false);
+        let (feed, leaves) = (follower.status.feed.as_str(), differed.1.len());
+        tracing::error!(feed, leaves, repair, "what is followed differs from its source");
+        follower.status.differing = u64::try_from(leaves).unwrap_or(0);
+        follower.status.diverged += follower.status.differing;
+        if !repair {
+            self.again_at = None;
+            return self.answer(follower);
+        }
+        let commits = repairs(&follower.following, &differed.1, theirs);
+        if commits.is_empty() {
+            self.stands(differed);
+        } else {
+            self.repairing = Some(differed);
+            turn.run(Purpose::Repair, Task::Apply { commits });
+        }
+    }
+
+    /// Nothing came of a repair: at that commit it is not tried again.
+    fn stands(&mut self, (rev, keys): (u64, Vec<Bytes>)) {
+        match &mut self.standing {
+            Some((at, standing)) if *at == rev => standing.extend(keys),
+            standing => *standing = Some((rev, keys)),
+        }
+    }
+
+    pub(crate) fn on_repaired(
+        &mut self,
+        outcome: TaskOutcome,
+        follower: &mut Follower,
+        turn: &Turn<'_>,
+    ) -> Result<(), Refusal> {
+        let repairing = self.repairing.take();
+        match outcome {
+            TaskOutcome::Applied(results) => {
+                let changed = results.iter().filter(|RemoteApplied { applied, .. }| *applied > 0);
+                let changed = changed.count();
+                follower.status.repaired += u64::try_from(changed).unwrap_or(0);
+                self.suspects.clear();
+                if let Some(repairing) = repairing.filter(|_| changed == 0) {
+                    self.stands(repairing);
+                }
+                if self.demanded.is_some() {
+                    // Whether it is alike now.
+                    self.again_at = Some(turn.now.mono);
+                }
+                Ok(())
+            }
+            TaskOutcome::Failed(error) => {
+                tracing::warn!(%error, "what differs could not be repaired; trying again later");
+                Ok(())
+            }
+            _ => Err(unexpected()),
+        }
+    }
+}
