@@ -10,6 +10,8 @@ use trellis_tree::{Commit, Path};
 
 use crate::Result;
 use crate::keys::Random;
+use crate::measure::median;
+use crate::process::processor_seconds;
 use crate::redis::{Redis, free_port};
 use crate::replication_setting::{DOCUMENTS, FIELDS, GROUP, Member, Setting, load_documents, wait};
 use crate::report::{Report, Row};
@@ -23,6 +25,8 @@ struct Filled<'a> {
     setting: &'a Setting<'a>,
     hub: Member,
     documents: usize,
+    /// What a leaf took of the processors, at both ends, in each round.
+    micros: Vec<f64>,
 }
 
 impl<'a> Filled<'a> {
@@ -31,17 +35,23 @@ impl<'a> Filled<'a> {
         let documents = if setting.settings.quick { 1_000 } else { DOCUMENTS };
         load_documents(&hub.tree, "documents", documents)?;
         hub.tree.flush()?;
-        Ok(Self { setting, hub, documents })
+        Ok(Self { setting, hub, documents, micros: Vec::new() })
     }
 
-    fn rate(&self) -> Result<f64> {
+    fn rate(&mut self) -> Result<f64> {
         self.setting.clear("replica")?;
+        let before = processor_seconds()?;
         let begin = Instant::now();
         let replica = self.setting.member("replica", Some("hub"))?;
         replica.await_level(&self.hub.tree)?;
         let seconds = begin.elapsed().as_secs_f64();
+        self.micros.push((processor_seconds()? - before) * 1e6 / self.leaves());
         replica.close()?;
         Ok(self.leaves() / seconds)
+    }
+
+    fn note(&self) -> String {
+        format!("{:.1} us of the processors a leaf, both ends", median(&self.micros))
     }
 
     fn leaves(&self) -> f64 {
@@ -54,7 +64,7 @@ impl<'a> Filled<'a> {
 }
 
 pub(crate) fn bootstrap(setting: &Setting<'_>, report: &mut Report) -> Result<()> {
-    let filled = Filled::new(setting)?;
+    let mut filled = Filled::new(setting)?;
     let (mut rates, mut rivals) = (Vec::new(), Vec::new());
     for _ in 0..setting.settings.rounds {
         rates.push(filled.rate()?);
@@ -63,10 +73,11 @@ pub(crate) fn bootstrap(setting: &Setting<'_>, report: &mut Report) -> Result<()
         }
     }
     report.push(if rivals.is_empty() {
-        Row::at_least(GROUP, filled.name(), "leaves/s", &rates, 0.0).note("no redis-server here")
+        Row::at_least(GROUP, filled.name(), "leaves/s", &rates, 0.0)
+            .note(filled.note() + "; no redis-server here")
     } else {
         let name = filled.name() + " vs a full sync of Redis";
-        Row::ratio(GROUP, name, "leaves/s", (&rates, &rivals), Some(0.33))
+        Row::ratio(GROUP, name, "leaves/s", (&rates, &rivals), Some(0.33)).note(filled.note())
     });
     filled.hub.close()
 }
@@ -76,7 +87,7 @@ pub(crate) fn beside_pouchdb(setting: &Setting<'_>, report: &mut Report) -> Resu
         eprintln!("left out: --pouchdb names no directory with PouchDB");
         return Ok(());
     };
-    let filled = Filled::new(setting)?;
+    let mut filled = Filled::new(setting)?;
     let (mut rates, mut rivals) = (Vec::new(), Vec::new());
     for _ in 0..setting.settings.rounds {
         rates.push(filled.rate()?);
@@ -84,7 +95,8 @@ pub(crate) fn beside_pouchdb(setting: &Setting<'_>, report: &mut Report) -> Resu
         rivals.push(filled.leaves() / seconds);
     }
     let name = filled.name() + " vs PouchDB";
-    report.push(Row::ratio(GROUP, name, "leaves/s", (&rates, &rivals), Some(10.0)));
+    let row = Row::ratio(GROUP, name, "leaves/s", (&rates, &rivals), Some(10.0));
+    report.push(row.note(filled.note()));
     filled.hub.close()
 }
 
