@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tokio::net::TcpListener;
 use trellis::{Config, ReplicationConfig, Trellis};
-use trellis_server::ServerOptions;
+use trellis_server::{Server as Serving, ServerOptions};
 
 use crate::Result;
 use crate::settings::{Arguments, Serve};
@@ -46,7 +46,9 @@ pub(crate) fn serve_node(arguments: &Arguments) -> Result<()> {
     let db = Trellis::open_config(node_config(dir, arguments.upstream.clone()))?;
     run_server(async |listener| {
         let stop = std::future::pending();
-        Ok(trellis_server::serve(listener, db, ServerOptions::default(), stop).await?)
+        let entrance = db.peer_entrance().ok_or("a node without an entrance for its peers")?;
+        let server = Serving::new(db, ServerOptions::default()).with_peers(entrance);
+        Ok(trellis_server::serve_on(listener, server, stop).await?)
     })
 }
 

@@ -51,10 +51,12 @@ impl Setting<'_> {
         let options = TreeOptions { zoning: Some(topology.zoning()), ..TreeOptions::default() };
         let tree = open_tree(self.settings, Kv::Redb, &self.dir(name), options)?;
         let endpoint = Arc::new(self.hub.endpoint(name, Vec::new())?);
+        let mut session = SessionOptions::default();
+        session.page_items = self.settings.page_items.unwrap_or(session.page_items);
         let options = NodeOptions {
             name: name.to_owned(),
             tokens: std::collections::BTreeMap::new(),
-            session: SessionOptions::default(),
+            session,
             slots: SlotOptions::default(),
             links_max: 256,
             forward_wait: Duration::from_secs(10),

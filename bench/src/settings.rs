@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Only these parts of `replication`.
     #[arg(long = "part", value_enum, value_delimiter = ',')]
     parts: Vec<Part>,
+    /// Leaves of a page that fills a replica; default: the product's.
+    #[arg(long)]
+    page_items: Option<u32>,
     /// A directory in which `npm install pouchdb express@4 express-pouchdb` was run, to compare
     /// replication with.
     #[arg(long)]
@@ -188,6 +191,7 @@ pub(crate) struct Settings {
     /// Parts of `replication`.
     pub(crate) parts: Vec<Part>,
     pub(crate) pouchdb: Option<PathBuf>,
+    pub(crate) page_items: Option<u32>,
     given_seconds: Option<f64>,
 }
 
@@ -224,6 +228,7 @@ impl Settings {
             trellis: arguments.trellis.clone().unwrap_or(beside),
             parts: all_or(&arguments.parts),
             pouchdb: arguments.pouchdb.clone(),
+            page_items: arguments.page_items,
             given_seconds: arguments.seconds,
         };
         Ok((settings, temporary))
