@@ -43,7 +43,12 @@ pub(crate) fn serve_trellis(arguments: &Arguments) -> Result<()> {
 /// A whole server that follows `--upstream`, or is followed.
 pub(crate) fn serve_node(arguments: &Arguments) -> Result<()> {
     let dir = arguments.dir.as_ref().ok_or("--serve node needs --dir")?;
-    let db = Trellis::open_config(node_config(dir, arguments.upstream.clone()))?;
+    let mut config = node_config(dir, arguments.upstream.clone());
+    if let Some(mib) = arguments.overlay_mib {
+        config.tree.overlay_bytes_max = mib << 20;
+        config.cache_bytes = Some(arguments.cache_mib << 20);
+    }
+    let db = Trellis::open_config(config)?;
     run_server(async |listener| {
         let stop = std::future::pending();
         let entrance = db.peer_entrance().ok_or("a node without an entrance for its peers")?;
@@ -84,9 +89,13 @@ impl Server {
     }
 
     /// Starts a whole server that follows an upstream, or is followed.
-    pub(crate) fn start_node(dir: &Path, upstream: Option<&str>) -> Result<Self> {
+    pub(crate) fn start_node(
+        dir: &Path,
+        upstream: Option<&str>,
+        settings: &[&str],
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--serve", "node", "--dir"]).arg(dir);
+        command.args(["--serve", "node", "--dir"]).arg(dir).args(settings);
         if let Some(upstream) = upstream {
             command.args(["--upstream", upstream]);
         }

@@ -41,10 +41,10 @@ pub(crate) struct Arguments {
     keys: Option<usize>,
     /// Page cache of each store, in MiB; the same for Trellis and its rival.
     #[arg(long, default_value_t = 256)]
-    cache_mib: usize,
+    pub(crate) cache_mib: usize,
     /// Overlay of concurrent writers, in MiB; default: the product's.
     #[arg(long)]
-    overlay_mib: Option<usize>,
+    pub(crate) overlay_mib: Option<usize>,
     /// Longest wait of a concurrent write for the store, in milliseconds; default: the product's.
     #[arg(long)]
     apply_after_ms: Option<u64>,
