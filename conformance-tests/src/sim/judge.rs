@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use trellis_topology::FeedPosition;
 use trellis_tree::{Path, View};
 
 use super::model::{Group, Key, Leaves, Place, covers, difference, readable};
@@ -52,10 +51,10 @@ impl World {
         let mut whole = true;
         let mut told = Vec::new();
         for (feed, position) in feeds {
-            let position = FeedPosition::from_json(position).expect("a position");
-            let FeedPosition { at, fill, complete_at, .. } = position;
-            whole &= fill.is_none() && at.rev >= complete_at;
-            told.push((feed.clone(), format!("{:032x}", at.log_id), at.rev, fill.is_none()));
+            let rev = position["at"]["rev"].as_u64().unwrap_or_default();
+            let log = position["at"]["log_id"].as_str().unwrap_or_default().to_owned();
+            whole &= position["fill"].is_null() && position["complete"] == true;
+            told.push((feed.clone(), log, rev, position["fill"].is_null()));
         }
         if whole {
             self.check_pairs(node, &view);
