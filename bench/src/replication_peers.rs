@@ -86,6 +86,8 @@ impl Peer {
             node,
             name: format!("peer-{node}"),
             epoch: 1,
+            life: 1,
+            attempt: 1,
             head: 0,
             schema: 0,
             peer: PeerIdentity { name: "hub".into(), roles: Vec::new(), loopback: true },
