@@ -297,6 +297,21 @@ mod real {
         row.close();
     }
 
+    /// How the far node's feed from the relay of now was opened, once its status says so.
+    fn opened_from_relay(row: &Row<'_>) -> OpenMode {
+        let relay = row.relay.as_ref().expect("it is open").tree().node_id();
+        loop {
+            let status = row.far.replication().expect("a node").status().expect("a status");
+            let session = &status.links[0].session;
+            let is_there = session.peer.as_ref().is_some_and(|(node, _)| *node == relay);
+            let opened = session.pull.as_ref().and_then(|pull| pull.opened);
+            match opened.filter(|_| is_there) {
+                Some(opened) => return opened,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
     /// Another node takes the relay's place: the far node is filled anew from it, and who watches
     /// is told what it has not been told, leaf by leaf.
     pub(super) fn other_relay(world: &TreeWorld) {
@@ -312,11 +327,7 @@ mod real {
         row.write();
         row.open_relay("spare");
         until(&row.far, "data/count", &json!(row.written));
-        let opened = |db: &Trellis| {
-            let status = db.replication().expect("a node").status().expect("a status");
-            status.links[0].session.pull.as_ref().and_then(|pull| pull.opened)
-        };
-        assert_eq!(opened(&row.far), Some(OpenMode::Snapshot), "it is of another history");
+        assert_eq!(opened_from_relay(&row), OpenMode::Snapshot, "it is of another history");
         while watched.told < row.written {
             let (rev, told) = changes(&mut watched.children);
             assert!(rev > watched.rev, "{rev} after {}", watched.rev);
