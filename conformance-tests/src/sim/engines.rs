@@ -49,6 +49,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Fuse {
     dead: bool,
+    /// Nothing more fits into the log.
+    full: bool,
     /// Calls that change something until the end, and whether the last of them still does.
     left: Option<(u32, bool)>,
 }
@@ -76,7 +78,17 @@ impl Machine {
 
     /// Takes the fuse out, unless it has burnt.
     pub(super) fn spare(&self) {
-        self.state.fuse.lock().left = None;
+        let mut fuse = self.state.fuse.lock();
+        (fuse.left, fuse.full) = (None, false);
+    }
+
+    /// From now on the log takes nothing, or again something.
+    pub(super) fn fill(&self, full: bool) {
+        self.state.fuse.lock().full = full;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.state.fuse.lock().full
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -210,6 +222,10 @@ impl StreamLog for SimLog {
         expect: Expect,
         durability: Durability,
     ) -> Result<Appended> {
+        if self.machine.is_full() && !self.machine.is_dead() {
+            let error = Error::new(ErrorKind::Unavailable, "the medium is full");
+            return Err(error.context("reason", "storage_full"));
+        }
         // Counted by records: how many of them come at once depends on the threads of the tree.
         let happen = self.machine.spend(records.len())?;
         let appended = self.inner.append(stream, &records[..happen], expect, durability)?;

@@ -90,6 +90,7 @@ impl World {
             let names: Vec<&str> = path.segments().collect();
             if let [.., above, "left" | "right"] = names[..]
                 && above.starts_with(PAIR)
+                && !path.is_system()
             {
                 let above = path.parent().expect("two names at least").key().to_vec();
                 sides.entry(above).or_default().push(String::from_utf8_lossy(json).into_owned());

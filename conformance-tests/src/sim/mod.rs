@@ -32,6 +32,7 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod troubles;
 mod wiring;
 mod workload;
 mod world;
@@ -40,6 +41,7 @@ mod writing;
 use std::fmt;
 
 pub use planted::{Defect, defects};
+pub use troubles::ROUGH;
 
 use plan::Tuning;
 use shapes::Shape;
@@ -95,10 +97,16 @@ impl fmt::Display for Run {
 #[must_use]
 pub fn run(seed: u64, keep_all: bool) -> Run {
     let mut rng = Seed(seed).of("simulation").rng();
-    let shape = Shape::draw(&mut rng);
-    let tuning = Tuning::draw(&mut rng);
+    let mut shape = Shape::draw(&mut rng);
+    let mut tuning = Tuning::draw(&mut rng);
+    let mut troubles = troubles::chance(seed);
+    if let Some(rng) = &mut troubles {
+        shape = Shape::rough(rng).unwrap_or(shape);
+        tuning.forget_early(rng);
+    }
     let work_ms = tuning.work_ms;
     let mut world = World::new(seed, keep_all, shape, tuning, rng);
+    world.beset(troubles);
     world.run_until(work_ms);
     world.heal();
     let healed = world.now();
@@ -115,12 +123,6 @@ pub fn run(seed: u64, keep_all: bool) -> Run {
         failure: world.failure.take(),
         trace: format!("{:#?}\n{trace}\n{standing}", world.tuning),
     }
-}
-
-/// Who follows whom in a seed's run.
-#[must_use]
-pub fn shape_of(seed: u64) -> String {
-    Shape::draw(&mut Seed(seed).of("simulation").rng()).name
 }
 
 impl World {

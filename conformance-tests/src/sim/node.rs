@@ -165,6 +165,11 @@ impl Life {
         let _dead_or_done = self.store.upkeep(now);
     }
 
+    /// Waits for what the tree does by itself.
+    pub(super) fn rest(&self) {
+        self.rest.wait();
+    }
+
     /// Brings the overlay into the store, and waits for what the tree does behind that.
     pub(super) fn apply(&self) {
         let _dead_or_done = self.tree.flush();

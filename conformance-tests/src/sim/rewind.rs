@@ -80,8 +80,10 @@ impl World {
         self.restored += 1;
         self.nodes[node].disks = disks;
         self.nodes[node].in_doubt = None;
+        let forgets = self.tuning.forgets_early();
         for deed in &mut self.model.deeds {
-            deed.maybe |= deed.at >= archive.taken_at;
+            // What all had seen go, and was forgotten since, comes back with the backup.
+            deed.maybe |= deed.at >= archive.taken_at || forgets;
             deed.unversioned |= deed.node == node;
         }
     }

@@ -91,6 +91,21 @@ impl Shape {
         }
     }
 
+    /// A shape that only rough seeds have, for some of them.
+    pub(super) fn rough(rng: &mut Rng) -> Option<Self> {
+        rng.one_in(6).then(Self::part)
+    }
+
+    /// An edge follows a part of what its hub writes to, also from above.
+    fn part() -> Self {
+        let mut shape = Self::named("part");
+        let (hub, edge) = (shape.node("hub"), shape.node("edge"));
+        shape.follow(edge, hub, &[("feeds/a", "readonly")]);
+        shape.writes(hub, &["feeds"]);
+        shape.group(&[(hub, "feeds/a"), (edge, "feeds/a")], &[(hub, "feeds/a")], &[]);
+        shape
+    }
+
     fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }

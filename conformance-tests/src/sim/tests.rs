@@ -6,10 +6,10 @@
 use parking_lot::RwLock;
 
 use super::planted::Defect;
-use super::{kept_seeds, run};
+use super::{ROUGH, kept_seeds, run};
 
 /// Seeds that every run of the tests takes; `cargo xtask sim` takes more.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 120;
 
 /// A planted defect is planted for the whole process.
 static PLANTED: RwLock<()> = RwLock::new(());
@@ -28,7 +28,7 @@ fn passes(seeds: impl Iterator<Item = u64>) -> u64 {
 /// Promise: whatever goes wrong, every node comes to hold what was written, and nothing else.
 #[test]
 fn what_was_written_is_what_every_node_holds() {
-    let commits = passes(0..SEEDS);
+    let commits = passes((0..SEEDS).chain(ROUGH..ROUGH + SEEDS / 2));
     assert!(commits > SEEDS * 20, "somebody wrote: {commits}");
 }
 
@@ -44,7 +44,7 @@ fn seeds_that_once_failed_pass() {
 #[test]
 fn a_seed_runs_the_same_every_time() {
     let _sound = PLANTED.read();
-    for seed in [3, 16, 96, 117, 134, 147, 236, 314, 349] {
+    for seed in [3, 16, 96, 117, 134, 147, 236, 314, ROUGH, ROUGH + 5] {
         let (one, other) = (run(seed, false), run(seed, false));
         let counted = |run: &super::Run| (run.hash, run.events, run.commits, run.messages);
         assert_eq!(counted(&one), counted(&other), "{one}\n{other}");
@@ -60,20 +60,19 @@ fn planted_defects_are_found() {
     let _unsound = PLANTED.write();
     let planted = [
         (Defect::Tree(Tree::ClearNotClipped), 27),
-        (Defect::Tree(Tree::ClearTakesNewer), 12),
+        (Defect::Tree(Tree::ClearTakesNewer), 16),
         (Defect::Tree(Tree::AncestorsIgnored), 9),
-        (Defect::Tree(Tree::LeafLeavesNothing), 24),
-        (Defect::Tree(Tree::TombForgotten), 50),
-        (Defect::Tree(Tree::ReplaceKeepsAbsent), 7),
+        (Defect::Tree(Tree::LeafLeavesNothing), 16),
+        (Defect::Tree(Tree::TombForgotten), 4),
+        (Defect::Tree(Tree::ReplaceKeepsAbsent), 4),
         (Defect::Tree(Tree::FillTakesUnknown), 15),
-        (Defect::Tree(Tree::RemovalTakesAll), 16),
         (Defect::Session(Session::SlotPinnedLate), 15),
         (Defect::Session(Session::SyncReplaced), 2),
-        (Defect::Session(Session::PositionFirst), 83),
+        (Defect::Session(Session::PositionFirst), 6),
     ];
     let missed = planted.iter().filter(|(defect, seed)| {
         defect.plant();
-        let seeds = std::iter::once(*seed).chain(0..SEEDS);
+        let seeds = std::iter::once(*seed).chain(0..SEEDS).chain(ROUGH..ROUGH + SEEDS);
         let found = seeds.into_iter().any(|seed| run(seed, false).failure.is_some());
         defect.take_back();
         !found

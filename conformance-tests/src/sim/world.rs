@@ -61,11 +61,17 @@ pub(super) enum Happening {
     Break,
     /// A direction gets through again.
     Unblock(usize, usize),
+    /// Something of what only rough seeds have goes wrong.
+    Trouble,
+    /// A full disk has room again.
+    Room(usize),
 }
 
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) rng: Rng,
+    /// What further troubles are drawn from.
+    pub(super) troubles: Option<Rng>,
     pub(super) time: Time,
     pub(super) tuning: Tuning,
     pub(super) shape: Shape,
@@ -126,6 +132,7 @@ impl World {
         let mut world = Self {
             seed,
             rng,
+            troubles: None,
             time: Time::default(),
             left_to_wish: tuning.wishes,
             tuning,
@@ -191,6 +198,8 @@ impl World {
             Happening::Write => self.write(),
             Happening::Break => self.break_something(),
             Happening::Unblock(from, to) => self.unblock(from, to),
+            Happening::Trouble => self.trouble(),
+            Happening::Room(node) => self.make_room(node),
         }
     }
 
@@ -198,6 +207,10 @@ impl World {
     pub(super) fn awake(&mut self, node: usize) -> Option<&mut Life> {
         let life = self.nodes[node].life.as_mut()?;
         let _dead = life.tree.settle();
+        if life.machine.is_full() {
+            // Of a full log the tree makes room in a thread of its own.
+            life.rest();
+        }
         if life.machine.is_dead() {
             self.ended_by_itself(node);
             return None;

@@ -67,7 +67,8 @@ pub(crate) struct Verifier {
     pub(crate) again_at: Option<Duration>,
     /// What is being repaired, and at which commit it differed.
     pub(crate) repairing: Option<(u64, Vec<Bytes>)>,
-    /// What no repair changes: what differs must, as where what is kept here lies below it.
+    /// What was repaired, or cannot be, at a commit. What differs all the same must, as where
+    /// something that is kept here lies below it.
     pub(crate) standing: Option<(u64, Vec<Bytes>)>,
     /// A comparison was asked for, and whether to repair what differs.
     pub(crate) demanded: Option<bool>,

@@ -66,7 +66,7 @@ impl Verifier {
         }
     }
 
-    /// Nothing came of a repair: at that commit it is not tried again.
+    /// What was repaired is not repaired again at that commit: it would differ for ever.
     fn stands(&mut self, (rev, keys): (u64, Vec<Bytes>)) {
         match &mut self.standing {
             Some((at, standing)) if *at == rev => standing.extend(keys),
@@ -84,11 +84,10 @@ impl Verifier {
         match outcome {
             TaskOutcome::Applied(results) => {
                 let changed = results.iter().filter(|RemoteApplied { applied, .. }| *applied > 0);
-                let changed = changed.count();
-                follower.status.repaired += u64::try_from(changed).unwrap_or(0);
+                follower.status.repaired += u64::try_from(changed.count()).unwrap_or(0);
                 self.suspects.clear();
-                if let Some(repairing) = repairing.filter(|_| changed == 0) {
-                    self.stands(repairing);
+                if let Some(repaired) = repairing {
+                    self.stands(repaired);
                 }
                 if self.demanded.is_some() {
                     // Whether it is alike now.
