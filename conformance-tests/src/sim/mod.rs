@@ -102,7 +102,7 @@ pub fn run(seed: u64, keep_all: bool) -> Run {
     let mut troubles = troubles::chance(seed);
     if let Some(rng) = &mut troubles {
         shape = Shape::rough(rng).unwrap_or(shape);
-        tuning.forget_early(rng);
+        tuning.forget_early(seed, rng);
     }
     let work_ms = tuning.work_ms;
     let mut world = World::new(seed, keep_all, shape, tuning, rng);
