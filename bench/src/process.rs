@@ -132,7 +132,8 @@ impl Server {
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let mut nanoseconds = 0.0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        // A thread may end meanwhile.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
         nanoseconds += text.split(' ').next().ok_or("no time")?.parse::<f64>()?;
     }
     Ok(nanoseconds / 1e9)
