@@ -16,6 +16,7 @@ mod journal;
 mod link;
 mod mutate;
 mod path;
+mod peer;
 mod query;
 mod rest;
 mod segment;
@@ -44,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "path", run: path::text, words: path::WORDS, inputs: 20_000 },
     Target { name: "journal", run: journal::record, words: &[], inputs: 20_000 },
     Target { name: "link", run: link::frame, words: &[], inputs: 20_000 },
+    Target { name: "peer", run: peer::words, words: &[], inputs: 10_000 },
+    Target { name: "remote", run: peer::ops, words: &[], inputs: 500 },
     Target { name: "segment", run: segment::files, words: &["TLF1", "TLS1", "TLD1"], inputs: 60 },
     Target { name: "value", run: value::json, words: value::WORDS, inputs: 20_000 },
     Target { name: "order", run: value::order, words: value::WORDS, inputs: 20_000 },

@@ -45,3 +45,15 @@ impl Frames {
         Ok(self.0.take(frame)?.map(|(message, _)| message))
     }
 }
+
+/// Ops, as they stand in messages.
+#[must_use]
+pub fn ops(bytes: &[u8]) -> Option<Vec<trellis_tree::StampedOp>> {
+    postcard::from_bytes(bytes).ok()
+}
+
+/// The same as bytes.
+#[must_use]
+pub fn ops_bytes(ops: &[trellis_tree::StampedOp]) -> Vec<u8> {
+    postcard::to_stdvec(ops).unwrap_or_default()
+}

@@ -323,6 +323,35 @@ fn damaged_and_oversized_frames_are_refused() {
     assert_eq!(refused(Bytes::new()), RefusalReason::Protocol);
 }
 
+/// What is asked for is read one after the other: whoever asks for more than comes is refused.
+#[test]
+fn leaves_asked_for_without_end_are_refused() {
+    let leaves = |number| Message::Leaves { number, buckets: vec![1, 7], start: None };
+    let mut pair = pair();
+    pair.say(FOLLOWER, &leaves(1));
+    pair.say(FOLLOWER, &leaves(2));
+    assert_eq!(pair.ends[SOURCE].closed, None, "they came");
+    pair.ends[SOURCE].lazy = true;
+    pair.say(FOLLOWER, &leaves(3));
+    pair.say(FOLLOWER, &Message::Verify);
+    assert_eq!(pair.ends[SOURCE].waiting.len(), 2);
+    for _ in 0..100 {
+        pair.say(FOLLOWER, &Message::Verify);
+    }
+    assert_eq!(pair.ends[SOURCE].waiting.len(), 2, "nor is one digest read twice at a time");
+    assert_eq!(refused(pair, SOURCE, &leaves(4)).reason, RefusalReason::Protocol);
+}
+
+#[test]
+fn what_a_peer_says_at_the_end_is_kept_short_and_on_one_line() {
+    let mut pair = pair();
+    let message = format!("over\n{}", "ä".repeat(10_000));
+    pair.say(SOURCE, &Message::Refuse(Refusal::new(RefusalReason::Busy, message)));
+    let (reason, said) = pair.ends[FOLLOWER].session.status().ended.unwrap();
+    assert_eq!(reason, RefusalReason::Busy);
+    assert!(said.len() <= 1024 && said.starts_with("over ä"), "{} bytes", said.len());
+}
+
 #[test]
 fn commits_beyond_the_credit_are_refused() {
     let mut pair = pair();

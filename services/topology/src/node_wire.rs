@@ -143,3 +143,50 @@ impl<'a> Wire<'a> {
         let _told = node_poll::wait(&mut closing, alarm, clock, Some(deadline), &|| false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use trellis_engine_traits::{LinkEnd, Peer};
+    use trellis_runtime::Runtime;
+
+    use super::*;
+
+    /// A link on which large frames never end, as those do that a few bytes unpack to.
+    #[derive(Debug)]
+    struct Endless(Peer);
+
+    #[async_trait]
+    impl PeerLink for Endless {
+        fn peer(&self) -> &Peer {
+            &self.0
+        }
+
+        async fn send(&self, _: LinkMessage) -> Result<()> {
+            Ok(())
+        }
+
+        async fn next(&self) -> Result<Option<Bytes>> {
+            Ok(Some(Bytes::from(vec![0; 512 << 10])))
+        }
+
+        async fn close(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+
+        fn end(&self) -> Option<LinkEnd> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_taken_in_at_once_is_bounded_in_bytes() {
+        let link = Endless(Peer { address: String::new(), name: None, role: None, is_local: true });
+        let alarm = Alarm::new(Runtime::system().clock().as_ref());
+        let mut wire = Wire::new(&link, &alarm);
+        let mut frames = Vec::new();
+        assert!(wire.receive(&mut frames), "there is more");
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        assert_eq!(bytes, FRAMES_BYTES_MAX, "and it waits where it is bounded");
+    }
+}

@@ -415,6 +415,25 @@ fn a_forwarded_write_is_answered_once_it_can_be_read_here() {
     assert_eq!(pair.ends[1].routed[0].hops, 1);
 }
 
+/// What fits no message is its caller's business: the link stays, and so do the others' writes.
+#[test]
+fn a_forwarded_write_too_large_for_a_message_ends_nothing_else() {
+    let mut pair = forwarding();
+    pair.ends[0].session.config.options.message_bytes_max = 4 << 10;
+    let value = Input::parse(format!("\"{}\"", "\\u0001".repeat(1_000)).as_bytes()).unwrap();
+    let commit = Commit::set(Path::parse("a/large").unwrap(), value);
+    let large = ForwardRequest { commit, ..request("a/x") };
+    pair.event(0, Event::Forward(ForwardId(7), large));
+    pair.event(0, Event::Forward(ForwardId(8), request("a/x")));
+    pair.run();
+    let answers = std::mem::take(&mut pair.ends[0].answers);
+    let [(ForwardId(7), Err(refused)), (ForwardId(8), Ok(_))] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(refused.kind(), ErrorKind::TooLarge);
+    assert_eq!(pair.ends[0].closed, None);
+}
+
 #[test]
 fn a_forwarded_write_that_does_not_arrive_here_in_time_says_so() {
     let mut pair = forwarding();

@@ -219,6 +219,26 @@ fn slots_survive_and_move_only_to_what_is_durable() {
     drop(edge);
 }
 
+/// Pages of what changed end where tombstones were collected that they would have told of: the
+/// follower lost its slot meanwhile, and would never hear of them.
+#[test]
+fn a_delta_ends_where_what_is_gone_is_forgotten() {
+    let source = node(&hub());
+    source.set("users", r#"{"u1":1,"u2":2}"#);
+    let after = source.head();
+    source.delete("users/u1");
+    let page = |source: &Node| {
+        let scope = trellis_tree::Scope { within: vec!["users".into()], except: Vec::new() };
+        let (items_max, bytes_max) = (100, 1 << 20);
+        let task = Task::ReadDelta { scope, after, start: None, items_max, bytes_max };
+        source.store.execute(Now::default(), task)
+    };
+    assert!(matches!(page(&source), TaskOutcome::Page(page) if page.ops.len() == 1));
+    let collected = source.store.tree().collect(source.head(), 0).unwrap();
+    assert!(collected.removed > 0);
+    assert!(matches!(page(&source), TaskOutcome::TailGone));
+}
+
 #[test]
 fn a_slot_beyond_its_bounds_ends_with_its_reason() {
     let source = node(&hub());

@@ -1,0 +1,6 @@
+//! The target `peer` of `trellis_conformance::fuzzing` under libFuzzer.
+#![no_main]
+
+use trellis_conformance::fuzzing;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::run("peer", input));
