@@ -82,6 +82,8 @@ impl Seat {
             node: NODE,
             name: "node".into(),
             epoch: 1,
+            life: 1,
+            attempt: 1,
             head: 5,
             schema: 0,
             peer: PeerIdentity::default(),
@@ -113,6 +115,8 @@ impl Seat {
             node: PEER,
             name: "peer".into(),
             epoch: 1,
+            life: 1,
+            attempt: 1,
             head: 5,
             wall_ms: WALL_MS,
             schema: 0,
@@ -182,7 +186,7 @@ fn outcome(task: Task) -> TaskOutcome {
             head: after,
             echoes: 0,
         }),
-        Task::AckSlot { .. } | Task::CloseSlot { .. } => TaskOutcome::Done,
+        Task::AckSlot { .. } | Task::CloseSlot { .. } | Task::Filled { .. } => TaskOutcome::Done,
         Task::Apply { commits } => {
             TaskOutcome::Applied(vec![trellis_tree::RemoteApplied::default(); commits.len()])
         }
