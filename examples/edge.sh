@@ -11,35 +11,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ISO=/usr/share/iso-codes/json
+source examples/common.sh
+
 TOKEN=token-of-the-edges-of-this-demonstration
 # What hub and edge have in common, and how the edge holds it.
 SHARED=("accounts replica" "feeds readonly" "config sync" "files primary" "telemetry writeonly")
-
-WORK=$(mktemp -d)
-HUB=
-EDGE=
-finish() {
-    local status=$? process
-    for process in $HUB $EDGE; do kill -KILL "$process" 2>/dev/null || true; done
-    if [[ $status == 1 ]]; then
-        echo "edge: what it worked on is in $WORK" >&2
-    else
-        rm -rf "$WORK"
-    fi
-    exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-fail() {
-    echo "edge: $*" >&2
-    exit 1
-}
-
-expect() { # what, expected, found
-    [[ "$2" == "$3" ]] || fail "$1: expected $2, found $3"
-}
 
 configure() { # the hub's port
     cat >"$WORK/hub.toml" <<TOML
@@ -70,39 +46,27 @@ paths = [
 TOML
 }
 
-# Starts a node; sets PROCESS and PORT.
-start() { # name, port (0: any)
-    local log=$WORK/$1.log
-    : >"$log"
-    "$TRELLIS" serve --data "$WORK/$1" --config "$WORK/$1.toml" --port "$2" >"$log" 2>&1 &
-    PROCESS=$!
-    PORT=
-    for _ in $(seq 600); do
-        PORT=$(sed -n 's|^listening on ws://127\.0\.0\.1:\([0-9][0-9]*\).*|\1|p' "$log")
-        [[ -z $PORT ]] || return 0
-        kill -0 "$PROCESS" 2>/dev/null || fail "$1 did not start: $(cat "$log")"
-        sleep 0.05
-    done
-    fail "$1 says no address: $(cat "$log")"
+node() { # name, port (0: any)
+    start "$1" "$2" --data "$WORK/$1" --config "$WORK/$1.toml"
 }
 
-start_hub() {
-    start hub "$1"
+start_hub() { # port
+    node hub "$1"
     HUB=$PROCESS
     HUB_PORT=$PORT
-    HUB_URL=ws://127.0.0.1:$PORT/db
+    HUB_URL=$URL
 }
 
 start_edge() {
-    start edge 0
+    node edge 0
     EDGE=$PROCESS
-    EDGE_URL=ws://127.0.0.1:$PORT/db
+    EDGE_URL=$URL
 }
 
 at() { # URL, verb, arguments
     local url=$1 verb=$2
     shift 2
-    "$TRELLIS" "$verb" --url "$url" "$@" 2>"$WORK/cli.err" || fail "$verb: $(cat "$WORK/cli.err")"
+    cli "$verb" --url "$url" "$@"
 }
 
 refused() { # word, URL, verb, arguments
@@ -135,30 +99,13 @@ until_agreed() { # how long at most, in seconds
 }
 
 status() { # URL
-    "$TRELLIS" repl status --url "$1" 2>"$WORK/cli.err" || fail "repl: $(cat "$WORK/cli.err")"
+    cli repl status --url "$1"
 }
 
 rows() { # file, table, key, path, URL
     "$LOAD" lines "$ISO/$1.json" "$2" "$3" >"$WORK/$1.ndjson"
     at "$5" import "$WORK/$1.ndjson" --path "$4" --format ndjson
 }
-
-if [[ ! -e $ISO/iso_639-3.json ]]; then
-    echo "edge: the iso-codes package is missing; installing it"
-    sudo=; [[ $(id -u) == 0 ]] || sudo=sudo
-    $sudo apt-get install -y --no-install-recommends iso-codes >/dev/null ||
-        fail "install the package iso-codes first"
-fi
-TARGET=${CARGO_TARGET_DIR:-target}
-if [[ -n ${TRELLIS_BIN:-} ]]; then
-    TRELLIS=$TRELLIS_BIN
-else
-    echo "edge: building trellis"
-    cargo build --quiet -p trellis-server --features kv-sled
-    TRELLIS=$TARGET/debug/trellis
-fi
-cargo build --quiet -p tour-load
-LOAD=$TARGET/debug/tour-load
 
 configure 0
 start_hub 0
@@ -181,9 +128,7 @@ until_agreed 30
 expect "a forwarded write, read at the edge" '"Nowhere"' "$(at "$EDGE_URL" get accounts/XX/name)"
 echo "edge: owns, reports, merges, forwards; a write to what it only reads is refused"
 
-kill -TERM "$HUB"
-wait "$HUB" || fail "the hub did not end in order: $(cat "$WORK/hub.log")"
-HUB=
+stop "$HUB" hub
 refused upstream_unavailable "$EDGE_URL" set accounts/XY '{"name": "Elsewhere"}'
 at "$EDGE_URL" set config/offline '"at the edge"'
 at "$EDGE_URL" set config/colour '"green"'
@@ -194,8 +139,7 @@ at "$EDGE_URL" set telemetry/offline 1
 away() {
     local verb=$1
     shift
-    "$TRELLIS" "$verb" --data "$WORK/hub" --config "$WORK/hub.toml" "$@" 2>"$WORK/cli.err" ||
-        fail "$verb: $(cat "$WORK/cli.err")"
+    cli "$verb" --data "$WORK/hub" --config "$WORK/hub.toml" "$@"
 }
 away set config/away '"at the hub"'
 away set config/colour '"red"'
@@ -219,10 +163,8 @@ for _ in $(seq 600); do
     [[ $(at "$HUB_URL" get telemetry/languages/aaa/name) == null ]] || break
     sleep 0.02
 done
-kill -KILL "$EDGE"
-wait "$EDGE" 2>/dev/null || true
+slay "$EDGE"
 wait "$IMPORT" 2>/dev/null || true
-EDGE=
 at "$HUB_URL" set config/meanwhile '"at the hub"'
 start_edge
 at "$EDGE_URL" import "$WORK/languages.ndjson" --path telemetry/languages --format ndjson
@@ -241,9 +183,5 @@ for line in "${SHARED[@]}"; do
     leaves=$(at "$EDGE_URL" export --path "$path" --format ndjson | wc -l)
     printf '%-10s %-11s %8s  %s\n' "$path" "$mode" "$leaves" "$(digest "$EDGE_URL" "$path")"
 done
-for node in "$EDGE" "$HUB"; do
-    kill -TERM "$node"
-    wait "$node" || fail "a node did not end in order: $(tail -n 5 "$WORK"/*.log)"
-done
-HUB=
-EDGE=
+stop "$EDGE" edge
+stop "$HUB" hub

@@ -12,35 +12,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ISO=/usr/share/iso-codes/json
+source examples/common.sh
+
 # File, its table, the key of a row: each is imported as it is, one long array, and row by row.
 TABLES=("iso_639-3 639-3 alpha_3" "iso_3166-1 3166-1 alpha_2" "iso_3166-2 3166-2 code")
 STORES=${TOUR_STORES:-redb sqlite sled memory}
 KILL_AFTER=${TOUR_KILL_AFTER:-10000}
-
-WORK=$(mktemp -d)
-SERVER=
-finish() {
-    local status=$?
-    if [[ -n $SERVER ]]; then kill -KILL "$SERVER" 2>/dev/null || true; fi
-    if [[ $status == 1 ]]; then
-        echo "tour: what it worked on is in $WORK" >&2
-    else
-        rm -rf "$WORK"
-    fi
-    exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-fail() {
-    echo "tour: $*" >&2
-    exit 1
-}
-
-expect() { # what, expected, found
-    [[ "$2" == "$3" ]] || fail "$1: expected $2, found $3"
-}
 
 kv_url() {
     case $1 in
@@ -52,50 +29,28 @@ kv_url() {
     esac
 }
 
-# Starts a server on a free port of this machine; sets SERVER and URL.
-start() { # store
-    local log=$WORK/$1.log
-    : >"$log"
-    "$TRELLIS" serve --data "$WORK/$1" --port 0 --kv "$(kv_url "$1")" --log segment:log \
-        >"$log" 2>&1 &
-    SERVER=$!
-    local port=
-    for _ in $(seq 600); do
-        port=$(sed -n 's|.*127\.0\.0\.1:\([0-9][0-9]*\).*|\1|p' "$log" | head -n 1)
-        [[ -z $port ]] || break
-        kill -0 "$SERVER" 2>/dev/null || fail "the server did not start: $(cat "$log")"
-        sleep 0.05
-    done
-    [[ -n $port ]] || fail "the server says no address: $(cat "$log")"
-    URL=ws://127.0.0.1:$port/db
+# Starts a server of this store on a free port.
+serve() { # store
+    start "$1" 0 --data "$WORK/$1" --kv "$(kv_url "$1")" --log segment:log
 }
 
-stop() {
-    kill -TERM "$SERVER"
-    wait "$SERVER" || fail "the server did not end in order: $(cat "$WORK/$1.log")"
-    SERVER=
-}
-
-local_cli() {
-    "$TRELLIS" "$@" 2>"$WORK/cli.err" || fail "$1: $(cat "$WORK/cli.err")"
-}
-
-cli() {
+# Asks the running server.
+ask() { # verb, arguments
     local verb=$1
     shift
-    "$TRELLIS" "$verb" --url "$URL" "$@" 2>"$WORK/cli.err" || fail "$verb: $(cat "$WORK/cli.err")"
+    cli "$verb" --url "$URL" "$@"
 }
 
 # Writes, and takes a full backup meanwhile; the server is killed after that.
 write_beside_backup() { # store
-    "$LOAD" write "$URL" "$SERVER" "$KILL_AFTER" "$WORK/$1.acknowledged" "$WORK/backed-up" \
+    "$LOAD" write "$URL" "$PROCESS" "$KILL_AFTER" "$WORK/$1.acknowledged" "$WORK/backed-up" \
         >"$WORK/written" &
     local load=$!
     for _ in $(seq 600); do
-        [[ $(cli get tour/count) == null ]] || break
+        [[ $(ask get tour/count) == null ]] || break
         sleep 0.05
     done
-    cli backup --to "$WORK/backups" >/dev/null
+    ask backup --to "$WORK/backups" >/dev/null
     touch "$WORK/backed-up"
     wait "$load" || fail "$1: writing beside a backup"
     cat "$WORK/written"
@@ -103,9 +58,9 @@ write_beside_backup() { # store
 
 # The backup that was taken under load, with what was committed since, is what the server held.
 restored() { # store
-    local_cli backup --verify --to "$WORK/backups" >/dev/null
-    local_cli restore --from "$WORK/backups" --to "$WORK/restored" >/dev/null
-    local_cli export --data "$WORK/restored" --format ndjson -o "$WORK/restored.ndjson"
+    cli backup --verify --to "$WORK/backups" >/dev/null
+    cli restore --from "$WORK/backups" --to "$WORK/restored" >/dev/null
+    cli export --data "$WORK/restored" --format ndjson -o "$WORK/restored.ndjson"
     cmp -s "$WORK/$1.ndjson" "$WORK/restored.ndjson" ||
         fail "$1: what was restored is not what the server held"
     echo "tour: $1: backed up under load and restored elsewhere: ok"
@@ -116,52 +71,51 @@ journey() {
     local from=redb:$WORK/redb store place line digest=
     for store in sqlite sled redb; do
         place=$store:$WORK/moved-$store
-        line=$(local_cli migrate --from "$from" --to "$place")
+        line=$(cli migrate --from "$from" --to "$place")
         line=${line##* }
         expect "the digest after the move to $store" "${digest:=$line}" "$line"
         from=$place
     done
-    local_cli verify "redb:$WORK/redb" --against "$from" >/dev/null
-    local_cli check --data "$WORK/moved-redb" >/dev/null
+    cli verify "redb:$WORK/redb" --against "$from" >/dev/null
+    cli check --data "$WORK/moved-redb" >/dev/null
     echo "tour: redb -> sqlite -> sled -> redb: the same digest, $digest"
 }
 
 tour() { # store
     local store=$1 name table key written line sources=() began=$SECONDS
-    start "$store"
+    serve "$store"
     for line in "${TABLES[@]}"; do
         read -r name table key <<<"$line"
-        cli import "$ISO/$name.json" --path "iso/$name" --format json
-        cli import "$WORK/$name.ndjson" --path "codes/$name" --format ndjson
+        ask import "$ISO/$name.json" --path "iso/$name" --format json
+        ask import "$WORK/$name.ndjson" --path "codes/$name" --format ndjson
         sources+=("iso/$name=$ISO/$name.json" "codes/$name=$WORK/$name.ndjson")
     done
     expect "$store: a language, read over the wire" \
         "$("$LOAD" pointer "$ISO/iso_639-3.json" /639-3/7/name)" \
-        "$(cli get iso/iso_639-3/639-3/7/name)"
-    expect "$store: a country, read over the wire" '"Uruguay"' "$(cli get codes/iso_3166-1/UY/name)"
+        "$(ask get iso/iso_639-3/639-3/7/name)"
+    expect "$store: a country, read over the wire" '"Uruguay"' "$(ask get codes/iso_3166-1/UY/name)"
 
     # Ends when the server does: tour-load kills it with every connection in the middle of a write.
     if [[ $store == redb ]]; then
         written=$(write_beside_backup "$store")
     else
-        written=$("$LOAD" write "$URL" "$SERVER" "$KILL_AFTER" "$WORK/$store.acknowledged")
+        written=$("$LOAD" write "$URL" "$PROCESS" "$KILL_AFTER" "$WORK/$store.acknowledged")
     fi
-    wait "$SERVER" 2>/dev/null || true
-    SERVER=
+    wait "$PROCESS" 2>/dev/null || true
 
-    start "$store"
-    if [[ $store == redb ]]; then cli backup --to "$WORK/backups" --incremental >/dev/null; fi
-    cli export --path "" --format ndjson -o "$WORK/$store.ndjson"
+    serve "$store"
+    if [[ $store == redb ]]; then ask backup --to "$WORK/backups" --incremental >/dev/null; fi
+    ask export --path "" --format ndjson -o "$WORK/$store.ndjson"
     line=$("$LOAD" verify "$WORK/$store.ndjson" "$WORK/$store.acknowledged" "${sources[@]}") ||
         fail "$store: the export is not what was acknowledged"
-    stop "$store"
+    stop "$PROCESS" "$store"
 
     # Once more after an orderly stop: the same, byte for byte.
-    start "$store"
-    cli export --path "" --format ndjson -o "$WORK/$store.again.ndjson"
+    serve "$store"
+    ask export --path "" --format ndjson -o "$WORK/$store.again.ndjson"
     cmp -s "$WORK/$store.ndjson" "$WORK/$store.again.ndjson" ||
         fail "$store: an orderly restart changed the data"
-    stop "$store"
+    stop "$PROCESS" "$store"
     if [[ $store == redb ]]; then restored "$store"; fi
     read -r leaves acknowledged unacknowledged <<<"$line"
     expect "$store: acknowledged records" "$written" "$acknowledged"
@@ -169,24 +123,6 @@ tour() { # store
         "$unacknowledged" "$((SECONDS - began)) s" >>"$WORK/table"
     echo "tour: $store: ok"
 }
-
-if [[ ! -e $ISO/iso_639-3.json ]]; then
-    echo "tour: the iso-codes package is missing; installing it"
-    sudo=; [[ $(id -u) == 0 ]] || sudo=sudo
-    $sudo apt-get install -y --no-install-recommends iso-codes >/dev/null ||
-        fail "install the package iso-codes first"
-fi
-
-TARGET=${CARGO_TARGET_DIR:-target}
-if [[ -n ${TRELLIS_BIN:-} ]]; then
-    TRELLIS=$TRELLIS_BIN
-else
-    echo "tour: building trellis"
-    cargo build --quiet -p trellis-server --features kv-sled
-    TRELLIS=$TARGET/debug/trellis
-fi
-cargo build --quiet -p tour-load
-LOAD=$TARGET/debug/tour-load
 
 for line in "${TABLES[@]}"; do
     read -r name table key <<<"$line"

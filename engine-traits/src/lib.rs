@@ -35,7 +35,7 @@ pub use log::{
     Appended, Bounds, Expect, LogLimits, LogProfile, Offset, ReadBudget, ReadEnd, ReadStop,
     RecordVisitor, StreamId, StreamLog,
 };
-pub use peer_door::{FrameSocket, PeerDoor, Serving, SocketEvent};
+pub use peer_door::{FrameSocket, PeerDoor, Serving, SocketEvent, SocketFault, SocketPoll};
 pub use profile::{Ability, Persistence, Semantic};
 pub use replicator::{
     EndedBy, LinkEnd, LinkLimits, LinkMessage, LinkToken, Peer, PeerAddress, PeerLink, ReplProfile,

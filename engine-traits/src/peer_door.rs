@@ -11,52 +11,65 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::{Peer, Result};
+use crate::Peer;
 
-/// What comes out of a [`FrameSocket`].
+/// What goes through a [`FrameSocket`], either way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketEvent {
     /// A binary frame.
     Frame(Bytes),
-    /// The peer closed in order, with this reason. Nothing comes after it.
+    /// The end, in order, with this reason. Nothing comes after it.
     Closed(String),
 }
 
+/// Why a [`FrameSocket`] is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketFault {
+    /// The connection is gone.
+    Gone,
+    /// The peer sent a frame beyond the socket's limit.
+    TooLarge,
+    /// The peer sent a frame that is not binary.
+    NotBinary,
+    /// The peer sent what is no frame.
+    Malformed,
+}
+
+impl fmt::Display for SocketFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the connection is gone",
+            Self::TooLarge => "the peer sent a frame beyond the limit",
+            Self::NotBinary => "the peer sent a text frame; links carry binary ones",
+            Self::Malformed => "the peer sent what is no WebSocket frame",
+        })
+    }
+}
+
+impl std::error::Error for SocketFault {}
+
+/// What a poll of a [`FrameSocket`] comes to.
+pub type SocketPoll<T> = Poll<std::result::Result<T, SocketFault>>;
+
 /// A connection that carries binary frames, as a WebSocket does after its upgrade.
 ///
-/// After an error nothing but dropping it makes sense.
+/// After a fault nothing but dropping it makes sense.
 pub trait FrameSocket: fmt::Debug + Send {
     /// What comes next.
-    ///
-    /// # Errors
-    /// `Unavailable` when the connection is gone; `InvalidInput` for a frame that is not binary;
-    /// `TooLarge` beyond the socket's own limit.
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<SocketEvent>>;
+    fn poll_next(&mut self, context: &mut Context<'_>) -> SocketPoll<SocketEvent>;
 
-    /// Ready once a frame can be given to [`FrameSocket::start_send`].
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>>;
+    /// Ready once something can be given to [`FrameSocket::start_send`].
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> SocketPoll<()>;
 
-    /// Takes a frame, after `poll_ready` said so. It need not be written before the next flush.
+    /// Takes a frame or the last word, after `poll_ready` said so. It need not be written before
+    /// the next flush.
     ///
     /// # Errors
-    /// `Unavailable`, `TooLarge`.
-    fn start_send(&mut self, frame: Bytes) -> Result<()>;
+    /// Any fault.
+    fn start_send(&mut self, event: SocketEvent) -> std::result::Result<(), SocketFault>;
 
     /// Ready once everything that was taken is written.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<()>>;
-
-    /// Writes what was taken, then says goodbye with a reason. Ready once that is done; call it
-    /// with the same reason until then.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    fn poll_close(&mut self, reason: &str, context: &mut Context<'_>) -> Poll<Result<()>>;
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> SocketPoll<()>;
 }
 
 /// Serves one connection; done when it has ended.

@@ -12,12 +12,11 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, header};
-use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite;
 use trellis::PeerEntrance;
-use trellis_engine_traits::{Error, ErrorKind, FrameSocket, Peer, Result, SocketEvent};
+use trellis_engine_traits::{ErrorKind, FrameSocket, Peer, SocketEvent, SocketFault, SocketPoll};
 
 use crate::error::WireError;
 use crate::rest::refusal;
@@ -70,7 +69,7 @@ pub(crate) fn upgrade(
             let address = peer.address.clone();
             tracing::info!(peer = %address, name = ?peer.name, role = ?peer.role, "a peer came");
             state.metrics.peers.inc();
-            entrance.enter(peer, Box::new(UpgradedSocket { socket, said_goodbye: false })).await;
+            entrance.enter(peer, Box::new(UpgradedSocket(socket))).await;
             state.metrics.peers.dec();
             drop(place);
             tracing::info!(peer = %address, "a peer is gone");
@@ -81,7 +80,7 @@ fn admit(
     state: &State,
     headers: &HeaderMap,
     extensions: &Extensions,
-) -> std::result::Result<(Arc<PeerEntrance>, Peer, OwnedSemaphorePermit), WireError> {
+) -> Result<(Arc<PeerEntrance>, Peer, OwnedSemaphorePermit), WireError> {
     let Some(entrance) = state.entrance.get().map(Arc::clone) else {
         let message = "this node serves no peers; its configuration has no `replication`";
         return Err(WireError::new(ErrorKind::Unsupported, message));
@@ -106,7 +105,7 @@ fn admit(
 }
 
 /// The token of `Authorization: Bearer <token>`.
-fn bearer(headers: &HeaderMap) -> std::result::Result<Option<&str>, WireError> {
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, WireError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -123,16 +122,12 @@ fn bearer(headers: &HeaderMap) -> std::result::Result<Option<&str>, WireError> {
 
 /// An upgraded connection, as replicators take it.
 #[derive(Debug)]
-struct UpgradedSocket {
-    socket: WebSocket,
-    /// The close frame was given to the codec.
-    said_goodbye: bool,
-}
+struct UpgradedSocket(WebSocket);
 
 impl FrameSocket for UpgradedSocket {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<SocketEvent>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> SocketPoll<SocketEvent> {
         loop {
-            let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(context) else {
+            let Poll::Ready(message) = Pin::new(&mut self.0).poll_next(context) else {
                 return Poll::Pending;
             };
             return Poll::Ready(match message {
@@ -141,68 +136,51 @@ impl FrameSocket for UpgradedSocket {
                     let reason = frame.map(|frame| frame.reason.as_str().to_owned());
                     Ok(SocketEvent::Closed(reason.unwrap_or_default()))
                 }
-                Some(Ok(Message::Text(_))) => {
-                    let message = "the peer sent a text frame; links carry binary ones";
-                    Err(Error::new(ErrorKind::InvalidInput, message))
-                }
+                Some(Ok(Message::Text(_))) => Err(SocketFault::NotBinary),
                 // The codec answers pings itself.
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Err(error)) => Err(translate(error)),
-                None => Err(gone()),
+                Some(Err(error)) => Err(fault(error)),
+                None => Err(SocketFault::Gone),
             });
         }
     }
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.socket).poll_ready(context).map_err(translate)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> SocketPoll<()> {
+        Pin::new(&mut self.0).poll_ready(context).map_err(fault)
     }
 
-    fn start_send(&mut self, frame: Bytes) -> Result<()> {
-        Pin::new(&mut self.socket).start_send(Message::Binary(frame)).map_err(translate)
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context).map_err(translate)
-    }
-
-    fn poll_close(&mut self, reason: &str, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if !self.said_goodbye {
-            match self.poll_ready(context)? {
-                Poll::Ready(()) => self.said_goodbye = true,
-                Poll::Pending => return Poll::Pending,
+    fn start_send(&mut self, event: SocketEvent) -> Result<(), SocketFault> {
+        let message = match event {
+            SocketEvent::Frame(frame) => Message::Binary(frame),
+            SocketEvent::Closed(reason) => {
+                let frame = CloseFrame { code: close_code::NORMAL, reason: reason.into() };
+                Message::Close(Some(frame))
             }
-            let frame = CloseFrame { code: close_code::NORMAL, reason: reason.into() };
-            Pin::new(&mut self.socket)
-                .start_send(Message::Close(Some(frame)))
-                .map_err(translate)?;
-        }
-        self.poll_flush(context)
+        };
+        Pin::new(&mut self.0).start_send(message).map_err(fault)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> SocketPoll<()> {
+        Pin::new(&mut self.0).poll_flush(context).map_err(fault)
     }
 }
 
-fn gone() -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection is gone")
-}
+/// The codec's error, out of the framework's.
+fn fault(error: axum::Error) -> SocketFault {
+    use tungstenite::Error;
+    use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
 
-/// The codec's error as a replicator's.
-fn translate(error: axum::Error) -> Error {
-    let kind = match error.into_inner().downcast::<tungstenite::Error>() {
-        Ok(cause) => match *cause {
-            tungstenite::Error::Capacity(_) => ErrorKind::TooLarge,
-            // What a codec calls these is a connection that ended without a goodbye.
-            tungstenite::Error::Protocol(
-                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-            )
-            | tungstenite::Error::ConnectionClosed
-            | tungstenite::Error::AlreadyClosed
-            | tungstenite::Error::Io(_) => ErrorKind::Unavailable,
-            _ => ErrorKind::Corrupt,
-        },
-        Err(_) => ErrorKind::Unavailable,
-    };
-    match kind {
-        ErrorKind::TooLarge => Error::new(kind, "the peer sent a frame beyond the limit"),
-        ErrorKind::Corrupt => Error::new(kind, "the peer sent what is no WebSocket frame"),
-        _ => gone(),
+    let cause = error.into_inner().downcast::<Error>();
+    match cause.as_deref() {
+        Ok(Error::Capacity(_)) => SocketFault::TooLarge,
+        // What a codec calls these is a connection that ended without a goodbye.
+        Ok(
+            Error::Protocol(ResetWithoutClosingHandshake)
+            | Error::ConnectionClosed
+            | Error::AlreadyClosed
+            | Error::Io(_),
+        )
+        | Err(_) => SocketFault::Gone,
+        Ok(_) => SocketFault::Malformed,
     }
 }

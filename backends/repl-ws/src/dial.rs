@@ -123,7 +123,7 @@ pub(crate) async fn dial(address: &PeerAddress, within: Duration) -> Result<(Dia
         let (socket, _response) = client_async_with_config(request, stream, Some(config))
             .await
             .map_err(|cause| refusal(cause, address))?;
-        Ok((DialedSocket::new(socket), is_local))
+        Ok((DialedSocket(socket), is_local))
     };
     let late = |_elapsed| error(ErrorKind::Unavailable, "the peer did not answer in time");
     let outcome = timeout(within, dialed).await.map_err(late).flatten();

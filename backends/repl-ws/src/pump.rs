@@ -6,13 +6,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
-use trellis_engine_traits::{EndedBy, Error, ErrorKind, FrameSocket, Result, SocketEvent};
+use trellis_engine_traits::{
+    EndedBy, ErrorKind, FrameSocket, SocketEvent, SocketFault, SocketPoll,
+};
 
 use crate::state::{Outgoing, SharedState};
 
@@ -22,8 +24,10 @@ const GOODBYE_TIME: Duration = Duration::from_secs(2);
 /// How far the goodbye is.
 enum Goodbye {
     NotYet,
+    /// To be said, once there is room for it.
+    Due(String),
     /// Being written.
-    Saying(String),
+    Saying,
     /// Written. What comes in is thrown away until the peer has closed too: a socket that is
     /// dropped with unread bytes takes from the peer what it has not read yet.
     Lingering,
@@ -51,13 +55,13 @@ impl Pump {
     }
 
     /// Writes what there is. Ready when the connection is at its end.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_write(&mut self, context: &mut Context<'_>) -> SocketPoll<()> {
         while matches!(self.goodbye, Goodbye::NotYet) {
             if self.frame.is_none() {
                 match self.state.poll_outgoing() {
                     Poll::Ready(Outgoing::Frame(frame)) => self.frame = Some(frame),
                     Poll::Ready(Outgoing::Goodbye(reason)) => {
-                        self.goodbye = Goodbye::Saying(reason);
+                        self.goodbye = Goodbye::Due(reason);
                         break;
                     }
                     Poll::Pending => break,
@@ -66,22 +70,24 @@ impl Pump {
             match self.socket.poll_ready(context)? {
                 Poll::Ready(()) => {
                     if let Some(frame) = self.frame.take() {
-                        self.socket.start_send(frame)?;
+                        self.socket.start_send(SocketEvent::Frame(frame))?;
                         self.must_flush = true;
                     }
                 }
                 Poll::Pending => break,
             }
         }
-        if let Goodbye::Saying(reason) = &self.goodbye {
-            return match self.socket.poll_close(reason, context)? {
-                Poll::Ready(()) => {
-                    self.goodbye = Goodbye::Lingering;
-                    self.state.done();
-                    Poll::Ready(Ok(()))
-                }
-                Poll::Pending => Poll::Pending,
-            };
+        if let Goodbye::Due(reason) = &self.goodbye {
+            let reason = reason.clone();
+            ready!(self.socket.poll_ready(context))?;
+            self.socket.start_send(SocketEvent::Closed(reason))?;
+            self.goodbye = Goodbye::Saying;
+        }
+        if matches!(self.goodbye, Goodbye::Saying) {
+            ready!(self.socket.poll_flush(context))?;
+            self.goodbye = Goodbye::Lingering;
+            self.state.done();
+            return Poll::Ready(Ok(()));
         }
         if self.must_flush && self.socket.poll_flush(context)?.is_ready() {
             self.must_flush = false;
@@ -90,7 +96,7 @@ impl Pump {
     }
 
     /// Reads what there is room for. Ready when the peer is at its end.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<String>> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> SocketPoll<String> {
         loop {
             let is_over = !matches!(self.goodbye, Goodbye::NotYet);
             if !is_over && !self.state.has_room() {
@@ -119,21 +125,21 @@ impl Pump {
 
     /// The peer ended in order, or an error says how the connection did. Ready when there is
     /// nobody left to say goodbye to.
-    fn ended(&mut self, outcome: Result<String>) -> Poll<()> {
-        let error = match outcome {
+    fn ended(&mut self, outcome: Result<String, SocketFault>) -> Poll<()> {
+        let fault = match outcome {
             Ok(reason) => {
                 self.state.fail(EndedBy::Peer, ErrorKind::Unavailable, &reason, false);
                 return Poll::Ready(());
             }
-            Err(error) => error,
+            Err(fault) => fault,
         };
-        let kind = match error.kind() {
-            ErrorKind::InvalidInput | ErrorKind::Corrupt => ErrorKind::Corrupt,
-            ErrorKind::TooLarge => ErrorKind::TooLarge,
-            _ => ErrorKind::Unavailable,
+        let kind = match fault {
+            SocketFault::Gone => ErrorKind::Unavailable,
+            SocketFault::TooLarge => ErrorKind::TooLarge,
+            SocketFault::NotBinary | SocketFault::Malformed => ErrorKind::Corrupt,
         };
         let may_tell = kind != ErrorKind::Unavailable && matches!(self.goodbye, Goodbye::NotYet);
-        self.state.fail(EndedBy::Transport, kind, error.message(), may_tell);
+        self.state.fail(EndedBy::Transport, kind, &fault.to_string(), may_tell);
         if may_tell { Poll::Pending } else { Poll::Ready(()) }
     }
 }
@@ -144,10 +150,11 @@ impl Future for Pump {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let pump = &mut *self;
         pump.state.register(context);
-        if let Poll::Ready(Err(error)) = pump.poll_write(context) {
+        // A failed write ends the connection, whatever it failed of.
+        if let Poll::Ready(Err(_fault)) = pump.poll_write(context) {
             // What came in before the connection broke is still handed out.
             drain(pump, context);
-            return pump.ended(Err(unavailable(error)));
+            return pump.ended(Err(SocketFault::Gone));
         }
         if let Poll::Ready(outcome) = pump.poll_read(context) {
             if pump.ended(outcome).is_ready() {
@@ -172,11 +179,6 @@ fn drain(pump: &mut Pump, context: &mut Context<'_>) {
             Poll::Ready(Err(_)) | Poll::Pending => return,
         }
     }
-}
-
-/// A failed write ends the connection, whatever it failed of.
-fn unavailable(error: Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection is gone").backend("ws").source(error)
 }
 
 impl Drop for Pump {
