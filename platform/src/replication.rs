@@ -152,6 +152,10 @@ impl Gate for Alone {
             }
         }
     }
+
+    fn check_here(&self, commit: &Commit) -> std::result::Result<(), CommitError> {
+        self.0.check_here(commit)
+    }
 }
 
 /// Closes the replicator of a node that did not start.

@@ -51,7 +51,7 @@ impl ReplicationDescription {
             pushed: linked(&[Mode::Primary, Mode::Sync, Mode::Writeonly]),
             sources: config.sources.iter().map(source).collect(),
             peers: match &config.peers {
-                None => vec!["whoever is let in may follow everything".to_owned()],
+                None => vec!["peers on this machine, which may follow everything".to_owned()],
                 Some(peers) => peers.iter().map(peer).collect(),
             },
         }

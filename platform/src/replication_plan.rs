@@ -107,13 +107,36 @@ fn check_credentials(config: &ReplicationConfig) -> Result<()> {
 /// Refuses addresses that a transport of this scheme cannot dial.
 pub(crate) fn check_addresses(config: &ReplicationConfig, scheme: &str) -> Result<()> {
     for (key, url) in addresses(config) {
-        if url.split_once(':').is_none_or(|(own, _)| own != scheme) {
-            let example = if scheme == "ws" { "ws://host:4400/db" } else { "loopback:hub" };
-            let remedy = format!("write an address such as {example}");
-            return refused(&key, &format!("{url} is no `{scheme}:` address"), &remedy);
+        if url.contains(['?', '#']) {
+            // It may be a secret.
+            let remedy = "leave out what begins with ? or #, and set the token beside the address";
+            return refused(&key, "it is more than an address", remedy);
         }
+        let own = url.split_once(':').map(|(own, _)| own);
+        let remedy = match (scheme, own) {
+            ("ws", Some("wss" | "https")) => {
+                "a node does not speak TLS itself: write the ws: address of a tunnel or proxy"
+            }
+            ("ws", Some("ws")) if names_a_host(url) => continue,
+            ("ws", _) => "write an address such as ws://host:4400/db",
+            (scheme, Some(own)) if own == scheme => continue,
+            _ => "write an address such as loopback:hub",
+        };
+        return refused(&key, &format!("{url} is no `{scheme}:` address"), remedy);
     }
     Ok(())
+}
+
+/// Whether there is a host after the `ws://`, and a port if anything is behind a colon.
+fn names_a_host(url: &str) -> bool {
+    let authority = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next());
+    let authority = authority.unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, "80"),
+    };
+    let fine = |byte: u8| byte.is_ascii_graphic();
+    !host.is_empty() && url.bytes().all(fine) && port.parse().is_ok_and(|port: u16| port > 0)
 }
 
 /// What links are dialed with, by their ids.
@@ -156,16 +179,17 @@ pub(crate) fn passes(config: &ReplicationConfig) -> Result<Vec<PeerPass>> {
 
 /// A token, from where it is written or from its file.
 fn token(key: &str, token: Option<&Secret>, file: Option<&Path>) -> Result<Option<LinkToken>> {
+    let mut key = format!("{key}.token");
     let token = match (token, file) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
-            let message = "token is set as well";
-            return refused(&format!("{key}.tokenFile"), message, "keep one of the two");
+            return refused(&format!("{key}File"), "token is set as well", "keep one of the two");
         }
         (Some(token), None) => token.token().clone(),
         (None, Some(file)) => {
+            key.push_str("File");
             let text = std::fs::read_to_string(file).map_err(|source| {
-                let what = format!("{key}.tokenFile: the file cannot be read");
+                let what = format!("{key}: the file cannot be read");
                 crate::data_directory::io_error(&what, file, source)
             })?;
             LinkToken::new(text.trim())
@@ -173,9 +197,12 @@ fn token(key: &str, token: Option<&Secret>, file: Option<&Path>) -> Result<Optio
     };
     // One line of visible letters, as a header holds it.
     let fine = |byte: u8| byte.is_ascii_graphic();
-    if token.reveal().is_empty() || !token.reveal().bytes().all(fine) {
-        let remedy = "write visible ASCII letters without spaces, or leave it out";
-        return refused(&format!("{key}.token"), "it is no token", remedy);
+    let remedy = "write visible ASCII letters without spaces, or leave it out";
+    if token.reveal().is_empty() {
+        return refused(&key, "it is empty", remedy);
+    }
+    if !token.reveal().bytes().all(fine) {
+        return refused(&key, "it holds a space, or what is no ASCII letter", remedy);
     }
     Ok(Some(token))
 }

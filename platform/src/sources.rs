@@ -203,6 +203,12 @@ fn typed(value: Value, origin: &str) -> Result<Config> {
             && let Some((_, expected)) = what.rsplit_once(", expected ")
             && what.starts_with("invalid ")
         {
+            let expected = match expected {
+                "a sequence" => "a list",
+                "u32" | "u64" | "usize" => "a whole number",
+                name if name.starts_with("struct ") => "a table",
+                other => other,
+            };
             what = format!("another type: expected {expected}");
         }
         Error::new(ErrorKind::InvalidInput, format!("{origin}: `{key}`: {what}"))

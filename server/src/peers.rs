@@ -49,6 +49,8 @@ pub(crate) fn upgrade(
         Ok(admitted) => admitted,
         Err(error) => {
             state.metrics.peers_refused.inc();
+            let from = address_of(extensions).map_or_else(String::new, |from| from.to_string());
+            tracing::warn!(peer = %from, error = %error.message, "a peer is not let in");
             let mut response = refusal(&error);
             if error.status == StatusCode::UNAUTHORIZED {
                 let scheme = HeaderValue::from_static("Bearer");
@@ -90,7 +92,7 @@ fn admit(
     }
     let token = bearer(headers)?;
     // Without an address, in a host's own server, nobody is taken for local.
-    let address = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+    let address = address_of(extensions);
     let is_local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
     let named = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let peer = entrance.admit(token, is_local, named).map_err(|error| {
@@ -102,6 +104,10 @@ fn admit(
         WireError::new(ErrorKind::Busy, message).with_status(StatusCode::TOO_MANY_REQUESTS)
     })?;
     Ok((entrance, peer, place))
+}
+
+fn address_of(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
 }
 
 /// The token of `Authorization: Bearer <token>`.

@@ -1,9 +1,11 @@
 //! Writes for the end of a lease: stored, replaced, refused, and what they come to.
 
+use std::sync::Arc;
+
 use serde_json::json;
-use trellis_engine_traits::ErrorKind;
+use trellis_engine_traits::{Error, ErrorKind};
 use trellis_presence::{LeaseWrite, Stored};
-use trellis_tree::{Limits, TreeOptions};
+use trellis_tree::{Commit, CommitError, Gate, Limits, Passage, TreeOptions};
 
 use super::tools::{
     assert_gone, cancelling, counting, gone, restarted, setting_at, start, updating,
@@ -45,6 +47,26 @@ fn one_commit(world: &TreeWorld) {
     assert_eq!(get(&ground.reopen(), ""), whole);
 }
 
+/// Another node writes `theirs`.
+#[derive(Debug)]
+struct Theirs;
+
+impl Gate for Theirs {
+    fn pass(&self, commit: Commit) -> Passage {
+        match self.check_here(&commit) {
+            Ok(()) => Passage::Here(commit),
+            Err(error) => Passage::Refused(error),
+        }
+    }
+
+    fn check_here(&self, commit: &Commit) -> Result<(), CommitError> {
+        if format!("{commit:?}").contains("theirs") {
+            return Err(Error::new(ErrorKind::Denied, "another node writes it").into());
+        }
+        Ok(())
+    }
+}
+
 fn drops_one(world: &TreeWorld) {
     let ground = world.engine();
     let tree = ground.tree();
@@ -70,6 +92,17 @@ fn drops_one(world: &TreeWorld) {
     hold.store(setting_at("list/1/x", json!(1))).wait().unwrap();
     assert_eq!(hold.end().wait().unwrap().writes_run, 0);
     assert_eq!(presence.stats().writes_dropped, 4);
+    // Another node has come to own the path.
+    let hold = presence.hold().unwrap();
+    hold.store(counting("theirs")).wait().unwrap();
+    hold.store(counting("first")).wait().unwrap();
+    tree.set_gate(Arc::new(Theirs)).unwrap();
+    assert_eq!(hold.end().wait().unwrap().writes_run, 1);
+    assert_eq!((get(&tree, "first"), exists(&tree, "theirs")), (json!(2), false));
+    assert_eq!(presence.stats().writes_dropped, 5);
+    let hold = presence.hold().unwrap();
+    refused(hold.store(counting("theirs")).wait(), ErrorKind::Denied, "of another node");
+    hold.end().wait().ok();
     assert_gone(&presence, &tree);
     presence.close();
 }

@@ -412,6 +412,17 @@ impl Gate for Door {
         sender.send(Ok(Committed { upstream: Some(upstream), ..Committed::default() }));
         Passage::Elsewhere(pending)
     }
+
+    fn check_here(&self, commit: &Commit) -> Result<(), CommitError> {
+        match self.pass(commit.clone()) {
+            Passage::Here(_) => Ok(()),
+            Passage::Refused(error) => Err(error),
+            Passage::Elsewhere(_) => {
+                let message = "only elsewhere";
+                Err(trellis_engine_traits::Error::new(ErrorKind::Denied, message).into())
+            }
+        }
+    }
 }
 
 fn gate(world: &TreeWorld) {
@@ -428,6 +439,11 @@ fn gate(world: &TreeWorld) {
     refused(tree.commit(setting("closed", json!(2))), ErrorKind::Denied, "what is closed");
     refused(tree.submit(setting("closed", json!(2))).wait(), ErrorKind::Denied, "what is closed");
     assert_eq!((rev(&tree), get(&tree, "closed")), (before, json!(1)), "nothing changed here");
+    for path in ["away", "closed"] {
+        let kept = tree.check_operation(&setting(path, json!(2)).operations[0]);
+        assert_eq!(kept.unwrap_err().kind(), ErrorKind::Denied, "kept for later: {path}");
+    }
+    tree.check_operation(&setting("open", json!(1)).operations[0]).unwrap();
     set(&tree, "open", json!(1));
     commit(&tree, Commit { system: true, ..setting("closed", json!(2)) });
     assert_eq!(get(&tree, ""), json!({"closed": 2, "open": 1}), "services pass");

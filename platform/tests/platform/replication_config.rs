@@ -97,7 +97,16 @@ fn mistakes_of_the_node() -> Vec<Mistake> {
         (r#"{"role": "replica"}"#.into(), "replication.role", "set replication.primaryUrl"),
         (r#"{"primaryUrl": ""}"#.into(), "replication.primaryUrl", "leave it out"),
         (r#"{"primaryUrl": "http://h"}"#.into(), "replication.primaryUrl", "ws://host:4400/db"),
+        (r#"{"primaryUrl": "ws://"}"#.into(), "replication.primaryUrl", "ws://host:4400/db"),
+        (r#"{"primaryUrl": "ws://h:99999/db"}"#.into(), "replication.primaryUrl", "ws://host:4400"),
+        (r#"{"primaryUrl": "ws://h h/db"}"#.into(), "replication.primaryUrl", "ws://host:4400"),
+        (
+            format!(r#"{{"primaryUrl": "ws://h/db?token={TOKEN}"}}"#),
+            "replication.primaryUrl",
+            "set the token beside",
+        ),
         (r#"{"primaryUrl": "ws://a:b@h"}"#.into(), "replication.primaryUrl", "set the token"),
+        (r#"{"primaryUrl": "wss://h/db"}"#.into(), "replication.primaryUrl", "tunnel or proxy"),
         (r#"{"token": ""}"#.into(), "replication.token", "leave it out"),
         (r#"{"token": "a b"}"#.into(), "replication.token", "without spaces"),
         (r#"{"token": "a", "tokenFile": "b"}"#.into(), "replication.tokenFile", "keep one"),
@@ -178,6 +187,18 @@ fn every_mistake_is_refused_with_its_key_and_a_remedy() {
 }
 
 #[test]
+fn another_type_is_refused_in_words() {
+    for (text, words) in [
+        (r#"{"paths": "a"}"#, "`replication.paths`: another type: expected a list"),
+        (r#"{"peers": ["a"]}"#, "`replication.peers[0]`: another type: expected a table"),
+        (r#"{"batchSize": "a"}"#, "`replication.batchSize`: another type: expected a whole"),
+    ] {
+        let (_guard, builder) = json(&format!(r#"{{"replication": {text}}}"#));
+        assert_refused(builder.load(), ErrorKind::InvalidInput, &[words]);
+    }
+}
+
+#[test]
 fn a_token_is_in_no_error_of_reading_wherever_it_stands() {
     let number = "1234567890123456";
     for text in [
@@ -245,7 +266,8 @@ fn a_token_may_stand_in_a_file() {
         assert_refused(missing, ErrorKind::NotFound, &["replication.tokenFile", "check the path"]);
         std::fs::write(&file, "two words\n").expect("the file is written");
         let bad = Trellis::open_config(config());
-        let error = assert_refused(bad, ErrorKind::InvalidInput, &["replication.token: "]);
+        let error =
+            assert_refused(bad, ErrorKind::InvalidInput, &["replication.tokenFile: it holds"]);
         assert!(!error.to_string().contains("two words"), "{error}");
     }
 }

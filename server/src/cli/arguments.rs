@@ -154,9 +154,16 @@ pub(super) struct Place {
     /// The server
     #[arg(long, env = "TRELLIS_URL", value_name = "URL", default_value = "ws://127.0.0.1:4400/db")]
     pub(super) url: String,
-    /// Work on the closed database in this directory instead of on a server
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Instead of a server, on a closed database")]
     pub(super) database: Database,
+}
+
+/// A running server, for what only such a one can be asked.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Running {
+    /// The server
+    #[arg(long, env = "TRELLIS_URL", value_name = "URL", default_value = "ws://127.0.0.1:4400/db")]
+    pub(super) url: String,
 }
 
 impl Place {

@@ -8,7 +8,7 @@ use trellis_client::{
     SubscribeMode, SubscribeOptions, SubscriptionEvent,
 };
 
-use super::arguments::Place;
+use super::arguments::{Place, Running};
 use super::failure::Failure;
 use super::target::Target;
 use super::verbs::print_line;
@@ -85,9 +85,8 @@ pub(super) struct Watch {
     /// End after so many events, the first snapshot among them
     #[arg(long, value_name = "COUNT")]
     events: Option<u64>,
-    /// The server
-    #[arg(long, env = "TRELLIS_URL", value_name = "URL", default_value = "ws://127.0.0.1:4400/db")]
-    url: String,
+    #[command(flatten)]
+    server: Running,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -213,7 +212,7 @@ pub(super) async fn watch(arguments: Watch) -> Result<(), Failure> {
         ModeName::Notify => SubscribeMode::Notify,
     };
     let options = SubscribeOptions { kind, mode, ..SubscribeOptions::default() };
-    let client = Client::connect(&arguments.url, ClientOptions::default()).await?;
+    let client = Client::connect(&arguments.server.url, ClientOptions::default()).await?;
     let mut subscription = client.subscribe(&arguments.path, options).await?;
     let mut left = arguments.events.unwrap_or(u64::MAX);
     while left > 0

@@ -1,6 +1,6 @@
 //! `trellis serve`, and what every command needs of its process: settings, logging.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -113,8 +113,11 @@ pub(super) fn start_logging(level: &str) -> Result<(), Failure> {
         Failure::Usage(format!("{filter:?} is no log level: {error}; use e.g. info or debug"))
     })?;
     // Only the first call of a process takes effect.
-    let _is_first =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _is_first = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
     Ok(())
 }
 

@@ -97,6 +97,20 @@ async fn a_forwarded_write_is_answered_with_the_commit_of_its_owner() {
         {"op":"set","path":"own","value":1}]}"#;
     let refused = edge.http("POST", "/v1/commit", &[], both).await;
     assert_eq!((refused.status, refused.code().as_str()), (400, "mixed_routing"));
+    // What is stored for when a client is gone is committed here, so it cannot be another node's.
+    let lease = edge.http("POST", "/v1/lease", &[], b"{}").await.json();
+    let target =
+        format!("/v1/lease/{}/on-disconnect", lease["id"].as_str().expect("the lease's id"));
+    for (path, status, code) in [
+        ("shared/on", 403, "write_rejected"),
+        ("closed/on", 403, "read_only_path"),
+        ("on", 200, ""),
+    ] {
+        let body = format!(r#"{{"do":"set","path":"{path}","value":false}}"#);
+        let stored = edge.http("POST", &target, &[], body.as_bytes()).await;
+        assert_eq!(stored.status, status, "{path}");
+        assert!(code.is_empty() || stored.code() == code, "{path}");
+    }
     let hello: Value =
         serde_json::from_str(&socket.ask(r#"{"id":"3","op":"hello"}"#).await).expect("JSON");
     assert_eq!(hello["data"]["replication"]["name"], "edge");

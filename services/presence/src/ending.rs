@@ -118,13 +118,28 @@ impl Worker {
     fn attempt(&self, key: Key, record: Result<Option<Record>>) -> Attempt {
         match record {
             Ok(record) => {
-                let dropped = record.as_ref().map_or(0, Record::unreadable);
-                let writes = record.map(Record::into_writes).unwrap_or_default();
+                let mut dropped = record.as_ref().map_or(0, Record::unreadable);
+                let mut writes = record.map(Record::into_writes).unwrap_or_default();
+                // What is a service's own passes no gate: what another node has come to own since
+                // it was stored is left alone.
+                writes.retain(|write| match self.may_run(write) {
+                    Ok(()) => true,
+                    Err(refused) => {
+                        let error = refused.error;
+                        tracing::warn!(%error, "a write of an ended lease is not run: dropped");
+                        dropped += write.paths();
+                        false
+                    }
+                });
                 let pending = ending(key, &writes).map(|commit| self.tree.submit(commit));
                 Attempt { key, writes, dropped, pending }
             }
             Err(error) => Attempt { key, writes: Vec::new(), dropped: 0, pending: Err(error) },
         }
+    }
+
+    fn may_run(&self, write: &StoredWrite) -> std::result::Result<(), CommitError> {
+        self.tree.check_operation(&write.operation()?)
     }
 
     fn judge(&self, attempt: Attempt) -> Outcome {

@@ -161,8 +161,8 @@ impl Topology {
         let text = written(&offer.prefix);
         if !served.covers(&offer.prefix) {
             let message = format!(
-                "{text} is {} there, and nobody granted this peer to follow it here: name it in \
-                 `pull` of its entry in replication.peers",
+                "{text} is {} at the peer, and the hub does not let the peer follow it: name it \
+                 in `pull` of its entry in the hub's replication.peers",
                 offer.mode.word()
             );
             return Err(Refusal::new(RefusalReason::Denied, message));
@@ -200,30 +200,30 @@ impl Topology {
         let text = written(&offer.prefix);
         let kind = self.zones.of(&offer.prefix).map_or(Kind::Excluded, |entry| entry.kind);
         let not_accepted = |why: &str| {
-            let message = format!("{text} is {} there: {why}", offer.mode.word());
+            let message = format!("{text} is {} at the peer, and {why}", offer.mode.word());
             Err(Refusal::new(RefusalReason::PushNotAccepted, message))
         };
         let own_there = offer.mode == OfferedMode::Primary;
         match (granted.push_of(&offer.prefix), kind) {
             (Some((Merge::Owner, at)), Kind::Owned(owner)) if at == owner => {
                 if offer.mode == OfferedMode::Sync {
-                    return not_accepted("here the peer owns it; grant it with merge: lww");
+                    return not_accepted("the hub lets it own that; grant it with merge: lww");
                 }
                 Ok(())
             }
             (_, Kind::Owned(_)) | (None, Kind::Rule(Mode::Primary)) if own_there => {
                 let message = format!(
                     "{text} is primary at both nodes: grant the peer to push it, or make it a \
-                     replica there"
+                     replica at the peer"
                 );
                 Err(Refusal::new(RefusalReason::DualAuthority, message))
             }
             (None, _) => not_accepted(
-                "nobody granted this peer to push it: name it in `push` of its entry in \
-                 replication.peers",
+                "the hub does not let the peer push it: name it in `push` of its entry in the \
+                 hub's replication.peers",
             ),
             (Some(_), kind) if !kind.is_written_here() || kind.is_private() => {
-                not_accepted(&format!("here it is {}", kind.word()))
+                not_accepted(&format!("it is {} at the hub", kind.word()))
             }
             (Some(_), _) => Ok(()),
         }
@@ -237,7 +237,7 @@ impl Topology {
                 offer.mode.is_pulled() && is_below(&entry.prefix, &offer.prefix)
             });
             if unknown && served.covers(&entry.prefix) {
-                return Err(border(&entry.prefix, "there"));
+                return Err(border(&entry.prefix, "at the peer"));
             }
         }
         for offer in offers.iter().filter(|offer| offer.mode.is_pushed()) {
@@ -246,7 +246,7 @@ impl Topology {
             let around = above.and_then(|above| longest(offers, above));
             let inside = around.is_some_and(|around| around.mode.is_pushed());
             if inside && self.zones.at(&offer.prefix).is_none() {
-                return Err(border(&offer.prefix, "here"));
+                return Err(border(&offer.prefix, "at the hub"));
             }
         }
         Ok(())
@@ -308,7 +308,8 @@ fn longest<'a>(offers: &[&'a ZoneOffer], key: &[u8]) -> Option<&'a ZoneOffer> {
 
 fn border(prefix: &[u8], place: &str) -> Refusal {
     let message = format!(
-        "{} has a rule of its own at one of the two nodes only: add one {place} too, or exclude it",
+        "{} has a rule of its own at one of the two nodes only: add one {place} too, \
+         or exclude it",
         written(prefix)
     );
     Refusal::new(RefusalReason::Unsupported, message)

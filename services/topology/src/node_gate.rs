@@ -202,6 +202,10 @@ impl Gate for NodeGate {
             }
         }
     }
+
+    fn check_here(&self, commit: &Commit) -> Result<(), CommitError> {
+        self.topology.check_here(commit)
+    }
 }
 
 impl fmt::Debug for NodeGate {

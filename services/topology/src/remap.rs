@@ -29,8 +29,8 @@ pub(crate) fn prefixed(prefix: &Bytes, key: &Bytes) -> Bytes {
 pub fn remapped(prefix: &Bytes, key: &Bytes) -> Result<Bytes> {
     let local = prefixed(prefix, key);
     let over = |limit: &'static str, value: usize| {
-        let message = "a path of the source is no path here, behind its localPrefix: shorten that, \
-                       exclude the path, or remove it there and fill the link anew";
+        let message = "a path of the source is no path here, behind its localPrefix: shorten that \
+                       or exclude the path";
         Err(Error::new(ErrorKind::TooLarge, message).operation("remap").context(limit, value))
     };
     if local.len() > PATH_BYTES_MAX {

@@ -102,6 +102,24 @@ impl Topology {
         }
     }
 
+    /// Refuses what another node writes: for a commit that can only be made here.
+    ///
+    /// # Errors
+    /// `Denied` with the reasons of [`Route::Refused`]; what would be forwarded is
+    /// `write_rejected`.
+    pub fn check_here(&self, commit: &Commit) -> Result<(), CommitError> {
+        match self.route(commit) {
+            Route::Here => Ok(()),
+            Route::Refused(error) => Err(error),
+            Route::Forward { .. } => {
+                let message = "the path is a replica, and what is stored for later cannot be \
+                               forwarded: store it at its upstream";
+                let error = Error::new(ErrorKind::Denied, message).operation("route");
+                Err(error.context("reason", "write_rejected").into())
+            }
+        }
+    }
+
     fn way(&self, kind: Kind) -> Way {
         match kind {
             Kind::Rule(Mode::Replica) | Kind::Role(Mode::Replica) if self.proxy => Way::Upstream,

@@ -311,8 +311,10 @@ fn so_many_are_filled_at_once_and_the_rest_in_the_order_in_which_they_came() {
     assert_eq!(opened.mode, OpenMode::Tail, "who needs no pages does not wait");
 }
 
-/// A node that takes `catalog` of another below `ext`.
-fn taking(there: Node) -> Pair<Node> {
+#[test]
+fn a_source_is_kept_under_its_prefix_and_compared_as_it_is_there() {
+    let there = node(&hub());
+    there.set("catalog", r#"{"a":{"x":1},"b":2,"hidden":3}"#);
     let source = SourceSpec {
         id: "other".into(),
         url: "ws://other/db".into(),
@@ -321,42 +323,7 @@ fn taking(there: Node) -> Pair<Node> {
         exclude_prefixes: vec!["catalog/hidden".into()],
     };
     let here = node(&TopologySpec { sources: vec![source], ..TopologySpec::default() });
-    linked(here, there, 1)
-}
-
-#[test]
-fn a_path_too_long_behind_its_prefix_stops_the_source_until_it_is_gone() {
-    let there = node(&hub());
-    there.set("catalog/a", "1");
-    let mut pair = taking(there);
-    pair.run();
-    let long = format!("catalog/{}", vec!["k".repeat(63); 15].join("/") + &"k".repeat(55));
-    set(&pair, 1, &long, "2");
-    set(&pair, 1, "catalog/b", "3");
-    let stopped = |pair: &mut Pair<Node>| {
-        pair.run();
-        let refusal = pair.ends[0].closed.clone().expect("it does not go on");
-        assert_eq!(refusal.reason, RefusalReason::Unsupported);
-        let words = ["catalog/kkk", "exclude the path"];
-        assert!(words.iter().all(|word| refusal.message.contains(word)), "{}", refusal.message);
-        assert_eq!(get(pair, 0, "ext/catalog"), r#"{"a":1}"#, "and skips nothing");
-    };
-    stopped(&mut pair);
-    let mut pair = pair.again();
-    stopped(&mut pair);
-    pair.ends[1].host.delete(&long);
-    let mut pair = pair.again();
-    pair.event(0, Event::Resync);
-    pair.run();
-    assert_eq!(get(&pair, 0, "ext/catalog"), r#"{"a":1,"b":3}"#);
-    assert_eq!((verified(&mut pair), pair.pulled().diverged), (1, 0));
-}
-
-#[test]
-fn a_source_is_kept_under_its_prefix_and_compared_as_it_is_there() {
-    let there = node(&hub());
-    there.set("catalog", r#"{"a":{"x":1},"b":2,"hidden":3}"#);
-    let mut pair = taking(there);
+    let mut pair = linked(here, there, 1);
     pair.run();
     assert_eq!(get(&pair, 0, "ext/catalog"), r#"{"a":{"x":1},"b":2}"#);
     pair.ends[1].host.delete("catalog/a");

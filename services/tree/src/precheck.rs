@@ -3,7 +3,7 @@
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::answer::CommitError;
-use crate::commit::Operation;
+use crate::commit::{Commit, Operation};
 use crate::input::{Input, Node};
 use crate::resolve::over;
 use crate::step::{flatten, refuse_overlap};
@@ -11,7 +11,8 @@ use crate::{Path, Tree};
 
 impl Tree {
     /// Refuses an operation that no state of the tree would accept: of the root or a system path,
-    /// beyond a limit, an update of overlapping paths. What depends on what is there, such as a
+    /// beyond a limit, an update of overlapping paths, or what another node writes
+    /// ([`Gate::check_here`](crate::Gate::check_here)). What depends on what is there, such as a
     /// transform of another type, shows only when it is committed.
     ///
     /// # Errors
@@ -35,6 +36,10 @@ impl Tree {
                 refuse_overlap(updates)?;
                 updates.iter().try_for_each(|(path, value)| sum.add(path, value))
             }
+        }?;
+        match self.core().gate.get() {
+            Some(gate) => gate.check_here(&Commit::new(vec![operation.clone()])),
+            None => Ok(()),
         }
     }
 }

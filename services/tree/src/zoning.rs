@@ -95,4 +95,11 @@ pub enum Passage {
 pub trait Gate: Send + Sync + fmt::Debug {
     /// Must not block.
     fn pass(&self, commit: Commit) -> Passage;
+
+    /// Refuses what is not this tree's to write. Asked for what a service keeps and commits itself
+    /// later, as its own.
+    ///
+    /// # Errors
+    /// `Denied`, with the reason.
+    fn check_here(&self, commit: &Commit) -> Result<(), CommitError>;
 }
