@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use trellis_topology::FeedPosition;
 use trellis_tree::{Path, View};
 
 use super::model::{Group, Key, Leaves, Place, covers, difference, readable};
@@ -51,10 +52,11 @@ impl World {
         let mut whole = true;
         let mut told = Vec::new();
         for (feed, position) in feeds {
-            let rev = position["at"]["rev"].as_u64().unwrap_or_default();
-            let log = position["at"]["log_id"].as_str().unwrap_or_default().to_owned();
-            whole &= position["fill"].is_null() && position["complete"] == true;
-            told.push((feed.clone(), log, rev, position["fill"].is_null()));
+            let position = FeedPosition::from_json(position).expect("a position");
+            let FeedPosition { at, fill, complete_at, .. } = position;
+            let log = format!("{:032x}", at.log_id);
+            whole &= fill.is_none() && at.rev >= complete_at && self.is_first_hand(&log);
+            told.push((feed.clone(), log, at.rev, fill.is_none()));
         }
         if whole {
             self.check_pairs(node, &view);
@@ -63,6 +65,16 @@ impl World {
         for (feed, log, rev, tail) in told {
             self.watch_position(node, feed, log, rev, tail);
         }
+    }
+
+    /// Whether a log is that of a node that follows nobody: what a relay is filled with reaches its
+    /// followers page by page.
+    fn is_first_hand(&self, log: &str) -> bool {
+        let mut lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
+        let source = lives.find(|life| life.tree.identity().log_id == log);
+        let view = source.and_then(|life| life.tree.view().ok());
+        let feeds = Path::from_segments(["_repl", "feeds"]).unwrap();
+        view.is_some_and(|view| view.get(&feeds).is_ok_and(|feeds| feeds.is_null()))
     }
 
     fn watch_position(&mut self, node: usize, feed: String, log: String, rev: u64, tail: bool) {

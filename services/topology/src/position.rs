@@ -1,4 +1,7 @@
 //! How far a feed has come: a leaf at `_repl/feeds/<feed>`, written with the data it stands for.
+//!
+//! It is one text, whatever it says: each commit that a follower applies carries it, so what it
+//! takes to write it counts.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -51,7 +54,7 @@ impl FeedPosition {
     /// # Errors
     /// `InvalidInput` when the name is no path segment.
     pub fn note(&self, feed: &str) -> Result<(Path, Input)> {
-        Ok((Self::path(feed)?, Input::from_json(self.to_json())?))
+        Ok((Self::path(feed)?, Input::from_json(self.to_json().to_string().into())?))
     }
 }
 
@@ -59,6 +62,7 @@ impl FeedPosition {
     /// Reads a note; `None` when it is none, so that the feed is filled anew.
     #[must_use]
     pub fn from_json(value: &Value) -> Option<Self> {
+        let value: &Value = &serde_json::from_str(value.as_str()?).ok()?;
         let fill = match value.get("fill") {
             None => None,
             Some(fill) => Some(FillPosition {
@@ -141,25 +145,43 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn read(position: &FeedPosition) -> Option<FeedPosition> {
+        FeedPosition::from_json(&position.to_json().to_string().into())
+    }
+
+    /// Promise: what each commit of a feed carries is one leaf.
+    #[test]
+    fn a_position_is_one_text() {
+        let node = crate::store_tests::node(&crate::store_tests::hub());
+        let at = LogPosition::default();
+        let position = FeedPosition { node: 3, fingerprint: 1, at, fill: None, complete_at: 1 };
+        let task = crate::Task::SavePosition { feed: "up".into(), position: position.clone() };
+        node.store.execute(crate::Now::default(), task);
+        let stored = node.store.tree().view().unwrap().get(&FeedPosition::path("up").unwrap());
+        let stored = stored.unwrap();
+        assert!(stored.is_string() && FeedPosition::from_json(&stored) == Some(position));
+    }
+
     #[test]
     fn a_position_reads_back_as_it_was_written() {
         let at = LogPosition { log_id: 7 << 100, rev: u64::MAX, hash: [9; 16] };
         let mut position =
             FeedPosition { node: 3, fingerprint: u64::MAX, at, fill: None, complete_at: 1 };
-        assert_eq!(FeedPosition::from_json(&position.to_json()), Some(position.clone()));
+        assert_eq!(read(&position), Some(position.clone()));
         let next = Some(Bytes::from_static(b"a\0\xff"));
         let mut fill = FillPosition { since: None, part: 2, next, known_rev: 8 };
         position.fill = Some(fill.clone());
-        assert_eq!(FeedPosition::from_json(&position.to_json()), Some(position.clone()));
+        assert_eq!(read(&position), Some(position.clone()));
         (fill.since, fill.next) = (Some(at), None);
         position.fill = Some(fill);
-        assert_eq!(FeedPosition::from_json(&position.to_json()), Some(position));
+        assert_eq!(read(&position), Some(position));
     }
 
     #[test]
     fn what_is_no_position_counts_for_nothing() {
-        for text in ["null", "{}", r#"{"node":"x"}"#, r#"{"at":{"hash":"0"}}"#] {
-            assert_eq!(FeedPosition::from_json(&serde_json::from_str(text).unwrap()), None);
+        for text in ["", "null", "{}", r#"{"node":"x"}"#, r#"{"at":{"hash":"0"}}"#] {
+            assert_eq!(FeedPosition::from_json(&text.into()), None);
         }
+        assert_eq!(FeedPosition::from_json(&json!({ "at": 1 })), None);
     }
 }
