@@ -296,10 +296,10 @@ fn disk_full(world: &TreeWorld) {
     let why = paused.paused.expect("it says why");
     assert!(why.contains("storage_full") || why.contains("room"), "{why}");
     fleet.agree(&["hub", "other"], "feeds");
-    // Killed as it is, it has no more than it says that it has.
-    fleet.restart("edge");
-    fleet.settle();
+    // Ended as it is, it has no more than it says that it has; an engine needs room to open.
+    fleet.stop("edge");
     std::fs::remove_file(disk.ballast()).expect("there was a ballast");
+    fleet.start("edge");
     for _ in 0..20 {
         fleet.advance(6_000);
     }
