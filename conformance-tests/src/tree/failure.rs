@@ -8,8 +8,9 @@ use trellis_engine_traits::ErrorKind;
 use trellis_tree::Check;
 
 use super::TreeWorld;
+use super::ground::Ground;
 use super::tools::{
-    block_on, commit, exists, get, incrementing, input, keys, path, rev, set, setting, when,
+    block_on, commit, exists, get, incrementing, input, keys, path, rev, set, setting, until, when,
 };
 use crate::{Case, Flag, Need};
 
@@ -22,11 +23,16 @@ pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("tree.append_fails.queued_behind", PROVES, queued_behind).needs(NEEDS),
 ];
 
-/// Brings everything into the store. Where the log is there too, that may meet the last fault.
-fn apply_all(tree: &trellis_tree::Tree) {
-    if tree.flush().is_err() {
-        tree.flush().expect("a fault is met once");
-    }
+/// Brings everything into the store. Where the log is there too, that may meet the last fault, and
+/// is tried again after a second.
+fn apply_all(ground: &Ground, tree: &trellis_tree::Tree) {
+    until("the store takes everything", || {
+        let is_applied = tree.flush().is_ok();
+        if !is_applied {
+            ground.clock().advance_ms(1_000);
+        }
+        is_applied
+    });
 }
 
 fn leaves_nothing(world: &TreeWorld) {
@@ -58,13 +64,13 @@ fn leaves_nothing(world: &TreeWorld) {
         assert!(!retried.replayed, "its key is free");
         set(&tree, "a", json!({"x": round}));
         if round == 2 {
-            apply_all(&tree);
+            apply_all(&ground, &tree);
         }
         round += 1;
     }
     let before = get(&tree, "");
     assert_eq!(before, json!({"a": {"x": 4}, "n": 5}));
-    apply_all(&tree);
+    apply_all(&ground, &tree);
     drop(tree);
     assert_eq!(get(&ground.reopen(), ""), before);
 }
@@ -126,7 +132,7 @@ fn under_writers(world: &TreeWorld) {
         assert_eq!((total, rev(tree)), (count, count));
     };
     check(&tree);
-    apply_all(&tree);
+    apply_all(&ground, &tree);
     check(&tree);
     drop(tree);
     check(&ground.reopen());
@@ -169,7 +175,7 @@ fn queued_behind(world: &TreeWorld) {
         page.items.len() as u64
     };
     assert_eq!(children(&tree), count);
-    apply_all(&tree);
+    apply_all(&ground, &tree);
     drop(tree);
     let tree = ground.reopen();
     assert_eq!((children(&tree), rev(&tree)), (count, count));
