@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind};
 
-use crate::Path;
+use crate::path::Path;
 
 /// A commit that is durable and visible.
 #[derive(Debug, Clone, Default)]

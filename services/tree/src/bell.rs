@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use trellis_runtime::Alarm;
 
-use crate::Tree;
 use crate::core::Core;
+use crate::tree::Tree;
 
 /// One bell, as the tree knows it.
 pub(crate) struct Bell {

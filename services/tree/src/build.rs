@@ -17,7 +17,6 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use trellis_engine_traits::{At, ErrorKind, KeyRange, MaintenanceBudget, Op, Result, WriteBatch};
 
-use crate::Pattern;
 use crate::apply::commit_sealed;
 use crate::core::Core;
 use crate::derivation::Entry;
@@ -25,7 +24,7 @@ use crate::derive::Definition;
 use crate::indexing::{self, Built, Indexes};
 use crate::memtable::MemTable;
 use crate::path;
-use crate::pattern::Located;
+use crate::pattern::{Located, Pattern};
 use crate::record::{DATA, INDEX};
 use crate::seal::SealedSnapshot;
 use crate::state::{Layers, State};

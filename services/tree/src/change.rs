@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use trellis_engine_traits::Result;
 
-use crate::View;
 use crate::core::Core;
 use crate::journal::Position;
 use crate::reader::Reader;
 use crate::record::{Cause, Effect, Record};
 use crate::state::{Layers, State};
+use crate::view::View;
 
 /// What a change takes while it waits, besides its keys and values.
 const CHANGE_BYTES: usize = 256;

@@ -17,11 +17,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use trellis_engine_traits::{ErrorKind, KvBackend, KvSnapshot, Result, SpaceId, StreamLog};
 
-use crate::Tree;
 use crate::apply::APPLIED_KEY;
 use crate::check_journal::Recent;
+use crate::derivation::Derivation;
 use crate::record::{self, Applied, META, Opening};
-use crate::{Derivation, check_index, openings, recover, seal, seed};
+use crate::tree::Tree;
+use crate::{check_index, openings, recover, seal, seed};
 
 /// How a check is done.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,13 +10,17 @@ use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
-use crate::derivation::entry_range;
+use crate::check::{CheckOptions, CheckReport, FindingKind, check};
+use crate::commit::Commit;
+use crate::derivation::{Derivation, Derived, Item, entry_range};
+use crate::input::Input;
+use crate::options::TreeOptions;
+use crate::path::Path;
+use crate::pattern::Pattern;
 use crate::record::{DATA, INDEX, META};
+use crate::repair::repair;
 use crate::seal::seal;
-use crate::{
-    CheckOptions, CheckReport, Commit, Derivation, Derived, FindingKind, Input, Item, Path,
-    Pattern, Tree, TreeOptions, check, repair,
-};
+use crate::tree::Tree;
 
 #[derive(Debug)]
 struct ByName(Pattern);

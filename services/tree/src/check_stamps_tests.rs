@@ -12,14 +12,17 @@ use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
+use crate::check::{CheckOptions, CheckReport, FindingKind, Remedy, check};
+use crate::commit::{Commit, Expiry, Operation};
 use crate::here::{Stamp, StampKind, ending_key};
+use crate::input::Input;
+use crate::options::TreeOptions;
+use crate::path::Path;
 use crate::record::{BY_REV, DATA, STAMP, time_key};
+use crate::repair::repair;
 use crate::seal::seal;
 use crate::stale_tests::{Disks, set};
-use crate::{
-    CheckOptions, CheckReport, Commit, Expiry, FindingKind, Input, Operation, Path, Remedy,
-    TreeOptions, Version, check, repair,
-};
+use crate::stamp::Version;
 
 fn checked(disks: &Disks) -> CheckReport {
     let (kv, log) = (MemoryKv::on(&disks.kv).unwrap(), MemoryLog::on(&disks.log).unwrap());

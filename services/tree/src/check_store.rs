@@ -12,10 +12,11 @@ use crate::check_pages::Page;
 use crate::derivation::EntryParts;
 use crate::leaf::Leaf;
 use crate::memtable::{Found, key_hash};
+use crate::path::{self, Path};
 use crate::record::{
     self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, Remembered, STAMP,
 };
-use crate::{Path, apply, here, indexing, path, seal, seed, stale, stamping};
+use crate::{apply, here, indexing, seal, seed, stale, stamping};
 
 /// Spaces from here on belong to engines that are built on a store.
 const ENGINE_SPACES: u8 = 200;

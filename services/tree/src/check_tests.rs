@@ -11,12 +11,16 @@ use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
+use crate::check::{CheckOptions, CheckReport, FindingKind, Remedy, check};
+use crate::commit::Commit;
+use crate::input::Input;
+use crate::leaf::Leaf;
+use crate::options::TreeOptions;
+use crate::path::Path;
 use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, KEYS_TIME, Record};
+use crate::repair::repair;
 use crate::seal::seal;
-use crate::{
-    CheckOptions, CheckReport, Commit, FindingKind, Input, Leaf, Path, Remedy, Tree, TreeOptions,
-    check, repair,
-};
+use crate::tree::Tree;
 
 struct Parts {
     kv: MemoryDisk,

@@ -9,13 +9,14 @@ use crate::core::Core;
 use crate::draft::Draft;
 use crate::here::{Stamp, StampKind};
 use crate::leaf::Leaf;
+use crate::path::Path;
 use crate::record::{Authored, Cause, Effect, STAMP};
 use crate::resolve::{New, Resolver, Work};
 use crate::spared::Told;
 use crate::stamp::{Author, Version};
-use crate::stamped::COLLECTED;
+use crate::stamped::{COLLECTED, Collected};
 use crate::state::State;
-use crate::{Collected, Path, Tree};
+use crate::tree::Tree;
 
 /// Stamps in one commit.
 const COLLECTED_MAX: usize = 5000;

@@ -1,7 +1,8 @@
 //! What a caller asks for: conditions and operations that are one.
 
+use crate::input::Input;
+use crate::path::Path;
 use crate::tree::input_size;
-use crate::{Input, Path};
 
 /// When a value ends.
 #[derive(Debug, Clone, Copy, PartialEq)]

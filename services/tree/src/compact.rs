@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 use trellis_engine_traits::{ErrorKind, MaintenanceBudget, Persistence, ReadBudget, Result};
 
-use crate::Tree;
 use crate::core::Core;
 use crate::record::Record;
+use crate::tree::Tree;
 
 /// Journal between two places at which it may be cut.
 const STEP_BYTES: u64 = 1 << 20;

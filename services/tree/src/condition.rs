@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::Path;
 use crate::answer::{CommitError, FailedCondition};
 use crate::commit::{Check, Condition};
 use crate::core::Core;
 use crate::expiry::Hidden;
 use crate::input::{Input, Node};
 use crate::json::JsonWriter;
+use crate::path::Path;
 use crate::reader::{Reader, raw};
 use crate::state::State;
 use crate::step::flatten;

@@ -16,17 +16,19 @@ use crate::change::Entered;
 use crate::derive::{Definitions, IndexEffects};
 use crate::derive_stamps::StampEffects;
 use crate::epoch::EpochStart;
+use crate::expiry;
 use crate::follow::Queue;
 use crate::journal::Position;
 use crate::memtable::MemTable;
-use crate::path;
+use crate::options::TreeOptions;
+use crate::path::{self, Path};
 use crate::pipeline::Stages;
 use crate::reader::Reader;
 use crate::record::{Chain, Effect, Record};
 use crate::resolve::Resolver;
 use crate::stale::Sweep;
 use crate::state::{Layers, State};
-use crate::{Gate, Path, TreeOptions, expiry};
+use crate::zoning::Gate;
 
 /// A `rev` condition looks at no more journal records than this.
 const REV_CHECK_RECORDS_MAX: usize = 100_000;

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use trellis_engine_traits::{KeyRange, Result};
 
-use crate::Pattern;
 use crate::path;
+use crate::pattern::Pattern;
 use crate::record::DATA;
 use crate::state::State;
 

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use trellis_engine_traits::Result;
 
 use crate::entries::{self, EntrySpace};
+use crate::path::{self, Path};
 use crate::record::DATA;
 use crate::state::State;
-use crate::{Path, View, path};
+use crate::view::View;
 
 /// Bytes gathered in one scan of the store.
 const PAGE_BYTES: usize = 1 << 20;

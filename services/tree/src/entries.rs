@@ -8,11 +8,11 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, SpaceId, Visitor};
 
-use crate::View;
 use crate::leaf::Leaf;
 use crate::path::Path;
 use crate::record::{self, DATA, EXPIRY, KEYS, KEYS_TIME, Remembered};
 use crate::state::State;
+use crate::view::View;
 
 /// Pairs in the order of their keys.
 pub(crate) type Pairs = Vec<(Bytes, Bytes)>;

@@ -7,8 +7,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::Tree;
 use crate::core::Core;
+use crate::tree::Tree;
 
 /// The beginning of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

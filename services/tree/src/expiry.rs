@@ -17,8 +17,9 @@ use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key, time
 use crate::resolve::Work;
 use crate::spared::Told;
 use crate::state::State;
+use crate::tree::Tree;
+use crate::view::View;
 use crate::zoning::{Endings, Tracking, Zoning};
-use crate::{Tree, View};
 
 /// Endings in one commit.
 const SWEEP_MAX: usize = 1000;

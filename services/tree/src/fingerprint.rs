@@ -2,8 +2,9 @@
 
 use crate::commit::{Check, Commit, Expiry, Operation};
 use crate::input::{Input, Node};
+use crate::leaf::Leaf;
+use crate::path::Path;
 use crate::record::{Chain, short_hash};
-use crate::{Leaf, Path};
 
 /// A hash of everything that the request asks for.
 pub(crate) fn of(commit: &Commit) -> Chain {

@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use trellis_engine_traits::Result;
 use trellis_runtime::Alarm;
 
-use crate::Tree;
 use crate::change::{Change, Entered, States};
 use crate::core::{Core, closed};
 use crate::journal::Position;
+use crate::tree::Tree;
 
 /// Changes of one group on their way to the followers.
 #[derive(Clone)]

@@ -8,12 +8,12 @@ use std::cell::Cell;
 use bytes::Bytes;
 use trellis_engine_traits::{Result, SpaceId};
 
-use crate::Input;
-use crate::input::Node;
+use crate::input::{Input, Node};
 use crate::json::JsonWriter;
+use crate::leaf::Leaf;
+use crate::path::Path;
 use crate::record::{Applied, Opening, Record, split_time_key, time_key};
 use crate::step::flatten;
-use crate::{Leaf, Path};
 
 /// Reads a journal record and writes it again.
 ///

@@ -20,9 +20,10 @@ use crate::change::{Change, States};
 use crate::core::Core;
 use crate::image::{self, Image};
 use crate::memtable::MemTable;
+use crate::path::{self, Path};
 use crate::record::{Effect, Record};
 use crate::state::Layers;
-use crate::{Path, Tree, path};
+use crate::tree::Tree;
 
 /// Records read at a time: a log may hold its writers up meanwhile.
 const PAGE: ReadBudget = ReadBudget { records_max: 1_000, bytes_max: 256 << 10 };

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::Tree;
 use crate::core::{Core, closed};
 use crate::journal::Position;
+use crate::tree::Tree;
 
 /// Keeps the journal after a rev from being trimmed, until it is dropped.
 ///

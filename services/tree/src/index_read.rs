@@ -17,7 +17,8 @@ use crate::derivation::{Derived, EntryParts, collection_prefix, entry_range, sub
 use crate::indexing::Built;
 use crate::path;
 use crate::record::INDEX;
-use crate::{Tree, View};
+use crate::tree::Tree;
+use crate::view::View;
 
 /// An index that can be read at a view.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result};
 
-use crate::Tree;
 use crate::core::{Core, closed};
 use crate::record::{self, Record};
+use crate::tree::Tree;
 
 /// A point of a history: a rev, and the hash of the record that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

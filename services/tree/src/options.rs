@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::{Derivation, Path, Zoning};
+use crate::derivation::Derivation;
+use crate::path::Path;
+use crate::zoning::Zoning;
 
 /// The smallest overlay.
 const OVERLAY_BYTES_LEAST: usize = 4 << 10;

@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
-use crate::{Path, path};
+use crate::path::{self, Path};
 
 /// The first key behind those of system paths: `_` is 0x5F.
 const AFTER_SYSTEM: &[u8] = b"`";

@@ -5,9 +5,10 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use crate::answer::CommitError;
 use crate::commit::{Commit, Operation};
 use crate::input::{Input, Node};
+use crate::path::Path;
 use crate::resolve::over;
 use crate::step::{flatten, refuse_overlap};
-use crate::{Path, Tree};
+use crate::tree::Tree;
 
 impl Tree {
     /// Refuses an operation that no state of the tree would accept: of the root or a system path,

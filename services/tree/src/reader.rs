@@ -9,11 +9,10 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, Visitor};
 
-use crate::Path;
 use crate::expiry::Hidden;
 use crate::json::JsonWriter;
 use crate::leaf::{self, Leaf};
-use crate::path;
+use crate::path::{self, Path};
 use crate::record::DATA;
 use crate::state::State;
 

@@ -14,10 +14,13 @@ use trellis_runtime::{Alarm, Runtime};
 
 use crate::apply::{APPLIED_KEY, apply_batch};
 use crate::core::{Core, Counters};
+use crate::derivation::Derivation;
 use crate::derive::{Definitions, IndexEffects, derive};
 use crate::derive_stamps::{StampEffects, derive_stamps};
 use crate::epoch::EpochStart;
-use crate::indexing::Indexes;
+use crate::hybrid::HybridClock;
+use crate::indexing::{self, Indexes};
+use crate::options::TreeOptions;
 use crate::record::{self, Applied, Authored, Chain, META, Opening, Record};
 use crate::resolve::Resolver;
 use crate::room::is_storage_full;
@@ -25,9 +28,8 @@ use crate::seal::SealedSnapshot;
 use crate::stale::Sweep;
 use crate::stamping::{self, Stamping};
 use crate::state::{Layers, State};
-use crate::{
-    Derivation, HybridClock, TreeOptions, Zoning, build, expiry, indexing, openings, pushid, seed,
-};
+use crate::zoning::Zoning;
+use crate::{build, expiry, openings, pushid, seed};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 256;

@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
+use crate::commit::Commit;
 use crate::here::Held;
-use crate::pending::{AppliedSlot, told};
+use crate::pending::{AppliedSlot, PendingCommit, PendingRemote, told};
 use crate::resolve::{RemoteWork, Work};
-use crate::{
-    Commit, Gate, Passage, PendingCommit, PendingRemote, RemoteApplied, RemoteCommit,
-    StampedChange, StampedOp, Tree,
-};
+use crate::stamp::{RemoteApplied, RemoteCommit, StampedChange, StampedOp};
+use crate::tree::Tree;
+use crate::zoning::{Gate, Passage};
 
 impl Tree {
     /// Applies a commit of another node and waits until it is durable and visible.

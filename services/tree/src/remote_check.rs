@@ -10,10 +10,10 @@ use crate::here::ending_path;
 use crate::input::{Input, Node};
 use crate::leaf::Leaf;
 use crate::options::LEAF_BYTES_UPMOST;
+use crate::path::{self, Path};
 use crate::resolve::over;
 use crate::stamp::{RemoteCommit, RemoteRule, StampedChange, StampedOp, VIA_MAX};
-use crate::zoning::Tracking;
-use crate::{Path, Zoning, path};
+use crate::zoning::{Tracking, Zoning};
 
 /// How far another node's clock may be ahead of this one's before its versions are refused: a clock
 /// that took one over would never be right again.

@@ -5,21 +5,22 @@ use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
 use crate::answer::CommitError;
 use crate::author::Ground;
+use crate::change::ChangeCause;
 use crate::core::Core;
 use crate::draft::Draft;
 use crate::here::Here;
 use crate::image::{Image, LeafScan};
 use crate::merge::Merge;
 use crate::merged::Merged;
-use crate::path;
+use crate::path::{self, Path};
 use crate::planted::planted;
 use crate::record::{Authored, Cause, Effect};
 use crate::remote::in_order;
 use crate::remote_check::note_leaves;
 use crate::resolve::{New, Resolver};
 use crate::spared::Told;
+use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule};
 use crate::state::State;
-use crate::{ChangeCause, Path, RemoteApplied, RemoteCommit, RemoteRule};
 
 impl Resolver {
     /// What a remote commit comes to; checked before.
@@ -83,7 +84,7 @@ impl Resolver {
         core: &Core,
         state: &State,
         ground: &Ground<'_>,
-        notes: &[(Path, crate::Input)],
+        notes: &[(Path, crate::input::Input)],
     ) -> Result<(Vec<Effect>, Vec<Image>)> {
         let mut draft = Draft::new(state, core.any_expiry());
         for (path, value) in notes {

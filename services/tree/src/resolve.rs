@@ -14,18 +14,20 @@ use crate::core::Core;
 use crate::derive::{INDEX_BYTES_MAX, derive};
 use crate::derive_stamps::derive_stamps;
 use crate::draft::Draft;
-use crate::expiry::Hidden;
+use crate::expiry::{self, Hidden};
+use crate::hybrid::HybridClock;
 use crate::image::Image;
 use crate::journal::Position;
-use crate::path;
+use crate::path::{self, Path};
 use crate::pending::AppliedSlot;
 use crate::reader::raw;
 use crate::record::{Authored, Cause, Chain, Effect, KEYS, Record, Remembered};
 use crate::remote::Chained;
 use crate::spared::Told;
+use crate::stamp::RemoteCommit;
 use crate::state::State;
 use crate::step::Step;
-use crate::{HybridClock, Path, RemoteCommit, expiry, fingerprint, pushid};
+use crate::{fingerprint, pushid};
 
 /// What the pipeline is asked to do.
 #[derive(Debug)]

@@ -17,9 +17,15 @@ use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
 use crate::apply::commit_sealed;
+use crate::commit::Commit;
+use crate::input::Input;
+use crate::options::TreeOptions;
+use crate::path::Path;
 use crate::record::{BY_REV, META, time_key};
 use crate::stale::STALE_KEY;
-use crate::{Commit, Endings, Input, Path, Scope, Tracking, Tree, TreeOptions, Zone, Zoning};
+use crate::stamp::Scope;
+use crate::tree::Tree;
+use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
 /// One zone.
 #[derive(Debug)]

@@ -19,7 +19,9 @@
 
 use bytes::Bytes;
 
-use crate::{ChangeCause, Path, Position};
+use crate::change::ChangeCause;
+use crate::journal::Position;
+use crate::path::Path;
 
 /// When a record was written, on the hybrid logical clock, and by whom: a total order.
 #[derive(
@@ -187,7 +189,7 @@ pub struct RemoteCommit {
     pub rule: RemoteRule,
     /// Leaves of system paths that belong to it, such as the position it stands for: written in the
     /// same commit, even if nothing else is.
-    pub notes: Vec<(Path, crate::Input)>,
+    pub notes: Vec<(Path, crate::input::Input)>,
 }
 
 /// What came of a remote commit.

@@ -9,11 +9,12 @@ use trellis_engine_traits::{Error, ErrorKind, KeyRange, ReadBudget, Result};
 use crate::change::ChangeCause;
 use crate::here::{StampKind, ending_key, ending_path};
 use crate::journal::Position;
-use crate::path;
+use crate::path::{self, Path};
 use crate::record::{self, BY_REV, Effect, Record, STAMP, split_time_key};
-use crate::stamp::{Author, StampedChange};
+use crate::stamp::{Author, LoggedCommit, Scope, StampedChange, StampedOp};
 use crate::stamped_scan::{clear_above, path_of, ranges};
-use crate::{LoggedCommit, Path, Scope, StampedOp, Tree, View};
+use crate::tree::Tree;
+use crate::view::View;
 
 /// Where the commit up to which was collected stands.
 pub(crate) const COLLECTED: [&str; 2] = ["_repl", "collected"];
@@ -204,7 +205,7 @@ impl Tree {
     pub fn gc_floor(&self) -> Result<u64> {
         let leaf = self.view()?.leaf(&Path::from_segments(COLLECTED)?)?;
         let rev = match leaf {
-            Some(crate::Leaf::Int(rev)) => u64::try_from(rev).unwrap_or(0),
+            Some(crate::leaf::Leaf::Int(rev)) => u64::try_from(rev).unwrap_or(0),
             _ => 0,
         };
         // A copy begins behind what it was copied from: of what is gone there it has no trace. Nor
@@ -376,7 +377,7 @@ impl View {
         let below = |prefix: &&Bytes| prefix.len() > key.len() && path::covers(key, prefix);
         for prefix in scope.within.iter().filter(below) {
             let zoning = self.core().options.zoning.as_ref();
-            let reaches = |zoning: &std::sync::Arc<dyn crate::Zoning>| {
+            let reaches = |zoning: &std::sync::Arc<dyn crate::zoning::Zoning>| {
                 zoning.zone(prefix).id == zoning.zone(key).id
             };
             let outer = scope.within.iter().any(|other| {

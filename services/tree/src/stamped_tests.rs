@@ -16,10 +16,14 @@ use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::{Fault, MemoryDisk, MemoryLog};
 use trellis_runtime::Runtime;
 
-use crate::{
-    Author, ChangeCause, Commit, Endings, Input, Path, RemoteCommit, RemoteRule, Scope,
-    StampedChange, StampedOp, Tracking, Tree, TreeOptions, Version, Zone, Zoning,
-};
+use crate::change::ChangeCause;
+use crate::commit::Commit;
+use crate::input::Input;
+use crate::options::TreeOptions;
+use crate::path::Path;
+use crate::stamp::{Author, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp, Version};
+use crate::tree::Tree;
+use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
 /// One zone for all that is no system path.
 #[derive(Debug)]

@@ -16,10 +16,15 @@ use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
-use crate::{
-    Author, ChangeCause, Commit, Endings, Input, Path, RemoteCommit, RemoteRule, Scope,
-    StampedChange, StampedSince, Tracking, Tree, TreeOptions, Version, Zone, Zoning,
-};
+use crate::change::ChangeCause;
+use crate::commit::Commit;
+use crate::input::Input;
+use crate::options::TreeOptions;
+use crate::path::Path;
+use crate::stamp::{Author, RemoteCommit, RemoteRule, Scope, StampedChange, Version};
+use crate::stamped::StampedSince;
+use crate::tree::Tree;
+use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
 /// Zones of some first segments.
 #[derive(Debug)]
@@ -127,7 +132,7 @@ fn what_was_committed_while_it_was_off_is_told_as_a_whole() {
         set(&follower, "a", r#"{"x":1,"y":2}"#);
         let rule = RemoteRule::Replace { from: Bytes::new(), until: None };
         let (author, cause) = (Author::default(), ChangeCause::Request);
-        let live = |op: &&crate::StampedOp| matches!(op.change, StampedChange::Put(_));
+        let live = |op: &&crate::stamp::StampedOp| matches!(op.change, StampedChange::Put(_));
         let ops = page.ops.iter().filter(live).cloned().collect();
         let commit =
             RemoteCommit { author, cause, ops, scope: all.clone(), rule, notes: Vec::new() };

@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::Path;
 use crate::answer::{CommitError, OperationResult};
 use crate::commit::{Expiry, Operation};
 use crate::core::Core;
 use crate::draft::Draft;
 use crate::input::{Input, Node};
 use crate::leaf::{self, Leaf};
-use crate::path;
+use crate::path::{self, Path};
 use crate::precheck::refuse_target;
 use crate::reader::raw;
 use crate::resolve::{Resolver, over};

@@ -12,9 +12,15 @@ use trellis_runtime::{Runtime, Worker, completion};
 use crate::answer::{CommitError, Committed};
 use crate::commit::Commit;
 use crate::core::{Core, closed};
+use crate::hold::WritePause;
 use crate::input::{Input, Node};
+use crate::options::TreeOptions;
+use crate::pending::PendingCommit;
+use crate::recover;
 use crate::resolve::Work;
-use crate::{Passage, PendingCommit, TreeOptions, TreeStats, View, WritePause, recover, stats};
+use crate::stats::{self, TreeStats};
+use crate::view::View;
+use crate::zoning::Passage;
 
 /// A JSON tree on a store and a journal. Cheap to clone; the last clone to go closes it.
 ///

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, Visitor};
 
-use crate::Path;
 use crate::core::Core;
 use crate::json;
 use crate::leaf::{self, Leaf};
+use crate::path::Path;
 use crate::reader::{Reader, SLICE_BYTES, raw, too_large};
 use crate::state::State;
 

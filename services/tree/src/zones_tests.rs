@@ -15,10 +15,16 @@ use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::{Runtime, RuntimeOptions, SimulatedClock};
 
-use crate::{
-    ChangeCause, Commit, Endings, Input, LoggedCommit, Path, RemoteApplied, RemoteCommit,
-    RemoteRule, Scope, StampedChange, StampedOp, Tracking, Tree, TreeOptions, Zone, Zoning,
+use crate::change::ChangeCause;
+use crate::commit::Commit;
+use crate::input::Input;
+use crate::options::TreeOptions;
+use crate::path::Path;
+use crate::stamp::{
+    LoggedCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
 };
+use crate::tree::Tree;
+use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -243,9 +249,9 @@ fn a_leaf_gives_way_to_both_sides() {
 }
 
 fn set_ending(tree: &Tree, at: &str, json: &str, ends_ms: u64) -> LoggedCommit {
-    let expiry = Some(crate::Expiry::AtMs(ends_ms));
+    let expiry = Some(crate::commit::Expiry::AtMs(ends_ms));
     let value = Input::parse(json.as_bytes()).unwrap();
-    let operation = crate::Operation::Set { path: path(at), value, expiry };
+    let operation = crate::commit::Operation::Set { path: path(at), value, expiry };
     let commit = Commit { operations: vec![operation], ..Commit::default() };
     let rev = tree.commit(commit).unwrap().rev;
     tree.read_commits(rev - 1, 1).unwrap().remove(0)
@@ -376,7 +382,7 @@ fn what_is_gone_is_collected() {
     let tomb = set(&tree, "s/a/b", "null").position.rev;
     clock.advance_ms(10_000);
     let late = set(&tree, "s/c", "null").position.rev;
-    assert_eq!(tree.collect(u64::MAX, 20_000).unwrap(), crate::Collected::default());
+    assert_eq!(tree.collect(u64::MAX, 20_000).unwrap(), crate::stamped::Collected::default());
     assert_eq!(tree.collect(tomb - 1, 5000).unwrap().removed, 1, "the clear under the object");
     let collected = tree.collect(tomb, 5000).unwrap();
     assert_eq!((collected.removed, collected.gc_floor), (1, tomb));

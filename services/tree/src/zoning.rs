@@ -6,7 +6,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Commit, CommitError, PendingCommit, Scope};
+use crate::answer::CommitError;
+use crate::commit::Commit;
+use crate::pending::PendingCommit;
+use crate::stamp::Scope;
 
 /// How a zone is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
