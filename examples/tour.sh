@@ -18,7 +18,7 @@ source examples/common.sh
 TABLES=("iso_639-3 639-3 alpha_3" "iso_3166-1 3166-1 alpha_2" "iso_3166-2 3166-2 code")
 JOURNEY="sqlite sled redb"
 # A binary contains sled only with the feature kv-sled.
-probe=$("$TRELLIS" stats --data "$WORK/probe" --kv sled:probe.sled 2>&1 || true)
+probe=$("$TRELLIS" set probe 1 --data "$WORK/probe" --kv sled:probe.sled 2>&1 || true)
 if [[ $probe == *kv-sled* ]]; then
     echo "tour: this binary does not contain sled, which is left out"
     JOURNEY="sqlite redb"

@@ -38,20 +38,39 @@ struct Marker {
 /// The URLs of store and journal that a directory's data was made with; `None` without data.
 ///
 /// # Errors
-/// `Corrupt` when the marker is none, `Denied` and `Unavailable` when it cannot be read.
+/// `Unsupported` for a newer format; `Corrupt` when the marker is none, `Denied` and `Unavailable`
+/// when it cannot be read.
 pub(crate) fn made_with(directory: &Path) -> Result<Option<(String, String)>> {
+    Ok(marker_of(directory)?.map(|marker| (marker.kv, marker.log)))
+}
+
+fn marker_of(directory: &Path) -> Result<Option<Marker>> {
     let path = directory.join(MARKER_FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("the marker cannot be read", &path, error)),
     };
-    let marker: Marker = serde_json::from_slice(&bytes).map_err(|source| {
+    let damaged = |source: serde_json::Error| {
         Error::new(ErrorKind::Corrupt, "the data directory's marker cannot be understood")
+            .operation("open")
             .context("file", path.display())
             .source(source)
-    })?;
-    Ok(Some((marker.kv, marker.log)))
+    };
+    // The format first: a newer marker may look different altogether.
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let format = value.get("format").and_then(serde_json::Value::as_u64);
+    if format.is_some_and(|format| format > u64::from(FORMAT)) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the data was made by a newer version; open it with that one",
+        )
+        .operation("open")
+        .context("directory", directory.display())
+        .context("format", format.unwrap_or_default())
+        .context("format_max", FORMAT));
+    }
+    serde_json::from_value(value).map(Some).map_err(damaged)
 }
 
 impl DataDirectory {
@@ -85,32 +104,9 @@ impl DataDirectory {
     /// `Unsupported` for a newer format; `InvalidInput` for other engines; `Corrupt` for a marker
     /// that is none.
     pub(crate) fn check(&self, kv: &str, log: &str) -> Result<()> {
-        let path = self.path.join(MARKER_FILE);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(io_error("the marker cannot be read", &path, error)),
+        let Some(marker) = marker_of(&self.path)? else {
+            return Ok(());
         };
-        let damaged = |source: serde_json::Error| {
-            Error::new(ErrorKind::Corrupt, "the data directory's marker cannot be understood")
-                .operation("open")
-                .context("file", path.display())
-                .source(source)
-        };
-        // The format first: a newer marker may look different altogether.
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
-        let format = value.get("format").and_then(serde_json::Value::as_u64);
-        if format.is_some_and(|format| format > u64::from(FORMAT)) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the data was made by a newer version; open it with that one",
-            )
-            .operation("open")
-            .context("directory", self.path.display())
-            .context("format", format.unwrap_or_default())
-            .context("format_max", FORMAT));
-        }
-        let marker: Marker = serde_json::from_value(value).map_err(damaged)?;
         if (marker.kv.as_str(), marker.log.as_str()) == (kv, log) {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use trellis_runtime::Runtime;
 use crate::config::Config;
 use crate::data_directory;
 use crate::handle::Trellis;
+use crate::profile::Profile;
 use crate::replication::Linking;
 
 /// The store's usual place in a data directory, by scheme.
@@ -81,6 +82,29 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// These settings, with the engines that the data was made with where the settings name none:
+    /// neither a store nor a journal, nor a profile other than the default one. Without data at
+    /// [`Config::data`] nothing changes.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Denied`, `Unavailable` when the directory cannot be understood.
+    ///
+    /// ```
+    /// use trellis::Config;
+    ///
+    /// let config = Config::in_directory("/no/such/directory").with_engines_of_data()?;
+    /// assert_eq!(config.kv_url(), "redb:tree.redb");
+    /// # Ok::<(), trellis::Error>(())
+    /// ```
+    pub fn with_engines_of_data(mut self) -> Result<Self> {
+        let names_none =
+            self.kv.is_none() && self.log.is_none() && self.profile == Profile::default();
+        if names_none && let Some((kv, log)) = data_directory::made_with(&self.data)? {
+            (self.kv, self.log) = (Some(kv), Some(log));
+        }
+        Ok(self)
     }
 }
 

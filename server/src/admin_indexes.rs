@@ -67,8 +67,7 @@ pub(crate) async fn remove(
 
 async fn definition(state: &State, request: Request) -> Result<IndexDefinition, WireError> {
     let (parts, body) = request.into_parts();
-    let idle_max = state.options.body_idle_timeout;
-    let body = body::collect(&parts.headers, body, DEFINITION_BYTES_MAX, idle_max).await?;
+    let body = body::collect(state, &parts.headers, body, DEFINITION_BYTES_MAX).await?;
     let json = serde_json::from_slice(&body)
         .map_err(|error| WireError::invalid(format!("the body is no JSON: {error}")))?;
     Ok(IndexDefinition::from_json(&json)?)

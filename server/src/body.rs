@@ -1,22 +1,58 @@
-//! HTTP request bodies, bounded in bytes and in patience.
+//! HTTP request bodies, bounded in bytes and in patience, each and all together.
 
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use trellis_engine_traits::ErrorKind;
 
 use crate::error::WireError;
+use crate::state::State;
 
-/// Collects a body of at most `bytes_max`, waiting at most `idle_max` for each part of it.
+/// Bytes of all bodies that are held at once, beyond the first few of each.
+const ALL_BYTES_MAX: usize = 256 << 20;
+/// Room is taken in steps.
+const STEP_BYTES: usize = 64 << 10;
+/// What every body may have without asking: most requests are smaller.
+const FREE_BYTES: usize = 16 << 10;
+
+/// The room that all bodies share.
+pub(crate) fn room_for_all() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ALL_BYTES_MAX / STEP_BYTES))
+}
+
+/// A body that has arrived. It gives its room back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    text: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Collected {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+/// Collects a body of at most `bytes_max`, waiting a bounded time for each part of it.
+///
+/// # Errors
+/// `too_large`; `invalid` for one that breaks off or does not come; `busy` when the bodies of other
+/// requests take all room.
 pub(crate) async fn collect(
+    state: &State,
     headers: &HeaderMap,
     mut body: Body,
     bytes_max: usize,
-    idle_max: Duration,
-) -> Result<Bytes, WireError> {
+) -> Result<Collected, WireError> {
+    let idle_max = state.options.body_idle_timeout;
     let too_large = || {
         WireError::too_large(format!(
             "a request body has at most {bytes_max} bytes; write larger subtrees in parts"
@@ -31,6 +67,7 @@ pub(crate) async fn collect(
     }
     // Never reserves what is only announced.
     let mut collected = BytesMut::new();
+    let mut room = None;
     loop {
         let frame = match timeout(idle_max, body.frame()).await {
             Ok(frame) => frame,
@@ -40,7 +77,7 @@ pub(crate) async fn collect(
             }
         };
         let Some(frame) = frame else {
-            return Ok(collected.freeze());
+            return Ok(Collected { text: collected.freeze(), _room: room });
         };
         let frame = frame.map_err(|_| WireError::invalid("the request body broke off"))?;
         let Ok(data) = frame.into_data() else {
@@ -49,6 +86,51 @@ pub(crate) async fn collect(
         if collected.len() + data.len() > bytes_max {
             return Err(too_large());
         }
+        take_room(&state.bodies, &mut room, collected.len() + data.len())?;
         collected.extend_from_slice(&data);
+    }
+}
+
+/// Takes what is missing for a body of so many bytes. Nobody waits here: of those who waited, each
+/// with a part, none might get the rest.
+fn take_room(
+    all: &Arc<Semaphore>,
+    room: &mut Option<OwnedSemaphorePermit>,
+    bytes: usize,
+) -> Result<(), WireError> {
+    let steps = bytes.saturating_sub(FREE_BYTES).div_ceil(STEP_BYTES);
+    let missing = steps.saturating_sub(room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+    if missing == 0 {
+        return Ok(());
+    }
+    let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+    let more = Arc::clone(all).try_acquire_many_owned(missing).map_err(|_| {
+        WireError::new(ErrorKind::Busy, "too many large bodies are being sent; try again shortly")
+    })?;
+    match room {
+        Some(room) => room.merge(more),
+        None => *room = Some(more),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_share_their_room_and_give_it_back() {
+        let all = room_for_all();
+        let (mut first, mut second, mut third) = (None, None, None);
+        take_room(&all, &mut first, FREE_BYTES).expect("free");
+        assert!(first.is_none());
+        take_room(&all, &mut first, ALL_BYTES_MAX / 2).expect("room");
+        take_room(&all, &mut first, ALL_BYTES_MAX - STEP_BYTES).expect("more room");
+        take_room(&all, &mut second, STEP_BYTES).expect("the last room");
+        let refused = take_room(&all, &mut third, FREE_BYTES + 1).expect_err("no room");
+        assert_eq!(refused.code, "busy");
+        take_room(&all, &mut third, FREE_BYTES).expect("always free");
+        drop(first);
+        take_room(&all, &mut third, 10 << 20).expect("room again");
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State as FromState};
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use trellis_engine_traits::{Error, ErrorKind, Result};
@@ -17,6 +17,10 @@ use crate::error::WireError;
 use crate::options::ServerOptions;
 use crate::rest::refusal;
 use crate::state::State;
+
+/// Headers that a page may send besides those that need no leave.
+const HEADERS_OF_PAGES: &str = "authorization, content-type, idempotency-key, if-match, \
+                                if-none-match, last-event-id";
 
 /// Refuses to listen on an address that others reach, unless the options allow it.
 ///
@@ -52,10 +56,34 @@ pub(crate) async fn check_request(
     let method = request.method().clone();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let response = match check_headers(request.headers(), request.uri(), &state.options) {
+        Ok(()) if is_preflight(&request) => shared_with(origin, preflight()),
         Ok(()) => shared_with(origin, next.run(request).await),
         Err(error) => refusal(&error),
     };
     state.metrics.count_http(&method, response.status().as_u16());
+    response
+}
+
+/// A browser asks so before it lets a page write, or send a header of its own.
+fn is_preflight(request: &Request) -> bool {
+    let headers = request.headers();
+    *request.method() == Method::OPTIONS
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// What the page of an allowed origin may send: all that this server understands.
+fn preflight() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, PUT, PATCH, POST, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS_OF_PAGES),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -127,9 +127,9 @@ fn write_of(text: &[u8]) -> Result<LeaseWrite, WireError> {
     LeaseFields { verb, path, value, updates }.build()
 }
 
-async fn collect(state: &State, request: Request) -> Result<bytes::Bytes, WireError> {
+async fn collect(state: &State, request: Request) -> Result<body::Collected, WireError> {
     let (parts, body) = request.into_parts();
-    body::collect(&parts.headers, body, BODY_BYTES_MAX, state.options.body_idle_timeout).await
+    body::collect(state, &parts.headers, body, BODY_BYTES_MAX).await
 }
 
 /// The id in the address; what cannot be read is none.

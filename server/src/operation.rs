@@ -8,10 +8,13 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use trellis_tree::{Check, Condition, Expiry, Input, Operation, Path};
+use trellis_tree::{Check, Condition, Expiry, Input, Operation, PATH_BYTES_MAX, Path};
 
 use crate::error::WireError;
 use crate::text::Text;
+
+/// Longest text that is told as the path at fault: a little more than a path may have.
+const TOLD_BYTES_MAX: usize = PATH_BYTES_MAX + 64;
 
 /// How the results of a write are laid out in its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,9 +199,12 @@ pub(crate) fn updates_of(
     Ok(parsed)
 }
 
-/// The path that `text` names.
+/// The path that `text` names; one that is none is told, unless it is longer than any path.
 pub(crate) fn parse_path(text: &str) -> Result<Path, WireError> {
-    Path::parse(text).map_err(WireError::from)
+    Path::parse(text).map_err(|error| {
+        let error = WireError::from(error);
+        if text.len() <= TOLD_BYTES_MAX { error.at(text) } else { error }
+    })
 }
 
 /// A field that the operation cannot do without.

@@ -216,9 +216,8 @@ pub(crate) async fn query(state: &Arc<State>, request: Request) -> Response<Body
             Some("explain=1") => true,
             Some(_) => return Err(WireError::invalid("the only parameter is explain=1")),
         };
-        let options = &state.options;
-        let (bytes_max, idle_max) = (options.frame_bytes_max, options.body_idle_timeout);
-        let text = body::collect(&parts.headers, body, bytes_max, idle_max).await?;
+        let bytes_max = state.options.frame_bytes_max;
+        let text = body::collect(state, &parts.headers, body, bytes_max).await?;
         let text = std::str::from_utf8(&text)
             .map_err(|_| WireError::invalid("the request body is not UTF-8"))?;
         answer_query(state, text, explain).await

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
-use bytes::Bytes;
 use serde::Deserialize;
 use trellis_engine_traits::Error;
 use trellis_tree::{
@@ -16,7 +15,7 @@ use crate::answer::{
     push_error_fields, push_number, push_origin, push_resolved, push_result_list, push_string,
     rev_of,
 };
-use crate::body;
+use crate::body::{self, Collected};
 use crate::error::WireError;
 use crate::location::path_after;
 use crate::operation::{Updates, WireCondition, WireOperation, expiry, updates_of};
@@ -69,10 +68,10 @@ async fn try_write(
     let key = header_text(&parts.headers, &IDEMPOTENCY_KEY)?;
     let is_push = parts.method == Method::POST;
     let text = if parts.method == Method::DELETE {
-        Bytes::new()
+        Collected::default()
     } else {
         let limit = state.body_bytes_max();
-        body::collect(&parts.headers, body, limit, state.options.body_idle_timeout).await?
+        body::collect(state, &parts.headers, body, limit).await?
     };
     let target = path.clone();
     let method = parts.method;
@@ -106,7 +105,7 @@ async fn try_commit(state: &Arc<State>, request: Request<Body>) -> Result<Commit
     let (parts, body) = request.into_parts();
     let header_key = header_text(&parts.headers, &IDEMPOTENCY_KEY)?;
     let limit = state.body_bytes_max();
-    let text = body::collect(&parts.headers, body, limit, state.options.body_idle_timeout).await?;
+    let text = body::collect(state, &parts.headers, body, limit).await?;
     let mut commit = parse(state, text, commit_of).await?;
     match (&commit.key, header_key) {
         (Some(key), Some(header)) if *key != header => {
@@ -128,7 +127,7 @@ pub(crate) fn commit_of(text: &[u8]) -> Result<Commit, WireError> {
 /// Parses a body: at once when it is small, on the pool when it is large.
 async fn parse<T: Send + 'static>(
     state: &Arc<State>,
-    text: Bytes,
+    text: Collected,
     parse: impl FnOnce(&[u8]) -> Result<T, WireError> + Send + 'static,
 ) -> Result<T, WireError> {
     if text.len() <= PARSE_INLINE_BYTES_MAX {

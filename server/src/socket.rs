@@ -56,7 +56,9 @@ struct ReadBatch {
 enum Ending {
     /// Answer what was accepted, then close with this frame.
     Close(CloseFrame),
-    /// The peer closed or is gone: nothing more can be written.
+    /// The peer closed: its close frame is answered, nothing else can be written.
+    Closed,
+    /// The peer is gone: nothing more can be written.
     Gone,
 }
 
@@ -123,6 +125,7 @@ impl Connection {
                 self.work.push(Box::pin(async { Done::Live(job.await) }));
             }
             match &self.ending {
+                Some(Ending::Closed) => return self.answer_close().await,
                 Some(Ending::Gone) => return,
                 Some(Ending::Close(_)) if self.work.is_empty() => break,
                 _ => {}
@@ -210,7 +213,8 @@ impl Connection {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Close(_))) => {
                 self.lease.say_goodbye();
-                self.ending = Some(Ending::Gone);
+                self.ready.clear();
+                self.ending = Some(Ending::Closed);
             }
             None => self.ending = Some(Ending::Gone),
             Some(Err(error)) => self.accept_failure(error),
@@ -351,6 +355,12 @@ impl Connection {
             socket.flush().await
         });
         matches!(written.await, Ok(Ok(())))
+    }
+
+    /// Sends the codec's answer to the peer's close frame, so that both know the end for a clean one.
+    async fn answer_close(&mut self) {
+        // A peer that does not read it has lost nothing else.
+        let _is_in_time = timeout(LINGER, self.socket.flush()).await.is_ok();
     }
 
     /// Closes, and leaves the peer a moment to read why before the socket goes.

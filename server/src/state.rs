@@ -11,6 +11,7 @@ use trellis_runtime::Runtime;
 use trellis_tree::{Tree, TreeStats};
 
 use crate::answer::{push_number, push_string};
+use crate::body;
 use crate::frames::Frames;
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) peer_places: Arc<Semaphore>,
     /// One permit for every body that is being streamed.
     pub(crate) streams: Arc<Semaphore>,
+    /// Room for the bodies of requests, all together.
+    pub(crate) bodies: Arc<Semaphore>,
     /// Frames that several sockets get.
     pub(crate) frames: Frames,
     stopping: watch::Sender<bool>,
@@ -95,6 +98,7 @@ impl Server {
             entrance: OnceLock::new(),
             peer_places: Arc::new(Semaphore::new(options.peers_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
+            bodies: body::room_for_all(),
             metrics: Metrics::new(),
             frames: Frames::new(),
             stopping: watch::Sender::new(false),

@@ -50,7 +50,7 @@ pub(crate) const OPERATIONS: [&str; 19] = [
 
 /// Families and operations that the protocol names and this server does not offer yet.
 const NOT_OFFERED: [&str; 3] = ["search", "vector-search", "auth"];
-const NOT_OFFERED_FAMILIES: [&str; 5] = ["stream-", "mq-", "vfs-", "auth-", "repl-"];
+const NOT_OFFERED_FAMILIES: [&str; 4] = ["stream-", "mq-", "vfs-", "auth-"];
 
 /// What a frame asks for.
 #[derive(Debug)]
@@ -414,6 +414,10 @@ fn explain(text: &str, mismatch: &serde_json::Error) -> Refused {
 }
 
 fn not_offered(op: &str) -> WireError {
+    if op.starts_with("repl-") {
+        let message = "nodes talk over links of their own; /admin/repl tells where they stand";
+        return WireError::new(ErrorKind::Unsupported, message);
+    }
     let is_planned = NOT_OFFERED.contains(&op)
         || NOT_OFFERED_FAMILIES.iter().any(|family| op.starts_with(family));
     if is_planned {

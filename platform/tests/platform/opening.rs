@@ -168,6 +168,9 @@ fn data_of_other_engines_or_a_newer_format_is_refused() {
     std::fs::write(&marker, newer).expect("a write");
     let outcome = Trellis::open_config(made.clone());
     assert_refused(outcome, ErrorKind::Unsupported, &["newer version", "format=2"]);
+    let place = data.to_str().expect("UTF-8");
+    let error = Config::at(place, None).expect_err("a newer format");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     std::fs::write(&marker, "{").expect("a write");
     assert_refused(Trellis::open_config(made.clone()), ErrorKind::Corrupt, &["trellis.json"]);
     std::fs::write(&marker, text).expect("a write");

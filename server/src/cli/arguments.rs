@@ -30,8 +30,10 @@ pub(super) enum Command {
     },
     /// Replace the value at a path
     Set {
+        /// Path such as users/u1
         path: String,
         /// JSON text, @FILE, or - for standard input
+        #[arg(allow_negative_numbers = true)]
         value: String,
         /// Let the value vanish after so many seconds
         #[arg(long, value_name = "SECONDS")]
@@ -48,14 +50,17 @@ pub(super) enum Command {
     },
     /// Remove the value at a path
     Delete {
+        /// Path such as users/u1
         path: String,
         #[command(flatten)]
         place: Place,
     },
     /// Add a child under a new, time-ordered id, and print the id
     Push {
+        /// Path such as events; the new child's id begins with -
         path: String,
         /// JSON text, @FILE, or - for standard input
+        #[arg(allow_negative_numbers = true)]
         value: String,
         /// Let the child vanish after so many seconds
         #[arg(long, value_name = "SECONDS")]
@@ -65,9 +70,10 @@ pub(super) enum Command {
     },
     /// Print the children of a path, one JSON line each
     Children {
+        /// Path such as users; empty for the root
         path: String,
         /// Begin after this key
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
         after: Option<String>,
         /// Print at most so many; all by default
         #[arg(long, value_name = "COUNT")]

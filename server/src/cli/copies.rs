@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use trellis::{
-    ArchiveSummary, BackupKind, Config, Error, ErrorKind, Progress as Step, Until,
+    ArchiveSummary, BackupKind, Comparison, Config, Error, ErrorKind, Progress as Step, Until,
     backup_to_directory, backup_to_file,
 };
 
@@ -16,7 +16,7 @@ use super::upkeep::{blocking, config_of};
 use super::verbs::print_line;
 
 /// Differences that are named.
-const DIFFERENCES_MAX: usize = 10;
+const NAMED_MAX: usize = 10;
 
 /// Moves a progress bar along.
 fn follow(progress: &Progress) -> impl FnMut(&Step) + Send + 'static {
@@ -232,11 +232,8 @@ pub(super) async fn verify(verify: Verify) -> Result<(), Failure> {
         };
         let (left, right) = (source(left)?, source(right)?);
         let compared = match (&left, &right) {
-            (Source::Local(left), Source::Local(right)) => {
-                let found = trellis::verify(left, right, DIFFERENCES_MAX)?;
-                (found.left, found.right, found.differences)
-            }
-            _ => (left.archives().digest()?, right.archives().digest()?, Vec::new()),
+            (Source::Local(left), Source::Local(right)) => trellis::verify(left, right, NAMED_MAX)?,
+            _ => verify_with_server(&left, &right)?,
         };
         left.close()?;
         right.close()?;
@@ -244,19 +241,55 @@ pub(super) async fn verify(verify: Verify) -> Result<(), Failure> {
     });
     let compared = compared.await;
     progress.clear();
-    let (left, right, differences) = compared.map_err(|error| unchecked(error.into()))?;
-    for (place, found) in places.iter().zip([&left, &right]) {
+    let found = compared.map_err(|error| unchecked(error.into()))?;
+    for (place, found) in places.iter().zip([&found.left, &found.right]) {
         print_line(&format!("{} rev {} {place}", found.digest, found.rev))?;
     }
-    for difference in &differences {
+    for difference in &found.differences {
         print_line(&format!("{:?}: {}", difference.kind, difference.path))?;
     }
-    if left.digest == right.digest {
+    if found.left.digest == found.right.digest {
         return print_line("the same content");
     }
-    let hint = match differences.is_empty() {
-        true => "; paths are named when both are directories that no server has open",
-        false => "",
-    };
-    Err(Failure::Damaged(format!("the two differ{hint}")))
+    Err(Failure::Damaged("the two differ".to_owned()))
+}
+
+/// As [`trellis::verify`], where a server is one of the two: if the digests differ, what it holds
+/// is copied into a scratch directory, so that the paths can be named.
+fn verify_with_server(left: &Source, right: &Source) -> trellis::Result<Comparison> {
+    let of = |source: &Source| source.archives().digest();
+    let (left_digest, right_digest) = (of(left)?, of(right)?);
+    if left_digest.digest == right_digest.digest {
+        let differences = Vec::new();
+        return Ok(Comparison { left: left_digest, right: right_digest, differences });
+    }
+    let scratch = Scratch::new()?;
+    let left = left.opened(&scratch.0.join("left"))?;
+    let right = right.opened(&scratch.0.join("right"))?;
+    trellis::verify(&left, &right, NAMED_MAX)
+}
+
+/// A directory for this user alone, which goes with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> trellis::Result<Self> {
+        let path = std::env::temp_dir().join(format!("trellis-verify-{}", std::process::id()));
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&path).map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "the temporary directory cannot be written")
+                .context("path", path.display())
+                .source(error)
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed lies in the temporary directory, where it does no harm.
+        let _is_gone = std::fs::remove_dir_all(&self.0).is_ok();
+    }
 }

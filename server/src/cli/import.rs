@@ -12,13 +12,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use indicatif::ProgressBar;
 use tokio::sync::{mpsc, oneshot};
-use trellis::Runtime;
+use trellis::{Path, Runtime};
 
 use super::arguments::{Format, Place};
 use super::batcher::Batch;
 use super::failure::Failure;
 use super::progress::Progress;
-use super::target::{Entries, Target};
+use super::target::{Entries, Entry, Target};
 use super::walk;
 
 /// Batches that are parsed ahead.
@@ -78,10 +78,16 @@ fn parse(
     let reader: Box<dyn BufRead> =
         Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, bar.wrap_read(source)));
     let mut batch = Batch::default();
-    let mut emit = |entry| match batch.push(entry) {
-        None => Ok(()),
-        // The writer has failed, and says why itself.
-        Some(full) => sender.blocking_send(full).map_err(|_| "the tree refused".to_owned()),
+    let mut emit = |entry: Entry| {
+        // Here it is still known where in the file the path stands.
+        if let Err(error) = Path::parse(&entry.path) {
+            return Err(format!("{:?} is no path: {error}", entry.path));
+        }
+        match batch.push(entry) {
+            None => Ok(()),
+            // The writer has failed, and says why itself.
+            Some(full) => sender.blocking_send(full).map_err(|_| "the tree refused".to_owned()),
+        }
     };
     match format {
         Format::Json => walk::json(reader, base, &mut emit)?,

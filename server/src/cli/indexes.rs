@@ -10,8 +10,7 @@ use trellis_client::Admin;
 use super::arguments::Place;
 use super::failure::Failure;
 use super::progress::Progress;
-use super::serve::open;
-use super::upkeep::{admin, config_of};
+use super::upkeep::{admin, blocking, config_of};
 use super::verbs::print_line;
 
 /// How often the progress of a build is asked for.
@@ -67,7 +66,9 @@ enum Side {
 impl Side {
     async fn open(place: &Place) -> Result<Self, Failure> {
         if place.is_local() {
-            return Ok(Self::Local(open(config_of(&place.database)?).await?));
+            let config = config_of(&place.database)?;
+            let opened = blocking(move || trellis::Trellis::open_existing(config));
+            return Ok(Self::Local(opened.await?));
         }
         Ok(Self::Server(admin(place)?))
     }

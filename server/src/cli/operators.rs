@@ -96,6 +96,8 @@ pub(super) struct Migrate {
   trellis verify redb:db --against sqlite:new
   trellis verify http://127.0.0.1:4400 --against copy
 
+To name the paths that differ, what a server holds is copied to the temporary directory first.
+
 Exit codes: 0 the same content, 1 it differs, 2 could not be compared.")]
 pub(super) struct Verify {
     /// DIR or STORE:DIR of a closed database, or the address of a server

@@ -1,10 +1,11 @@
 //! A database that archives are had from: one that this process opens, or one behind a server.
 
 use std::io::{self, Read};
+use std::path::Path;
 
 use bytes::{Buf, Bytes};
 use tokio::runtime::Handle;
-use trellis::{ArchiveSource, Config, ContentDigest, Error, ErrorKind, Result, Trellis};
+use trellis::{ArchiveSource, Config, ContentDigest, Error, ErrorKind, Result, Trellis, Until};
 use trellis_client::{Admin, Archive, ClientError, ClientOptions};
 
 /// Whether a place is a server's address.
@@ -57,6 +58,18 @@ impl Source {
             Self::Local(db) => db,
             Self::Remote(remote) => remote.as_ref(),
         }
+    }
+
+    /// The database itself; a copy of it in `directory` where a server has it.
+    pub(super) fn opened(&self, directory: &Path) -> Result<Trellis> {
+        let remote = match self {
+            Self::Local(db) => return Ok(db.clone()),
+            Self::Remote(remote) => remote,
+        };
+        let copy = Config::in_directory(directory);
+        let archive = &mut *remote.archive(None)?;
+        trellis::restore_from(archive, copy.clone(), Until::Newest, &mut |_| {})?;
+        Trellis::open_existing_paused(copy)
     }
 
     /// Closes what this process opened.

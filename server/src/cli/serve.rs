@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, lookup_host};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use trellis::{Config, Runtime, Trellis};
 
 use super::arguments::{Database, Serve};
@@ -22,7 +23,7 @@ pub(super) async fn run(serve: Serve, log_level: Option<&str>) -> Result<(), Fai
     if serve.allow_unprotected_network {
         builder = builder.set("server.allow_unprotected_network", true);
     }
-    let config = builder.load()?;
+    let config = builder.load()?.with_engines_of_data()?;
     start_logging(&config.log_level)?;
     let mut options = ServerOptions::from(&config.server);
     if let Some(replication) = &config.replication {
@@ -109,9 +110,15 @@ pub(super) fn start_logging(level: &str) -> Result<(), Failure> {
         Ok(filter) if !filter.is_empty() => filter,
         _ => level.to_owned(),
     };
-    let filter = EnvFilter::try_new(&filter).map_err(|error| {
-        Failure::Usage(format!("{filter:?} is no log level: {error}; use e.g. info or debug"))
-    })?;
+    let no_level = |why: &dyn std::fmt::Display| {
+        Failure::Usage(format!("{filter:?} is no log level: {why}; use e.g. info or debug"))
+    };
+    // A filter takes a lone word for the name of a module, and then nothing is logged.
+    let is_word = !filter.contains(['=', ',', '[', ':']);
+    if is_word && let Err(error) = filter.parse::<LevelFilter>() {
+        return Err(no_level(&error));
+    }
+    let filter = EnvFilter::try_new(&filter).map_err(|error| no_level(&error))?;
     // Only the first call of a process takes effect.
     let _is_first = tracing_subscriber::fmt()
         .with_env_filter(filter)

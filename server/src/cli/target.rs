@@ -10,7 +10,8 @@ use trellis_tree::{Commit, Committed, Expiry, Input, Operation, Path};
 
 use super::arguments::Place;
 use super::failure::Failure;
-use super::serve::{builder, open};
+use super::serve::open;
+use super::upkeep::{blocking, config_of};
 
 /// Where the tree is.
 pub(super) enum Target {
@@ -39,12 +40,24 @@ impl Serialize for Entries<'_> {
 }
 
 impl Target {
-    /// Connects, or opens the database, whichever the options name.
+    /// Connects, or opens the database, whichever the options name; creates it if there is none.
     pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
-        let database = &place.database;
         if place.is_local() {
-            return Ok(Self::Local(open(builder(database).load()?).await?));
+            return Ok(Self::Local(open(config_of(&place.database)?).await?));
         }
+        Self::connect(place).await
+    }
+
+    /// As [`Target::open`], and creates none: a mistyped directory is no empty database.
+    pub(super) async fn open_existing(place: &Place) -> Result<Self, Failure> {
+        if place.is_local() {
+            let config = config_of(&place.database)?;
+            return Ok(Self::Local(blocking(move || Trellis::open_existing(config)).await?));
+        }
+        Self::connect(place).await
+    }
+
+    async fn connect(place: &Place) -> Result<Self, Failure> {
         Ok(Self::Server(Client::connect(&place.url, ClientOptions::default()).await?))
     }
 

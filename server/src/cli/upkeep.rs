@@ -15,15 +15,7 @@ use super::verbs::print_line;
 
 /// The settings of a closed database: what is not said about its engines, its directory knows.
 pub(super) fn config_of(database: &Database) -> Result<Config, Failure> {
-    let mut config = builder(database).load()?;
-    let says_engines =
-        database.kv.is_some() || database.log.is_some() || database.profile.is_some();
-    if !says_engines {
-        let known = Config::at(&config.data.to_string_lossy(), None)?;
-        config.kv = known.kv.or(config.kv);
-        config.log = known.log.or(config.log);
-    }
-    Ok(config)
+    Ok(builder(database).load()?.with_engines_of_data()?)
 }
 
 /// Blocking work, off the executor.

@@ -25,7 +25,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Update { updates, place } => update(&updates, &place).await,
         Command::Delete { path, place } => {
-            let target = Target::open(&place).await?;
+            let target = Target::open_existing(&place).await?;
             target.delete(&path).await?;
             target.close().await
         }
@@ -87,7 +87,7 @@ async fn children(
     values: bool,
     place: &Place,
 ) -> Result<(), Failure> {
-    let target = Target::open(place).await?;
+    let target = Target::open_existing(place).await?;
     let mut wanted = limit.unwrap_or(usize::MAX);
     while wanted > 0 {
         let page = target.children(path, after.as_deref(), wanted.min(PAGE), values).await?;
@@ -110,7 +110,7 @@ async fn children(
 }
 
 async fn stats(place: &Place) -> Result<(), Failure> {
-    let target = Target::open(place).await?;
+    let target = Target::open_existing(place).await?;
     let stats = match &target {
         Target::Server(client) => client.stats().await?,
         Target::Local(db) => serde_json::to_value(db.tree().stats()?)

@@ -101,10 +101,12 @@ fn the_verbs_work_on_a_server_and_it_stops_cleanly() {
         )
     );
     assert_eq!(text(&server.run(&["children", "users", "--after", "u1"])), "{\"key\":\"u2\"}\n");
+    assert_eq!(text(&server.run(&["children", "list", "--after", id.trim()])), "");
+    text(&server.run(&["set", "users/u1/balance", "-5"]));
     text(&server.run(&["delete", "users"]));
     assert_eq!(text(&server.run(&["get", "users"])), "null\n");
     let stats: Value = serde_json::from_str(&text(&server.run(&["stats"]))).expect("JSON");
-    assert_eq!(stats["tree"]["rev"], 4);
+    assert_eq!(stats["tree"]["rev"], 5);
     assert_eq!(server.stop(), Some(0));
 }
 
@@ -171,8 +173,30 @@ fn failures_have_their_exit_codes_and_say_what_to_do() {
     let open = { open }.output().expect("runs");
     assert_eq!(open.status.code(), Some(1));
     assert!(errors(&open).contains("--allow-unprotected-network"));
+    let no_level = trellis(&["get", "a", "--log-level", "wrn"]).output().expect("runs");
+    assert!(errors(&no_level).contains("is no log level"), "{}", errors(&no_level));
     let completion = trellis(&["completion", "bash"]).output().expect("runs");
     assert!(text(&completion).contains("trellis"));
+}
+
+#[test]
+fn a_directory_says_its_engines_and_a_missing_one_is_not_made_by_reading() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = directory.path().join("made").display().to_string();
+    let run = |arguments: &[&str]| trellis(arguments).output().expect("runs");
+    text(&run(&["set", "a", "1", "--data", &made, "--log", "kv:"]));
+    assert_eq!(text(&run(&["get", "a", "--data", &made])), "1\n");
+    assert_eq!(Served::start(&["--data", &made]).stop(), Some(0));
+    let other = run(&["get", "a", "--data", &made, "--log", "segment:log"]);
+    assert!(errors(&other).contains("was made with"), "{}", errors(&other));
+    let mistyped = directory.path().join("mayde");
+    let place = mistyped.display().to_string();
+    for verb in [&["get", "a"][..], &["delete", "a"], &["export"], &["stats"], &["query", "a"]] {
+        let refused = trellis(verb).args(["--data", &place]).output().expect("runs");
+        assert_eq!(refused.status.code(), Some(1), "{verb:?}");
+        assert!(errors(&refused).contains("no database at this place"), "{}", errors(&refused));
+    }
+    assert!(!mistyped.exists());
 }
 
 #[test]
@@ -184,5 +208,12 @@ fn a_file_that_breaks_off_fails_the_import_and_says_where() {
     let outcome = server.run(&["import", file.to_str().expect("text")]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(errors(&outcome).contains("line 1"), "{}", errors(&outcome));
+    let file = folder.path().join("bad.ndjson");
+    let lines = "{\"path\":\"a\",\"value\":1}\n{\"path\":\"a//b\",\"value\":1}\n";
+    std::fs::write(&file, lines).expect("written");
+    let outcome = server.run(&["import", file.to_str().expect("text")]);
+    assert_eq!(outcome.status.code(), Some(1));
+    let told = errors(&outcome);
+    assert!(told.contains("line 2") && told.contains("a//b"), "{told}");
     assert_eq!(server.stop(), Some(0));
 }

@@ -211,6 +211,25 @@ async fn a_page_of_an_allowed_origin_reads_and_another_one_is_denied() {
 }
 
 #[tokio::test]
+async fn a_page_of_an_allowed_origin_may_ask_whether_it_may_write() {
+    let server = TestServer::start().await;
+    let asks = "Access-Control-Request-Method: PATCH";
+    let own = ["Origin: http://localhost:5173", asks];
+    let allowed = server.http("OPTIONS", "/db/a", &own, b"").await;
+    let origin = allowed.header("access-control-allow-origin");
+    assert_eq!((allowed.status, origin), (204, Some("http://localhost:5173")));
+    let methods = allowed.header("access-control-allow-methods").expect("methods");
+    assert!(methods.contains("PATCH"), "{methods}");
+    let headers = allowed.header("access-control-allow-headers").expect("headers");
+    assert!(headers.contains("content-type") && headers.contains("idempotency-key"), "{headers}");
+    let foreign = ["Origin: https://elsewhere.example", asks];
+    let denied = server.http("OPTIONS", "/db/a", &foreign, b"").await;
+    let methods = denied.header("access-control-allow-methods");
+    assert_eq!((denied.status, methods), (403, None));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_live_read_that_makes_no_sense_is_a_json_error() {
     let server = TestServer::start().await;
     for target in [

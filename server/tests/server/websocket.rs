@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use trellis_server::ServerOptions;
 
 use crate::harness::TestServer;
@@ -209,5 +211,16 @@ async fn what_is_not_offered_says_so() {
         socket
     };
     assert_eq!(socket.answer().await["error"], "unsupported");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_clients_close_frame_is_answered_by_one() {
+    let server = TestServer::start().await;
+    let mut socket = server.socket().await;
+    socket.ask(r#"{"id":"1","op":"ping"}"#).await;
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "bye".into() };
+    socket.socket.close(Some(frame)).await.expect("sent");
+    assert_eq!(socket.close_code().await, 1000);
     server.stop().await;
 }

@@ -77,11 +77,13 @@ pub(crate) fn plan(spec: &QuerySpec, ready: &[Arc<IndexDefinition>]) -> Plan {
         return Plan { source: Source::Nothing, keys, in_order: true, reverse: false };
     }
     let first = orders.first().filter(|order| order.field == Field::Key);
+    let counts = spec.totals == Some(Totals::Count);
     let own = Candidate {
         score: key_score(&keys),
         plan: Plan {
             source: Source::Collection,
-            in_order: first.is_some() && !spec.path.has_wildcard(),
+            // A count has no order, so that an index whose entries can be counted goes before.
+            in_order: first.is_some() && !spec.path.has_wildcard() && !counts,
             reverse: first.is_some_and(|order| order.descending),
             keys: keys.clone(),
         },
@@ -168,11 +170,11 @@ fn build(
         settled,
     });
     // A count that needs nothing but entries is served by any index, as an order is.
-    let counts = settled && spec.totals == Some(Totals::Count);
+    let counts = spec.totals == Some(Totals::Count);
     let plan = Plan {
         source,
         keys: keys.clone(),
-        in_order: reverse.is_some() || counts,
+        in_order: if counts { settled } else { reverse.is_some() },
         reverse: reverse.unwrap_or(false),
     };
     Candidate { score: 2 * (prefix_fields + narrowed), plan }
@@ -231,7 +233,13 @@ pub(crate) fn suggestion(spec: &QuerySpec) -> Option<IndexDefinition> {
         add(Order { descending, ..order });
     }
     let whole = is_settled_by(&spec.filter, &[]);
-    if fields.is_empty() && whole && (spec.path.has_wildcard() || spec.totals.is_some()) {
+    // Groups read each item, whatever leads there.
+    let serves = match &spec.totals {
+        Some(Totals::Count) => true,
+        Some(Totals::Groups(_)) => false,
+        None => spec.path.has_wildcard(),
+    };
+    if fields.is_empty() && whole && serves {
         fields.push(Order::ascending(Field::Key));
     }
     IndexDefinition::new(spec.path.clone(), fields).ok()

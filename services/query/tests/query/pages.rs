@@ -139,6 +139,23 @@ fn ten_thousand_children_may_be_looked_at_and_then_the_index_is_named() {
 }
 
 #[test]
+fn a_count_of_a_large_collection_is_served_by_the_index_that_is_named_for_it() {
+    let tree = bed::open();
+    set(&tree, "c", many(LOOKED_MAX + 1));
+    let query = json!({ "path": "c", "count": true });
+    let refused = Queries::new(&tree).run(&tree.view().unwrap(), &spec(query.clone()), 1 << 20);
+    let refused = refused.unwrap_err();
+    let definition: Value = serde_json::from_str(refused.fact("index").unwrap()).unwrap();
+    let indexed = Queries::with_indexes(&tree, Computed::of(&[definition]));
+    let counted = indexed.run(&tree.view().unwrap(), &spec(query.clone()), 1 << 20).unwrap();
+    assert_eq!(counted.to_json(), format!("{{\"count\":{}}}", LOOKED_MAX + 1).as_bytes());
+    assert_eq!(explained(&tree, &indexed, query)["scanned"], 0, "the entries alone tell");
+    let groups = json!({ "path": "c", "aggregate": { "groupBy": ["even"], "count": true } });
+    let refused = indexed.run(&tree.view().unwrap(), &spec(groups), 1 << 20).unwrap_err();
+    assert_eq!((refused.kind(), refused.fact("index")), (ErrorKind::TooLarge, None));
+}
+
+#[test]
 fn what_no_index_can_serve_says_so_instead_of_naming_one() {
     let tree = bed::open();
     set(&tree, "c", many(LOOKED_MAX + 1));
