@@ -357,7 +357,7 @@ impl Connection {
         matches!(written.await, Ok(Ok(())))
     }
 
-    /// Sends the codec's answer to the peer's close frame, so that both know the end for a clean one.
+    /// Sends the codec's answer to the peer's close frame, so that both know of a clean end.
     async fn answer_close(&mut self) {
         // A peer that does not read it has lost nothing else.
         let _is_in_time = timeout(LINGER, self.socket.flush()).await.is_ok();
