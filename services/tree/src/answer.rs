@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::value::RawValue;
-use trellis_engine_traits::{Error, ErrorKind};
+use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::path::Path;
 
@@ -99,3 +99,5 @@ impl std::error::Error for CommitError {
         Some(&self.error)
     }
 }
+
+pub(crate) type Outcome = Result<Committed, CommitError>;

@@ -5,27 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use trellis_engine_traits::{
-    Durability, ErrorKind, MaintenanceBudget, Op, Persistence, Result, Semantic, WriteBatch,
-};
+use trellis_engine_traits::{ErrorKind, MaintenanceBudget, Persistence, Result};
 
+use crate::batch::{SMALL_BATCH_BYTES, apply_batch, commit_in_parts};
 use crate::build::Step;
 use crate::core::Core;
 use crate::indexing;
-use crate::record::{self, Applied, Chain, META};
-use crate::room::is_storage_full;
+use crate::record::{self, Applied, Chain};
+use crate::refusal::is_storage_full;
 use crate::seal::{self, SealedSnapshot};
+use crate::space::{APPLIED_KEY, META};
 use crate::state::Layers;
 
-/// The key of [`Applied`] in the store's notes.
-pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 /// How long to wait before a refused batch is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Entries that a store takes at once if it holds readers up meanwhile: some milliseconds.
-const SMALL_BATCH: usize = 1000;
-/// Their bytes where room is scarce; the last one may go beyond. More than what a store takes for a
-/// removal, to which it gives its last room.
-const SMALL_BATCH_BYTES: usize = 1 << 20;
 /// Time for one slice of the store's own upkeep after a batch.
 const MAINTENANCE: Duration = Duration::from_millis(20);
 
@@ -46,16 +39,16 @@ impl Core {
         let apply_after = self.options.apply_after.max(Duration::from_millis(1));
         loop {
             // The ring of a close may have ended the wait for another attempt.
-            if self.closed.load(Ordering::Acquire) {
+            if self.is_closed() {
                 return;
             }
             self.build_until_due(clock.monotonic().saturating_add(apply_after));
-            if self.closed.load(Ordering::Acquire) {
+            if self.is_closed() {
                 return;
             }
             let asked = self.apply_now.load(Ordering::Acquire);
             while !self.apply_once(&mut marks) {
-                if self.closed.load(Ordering::Acquire) || self.poison.lock().is_some() {
+                if self.is_closed() || self.poison.lock().is_some() {
                     break;
                 }
                 self.apply_alarm.wait(clock.as_ref(), Some(clock.monotonic() + RETRY));
@@ -74,7 +67,7 @@ impl Core {
         let clock = self.runtime.clock().as_ref();
         loop {
             let asked = self.apply_now.load(Ordering::Acquire);
-            if asked || self.overlay_wants_room() || self.closed.load(Ordering::Acquire) {
+            if asked || self.overlay_wants_room() || self.is_closed() {
                 return;
             }
             let now = clock.monotonic();
@@ -136,7 +129,7 @@ impl Core {
     fn wait_visible(&self) -> bool {
         let mut stages = self.stages.lock();
         loop {
-            if self.poison.lock().is_some() || self.closed.load(Ordering::Acquire) {
+            if self.poison.lock().is_some() || self.is_closed() {
                 return false;
             }
             // What is rolled back lowers `frozen_rev`, so the table never has to wait for it.
@@ -226,58 +219,5 @@ impl Core {
         if let Err(error) = self.kv.maintain(MaintenanceBudget { time: MAINTENANCE }) {
             tracing::warn!(%error, "the store's upkeep failed; trying again later");
         }
-    }
-}
-
-/// Seals and commits a batch together with how far the store has come.
-pub(crate) fn apply_batch(
-    kv: &dyn trellis_engine_traits::KvBackend,
-    batch: WriteBatch,
-    applied: &Applied,
-) -> Result<()> {
-    commit_sealed(kv, batch.put(META, APPLIED_KEY, applied.encode()?))
-}
-
-/// Seals and commits a batch whose last entry says how far it leads.
-///
-/// An engine that emulates snapshots holds its readers up while it takes a batch, so it is given
-/// small ones, the last of which says how far they lead. A crash in between leaves some keys ahead
-/// of that note; the replay, which begins behind it, writes each of them again.
-pub(crate) fn commit_sealed(
-    kv: &dyn trellis_engine_traits::KvBackend,
-    mut batch: WriteBatch,
-) -> Result<()> {
-    seal::seal_batch(&mut batch);
-    if kv.profile().emulated.contains(&Semantic::SnapshotIsolation) {
-        return commit_in_parts(kv, batch, usize::MAX);
-    }
-    kv.commit(&batch, Durability::Synced).map(|_| ())
-}
-
-/// Parts of [`SMALL_BATCH`] entries or `bytes_max` bytes, whichever is less.
-fn commit_in_parts(
-    kv: &dyn trellis_engine_traits::KvBackend,
-    mut batch: WriteBatch,
-    bytes_max: usize,
-) -> Result<()> {
-    let mut rest = std::mem::take(&mut batch.ops).into_iter().peekable();
-    let mut bytes = 0;
-    while let Some(op) = rest.next() {
-        bytes += op_bytes(&op);
-        batch.ops.push(op);
-        if rest.peek().is_some() && (batch.ops.len() == SMALL_BATCH || bytes >= bytes_max) {
-            kv.commit(&batch, Durability::Buffered)?;
-            batch.ops.clear();
-            bytes = 0;
-        }
-    }
-    kv.commit(&batch, Durability::Synced).map(|_| ())
-}
-
-fn op_bytes(op: &Op) -> usize {
-    match op {
-        Op::Put(at, value) => at.key.len() + value.len(),
-        Op::Delete(at) => at.key.len(),
-        Op::DeleteRange(_, range) => range.start.len(),
     }
 }

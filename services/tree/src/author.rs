@@ -7,10 +7,12 @@ use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
 use crate::core::Core;
+use crate::effect::Effect;
 use crate::here::{EndingVisitor, Here, Stamp, StampVisitor};
 use crate::path;
-use crate::record::{Authored, DATA, EXPIRY, Effect, STAMP};
-use crate::resolve::Resolver;
+use crate::record::Authored;
+use crate::resolver::Resolver;
+use crate::space::{DATA, EXPIRY, STAMP};
 use crate::spared::Told;
 use crate::stamp::{Author, Version};
 use crate::state::State;

@@ -5,18 +5,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use trellis_runtime::Alarm;
 
 use crate::core::Core;
+use crate::followers::Bell;
 use crate::tree::Tree;
-
-/// One bell, as the tree knows it.
-pub(crate) struct Bell {
-    rung: AtomicBool,
-    alarm: Arc<Alarm>,
-}
 
 /// Rings an alarm when commits become visible. Dropping it ends that.
 pub struct CommitBell {
@@ -52,7 +46,7 @@ impl Tree {
     #[must_use]
     pub fn bell(&self, alarm: Arc<Alarm>) -> CommitBell {
         let core = Arc::clone(self.core());
-        let bell = Arc::new(Bell { rung: AtomicBool::new(false), alarm });
+        let bell = Arc::new(Bell::new(alarm));
         core.bells.lock().push(Arc::clone(&bell));
         CommitBell { core, bell }
     }
@@ -63,7 +57,7 @@ impl CommitBell {
     /// [`Tree::position`] is read: what comes after the call rings again.
     #[must_use]
     pub fn take(&self) -> bool {
-        self.bell.rung.swap(false, Ordering::AcqRel)
+        self.bell.take()
     }
 }
 
@@ -83,9 +77,7 @@ impl Core {
     /// Something became visible, or the tree was closed.
     pub(crate) fn ring_bells(&self) {
         for bell in self.bells.lock().iter() {
-            if !bell.rung.swap(true, Ordering::AcqRel) {
-                bell.alarm.ring();
-            }
+            bell.ring();
         }
     }
 }

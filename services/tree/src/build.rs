@@ -17,17 +17,16 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use trellis_engine_traits::{At, ErrorKind, KeyRange, MaintenanceBudget, Op, Result, WriteBatch};
 
-use crate::apply::commit_sealed;
+use crate::batch::commit_sealed;
 use crate::core::Core;
 use crate::derivation::Entry;
-use crate::derive::Definition;
-use crate::indexing::{self, Built, Indexes};
+use crate::index::{Built, Definition, Indexes};
 use crate::memtable::MemTable;
-use crate::path;
 use crate::pattern::{Located, Pattern};
-use crate::record::{DATA, INDEX};
 use crate::seal::SealedSnapshot;
+use crate::space::{DATA, INDEX};
 use crate::state::{Layers, State};
+use crate::{indexing, path};
 
 /// Items of one chunk.
 const CHUNK_ITEMS: usize = 4096;

@@ -8,38 +8,19 @@ use std::sync::Arc;
 
 use trellis_engine_traits::Result;
 
-use crate::core::Core;
+use crate::cause::ChangeCause;
+use crate::effect::Effect;
 use crate::journal::Position;
 use crate::reader::Reader;
-use crate::record::{Cause, Effect, Record};
+use crate::record::Record;
 use crate::state::{Layers, State};
 use crate::view::View;
+use crate::views::Views;
 
 /// What a change takes while it waits, besides its keys and values.
 const CHANGE_BYTES: usize = 256;
 /// What each of its effects takes, besides key and value: as in the table that it keeps alive.
 const EFFECT_BYTES: usize = 160;
-
-/// Why a commit happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ChangeCause {
-    /// Somebody asked for it.
-    Request,
-    /// Something was due.
-    Ttl,
-    /// Upkeep of the tree's own notes; it changes no value.
-    Upkeep,
-}
-
-impl From<Cause> for ChangeCause {
-    fn from(cause: Cause) -> Self {
-        match cause {
-            Cause::Request => Self::Request,
-            Cause::Ttl => Self::Ttl,
-            Cause::Upkeep => Self::Upkeep,
-        }
-    }
-}
 
 /// One plain change of a commit.
 ///
@@ -77,7 +58,7 @@ pub struct Change {
 
 /// From which the states around the changes of a group are read.
 pub(crate) struct States {
-    core: Arc<Core>,
+    views: Arc<Views>,
     layers: Arc<Layers>,
     /// The rev registered among the open views, so that its versions and all later ones stay.
     pinned: Option<u64>,
@@ -85,21 +66,21 @@ pub(crate) struct States {
 
 impl States {
     /// States whose tables nobody else changes.
-    pub(crate) fn own(core: &Arc<Core>, layers: Layers) -> Arc<Self> {
-        Arc::new(Self { core: Arc::clone(core), layers: Arc::new(layers), pinned: None })
+    pub(crate) fn own(views: &Arc<Views>, layers: Layers) -> Arc<Self> {
+        Arc::new(Self { views: Arc::clone(views), layers: Arc::new(layers), pinned: None })
     }
 
     /// States of the tree's own tables from `rev` on; called before anything after it is visible.
-    pub(crate) fn pinned(core: &Arc<Core>, layers: Arc<Layers>, rev: u64) -> Arc<Self> {
-        core.open_view(rev);
-        Arc::new(Self { core: Arc::clone(core), layers, pinned: Some(rev) })
+    pub(crate) fn pinned(views: &Arc<Views>, layers: Arc<Layers>, rev: u64) -> Arc<Self> {
+        views.open(rev);
+        Arc::new(Self { views: Arc::clone(views), layers, pinned: Some(rev) })
     }
 }
 
 impl Drop for States {
     fn drop(&mut self) {
         if let Some(rev) = self.pinned {
-            self.core.close_view(rev);
+            self.views.close(rev);
         }
     }
 }
@@ -135,7 +116,7 @@ impl Change {
     /// Why it was made.
     #[must_use]
     pub fn cause(&self) -> ChangeCause {
-        self.record.cause.into()
+        self.record.cause
     }
 
     /// The idempotency key that it was made with.
@@ -178,11 +159,11 @@ impl Change {
     }
 
     fn view(&self, at: u64) -> Result<View> {
-        let States { core, layers, .. } = &*self.states;
-        core.check_open()?;
-        core.open_view(at);
+        let States { views, layers, .. } = &*self.states;
+        views.check_open()?;
+        views.open(at);
         let state = State { layers: Arc::clone(layers), at };
-        Ok(View::new(Reader::unhidden(state), Arc::clone(core)))
+        Ok(View::new(Reader::unhidden(state), Arc::clone(views)))
     }
 
     /// A bound on the memory that it takes.

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, KvBackend, KvSnapshot, Result};
 
-use crate::check::{Check, Finding, FindingKind, Fix, Remedy, read_applied};
+use crate::build;
+use crate::checking::Check;
 use crate::derivation::{Derivation, Entry, EntryParts, INDEXES_PATH};
-use crate::derive::{Definition, Definitions};
-use crate::indexing::{self, Built, IndexNote};
-use crate::record::INDEX;
-use crate::seal::SealedSnapshot;
+use crate::finding::{Finding, FindingKind, Fix, Remedy, place, read_applied};
+use crate::index::{Built, Definition, Definitions};
+use crate::indexing::{self, IndexNote};
+use crate::seal::{self, SealedSnapshot};
+use crate::space::INDEX;
 use crate::state::State;
-use crate::{build, seal};
 
 /// Items looked at in one view.
 const PAGE_ITEMS: usize = 1000;
@@ -154,15 +155,4 @@ fn disagreement(kind: FindingKind, id: &str, item: &Bytes, detail: &str) -> Find
         .fix(Fix::Reindex)
         .about(INDEX, item)
         .about(INDEX, &definition)
-}
-
-fn place(id: &str, item: &[u8]) -> String {
-    format!("index {id}: {}", String::from_utf8_lossy(item).replace('\0', "/"))
-}
-
-/// Where an entry is, as people know it.
-pub(crate) fn place_of_entry(key: &[u8]) -> String {
-    let id = key.split(|byte| *byte == 0).next().unwrap_or_default();
-    let collection = crate::derivation::path_part(key).get(id.len() + 1..).unwrap_or_default();
-    place(&String::from_utf8_lossy(id), collection)
 }

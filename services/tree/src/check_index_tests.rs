@@ -10,16 +10,17 @@ use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
-use crate::check::{CheckOptions, CheckReport, FindingKind, check};
+use crate::check::check;
 use crate::commit::Commit;
 use crate::derivation::{Derivation, Derived, Item, entry_range};
+use crate::finding::{CheckOptions, CheckReport, FindingKind};
 use crate::input::Input;
 use crate::options::TreeOptions;
 use crate::path::Path;
 use crate::pattern::Pattern;
-use crate::record::{DATA, INDEX, META};
 use crate::repair::repair;
 use crate::seal::seal;
+use crate::space::{DATA, INDEX, META};
 use crate::tree::Tree;
 
 #[derive(Debug)]
@@ -183,12 +184,12 @@ fn a_note_that_cannot_be_read_costs_a_build_and_no_open() {
 #[test]
 fn a_batch_puts_indexes_before_the_data_that_they_follow_from() {
     let mut table = crate::memtable::MemTable::default();
-    let effect = crate::record::Effect::Put("a".into(), "b".into());
-    let clear = crate::record::Effect::Clear("c".into());
+    let effect = crate::effect::Effect::Put("a".into(), "b".into());
+    let clear = crate::effect::Effect::Clear("c".into());
     table.enter(1, 0, &[clear, effect], None, 1);
     let entry = crate::derivation::Entry { key: "z".into(), value: "".into() };
     let clears = vec!["y".into()];
-    let changes = crate::derive::IndexEffects { clears, puts: vec![entry], ..Default::default() };
+    let changes = crate::derived::IndexEffects { clears, puts: vec![entry], ..Default::default() };
     table.enter_index(1, changes, 1);
     let spaces = table.batch().ops.into_iter().map(|op| match op {
         Op::Put(at, _) | Op::Delete(at) => at.space,

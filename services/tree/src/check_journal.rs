@@ -1,18 +1,18 @@
 //! The journal's part of a check: every record, the chain of their hashes, and whether the store
 //! holds what the newest of them say.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use trellis_engine_traits::{
-    ErrorKind, KeyRange, KvSnapshot, Op, ReadBudget, Result, Scan, SpaceId, StreamId, WriteBatch,
+    ErrorKind, KeyRange, KvSnapshot, Op, ReadBudget, Result, Scan, SpaceId, StreamId,
 };
 
-use crate::check::{Check, Finding, FindingKind, Fix, Remedy, Spot, place_of};
 use crate::check_pages::Page;
-use crate::memtable::{Found, MemTable, key_hash};
-use crate::record::{self, Chain, Effect, INDEX, Record, STAMP};
+use crate::checking::{Check, REMOVED, Recent, disagrees};
+use crate::finding::{Finding, FindingKind, Fix, Remedy, Spot};
+use crate::memtable::Found;
+use crate::record::{self, Chain, Record};
 use crate::seal;
 
 /// Records read at a time, so that the log is not held for long.
@@ -23,70 +23,6 @@ const DAMAGED_MAX: u32 = 100;
 const COMPARED_AT_ONCE: usize = 1000;
 /// Findings that are confirmed together: the journal is read once for all of them.
 const UNCONFIRMED_MAX: usize = 10_000;
-const REMOVED: &str = "the journal says that this was removed, and the store holds it";
-
-/// What the newest records say, in bounded memory: of two tables the older one goes when the newer
-/// one is full.
-#[derive(Debug)]
-pub(crate) struct Recent {
-    older: MemTable,
-    newer: MemTable,
-    bytes_max: usize,
-    /// Keys whose stamps alone are changed, if these are asked for.
-    stamped: Option<HashSet<Bytes>>,
-}
-
-impl Recent {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { older: MemTable::default(), newer: MemTable::default(), bytes_max, stamped: None }
-    }
-
-    fn enter(&mut self, record: &Record) {
-        let (key, effects) = (record.key.as_ref(), &record.effects);
-        self.newer.enter(record.rev, record.at_ms, effects, key, record.rev);
-        if let Some(stamped) = &mut self.stamped {
-            stamped.extend(effects.iter().filter_map(|effect| match effect {
-                Effect::Mark(key) | Effect::Collect(key) => Some(key.clone()),
-                _ => None,
-            }));
-        }
-        if self.newer.bytes() > self.bytes_max / 2 {
-            self.older = std::mem::take(&mut self.newer);
-        }
-    }
-
-    /// What the store should hold.
-    pub(crate) fn expected(&self, (space, key): &Spot) -> Found {
-        let hash = key_hash(*space, key);
-        match self.newer.get(*space, key, hash, u64::MAX) {
-            Found::Unknown => self.older.get(*space, key, hash, u64::MAX),
-            known => known,
-        }
-    }
-
-    /// Whether the records say anything of it. The journal knows no indexes: a spot in their space
-    /// is a path, with all above, at and below it.
-    pub(crate) fn knows(&self, spot: &Spot) -> bool {
-        if spot.0 == INDEX {
-            return [&self.older, &self.newer].iter().any(|table| table.changed_after(0, &spot.1));
-        }
-        if spot.0 == STAMP {
-            return self.stamped.as_ref().is_some_and(|stamped| stamped.contains(&spot.1));
-        }
-        !matches!(self.expected(spot), Found::Unknown)
-    }
-
-    /// What is wrong with a key that is still there.
-    fn left_over(&self, space: SpaceId, key: &[u8]) -> Option<Finding> {
-        let spot = (space, Bytes::copy_from_slice(key));
-        let gone = matches!(self.expected(&spot), Found::Absent);
-        gone.then(|| disagrees(&spot, REMOVED))
-    }
-
-    fn batches(&self) -> [WriteBatch; 2] {
-        [self.older.batch(), self.newer.batch()]
-    }
-}
 
 /// What is known of the record before.
 struct Walk {
@@ -191,7 +127,7 @@ impl Check<'_> {
     /// What the journal says after a rev, to its end. Nothing where it cannot be read.
     pub(crate) fn after(&self, rev: u64) -> Result<Recent> {
         // What is not applied yet is bounded by the overlay.
-        let mut later = Recent { stamped: Some(HashSet::new()), ..Recent::new(usize::MAX) };
+        let mut later = Recent::with_stamped();
         let Some(log) = self.log else { return Ok(later) };
         let stream = StreamId::new("journal")?;
         let bounds = log.bounds(&stream)?;
@@ -310,11 +246,4 @@ impl Check<'_> {
             (Found::Absent, None) | (Found::Unknown, _) => None,
         }
     }
-}
-
-fn disagrees(spot: &Spot, detail: &str) -> Finding {
-    let place = place_of(spot.0, &spot.1);
-    Finding::new(FindingKind::Disagreement, place, detail, Remedy::Journal)
-        .fix(Fix::Journal(spot.clone()))
-        .about(spot.0, &spot.1)
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, KeyRange, KvBackend, KvSnapshot, Result, Scan, SpaceId};
 
-use crate::check::{Check, Finding, FindingKind, Remedy, place_of, read_applied};
+use crate::checking::Check;
+use crate::finding::{Finding, FindingKind, Remedy, place_of, read_applied};
 
 /// Pairs of a page.
 const PAGE_PAIRS: usize = 2000;

@@ -6,11 +6,11 @@
 use bytes::Bytes;
 use trellis_engine_traits::Result;
 
-use crate::check::{Check, Finding, FindingKind, Fix, Remedy, place_of};
 use crate::check_pages::Page;
+use crate::checking::Check;
+use crate::finding::{Finding, FindingKind, Fix, Remedy, place_of};
 use crate::here::{Stamp, StampKind, ending_path};
-use crate::record::{BY_REV, DATA, EXPIRY, META, STAMP, split_time_key, time_key};
-use crate::stale::STALE_KEY;
+use crate::space::{BY_REV, DATA, EXPIRY, META, STALE_KEY, STAMP, split_time_key, time_key};
 use crate::{seal, stamping};
 
 fn decode(key: &[u8], stored: &[u8]) -> Option<Stamp> {

@@ -12,15 +12,16 @@ use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
-use crate::check::{CheckOptions, CheckReport, FindingKind, Remedy, check};
+use crate::check::check;
 use crate::commit::{Commit, Expiry, Operation};
+use crate::finding::{CheckOptions, CheckReport, FindingKind, Remedy};
 use crate::here::{Stamp, StampKind, ending_key};
 use crate::input::Input;
 use crate::options::TreeOptions;
 use crate::path::Path;
-use crate::record::{BY_REV, DATA, STAMP, time_key};
 use crate::repair::repair;
 use crate::seal::seal;
+use crate::space::{BY_REV, DATA, STAMP, time_key};
 use crate::stale_tests::{Disks, set};
 use crate::stamp::Version;
 

@@ -7,16 +7,16 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use trellis_engine_traits::{ErrorKind, KeyRange, KvSnapshot, Result, Scan, SpaceId};
 
-use crate::check::{Check, Finding, FindingKind, Fix, Remedy, place_of};
 use crate::check_pages::Page;
+use crate::checking::Check;
 use crate::derivation::EntryParts;
+use crate::finding::{Finding, FindingKind, Fix, Remedy, place_of};
 use crate::leaf::Leaf;
 use crate::memtable::{Found, key_hash};
 use crate::path::{self, Path};
-use crate::record::{
-    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, Remembered, STAMP,
-};
-use crate::{apply, here, indexing, seal, seed, stale, stamping};
+use crate::record::{self, Remembered};
+use crate::space::{self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, STAMP};
+use crate::{here, seal, seed};
 
 /// Spaces from here on belong to engines that are built on a store.
 const ENGINE_SPACES: u8 = 200;
@@ -64,7 +64,7 @@ impl Check<'_> {
                 endings += 1;
                 let Ok(value) = seal::unseal(EXPIRY, key, stored) else { continue };
                 let Ok(at_ms) = <[u8; 8]>::try_from(value) else { continue };
-                let time_key = record::time_key(u64::from_be_bytes(at_ms), key);
+                let time_key = space::time_key(u64::from_be_bytes(at_ms), key);
                 if page.view.get(EXPIRY_TIME, &time_key)?.is_none() {
                     let detail = "missing in the order of endings: it would never end";
                     let place = place_of(EXPIRY, key);
@@ -92,7 +92,7 @@ impl Check<'_> {
         let mut timed = HashSet::new();
         self.each_value(KEYS_TIME, &mut |page, findings| {
             for (time_key, _) in page.fresh() {
-                let Some((_, key)) = record::split_time_key(time_key) else { continue };
+                let Some((_, key)) = space::split_time_key(time_key) else { continue };
                 timed.insert(key_hash(KEYS, key));
                 if page.view.get(KEYS, key)?.is_none() {
                     let detail = "stands for no idempotency key";
@@ -141,8 +141,8 @@ impl Check<'_> {
     fn unknown(&mut self) -> Result<()> {
         self.each_page(META, &KeyRange::all(), &mut |page, findings| {
             for (key, _) in page.fresh() {
-                let own = [apply::APPLIED_KEY, seed::NOTE_KEY];
-                let derived = [indexing::INDEXES_KEY, stamping::STAMPING_KEY, stale::STALE_KEY];
+                let own = [space::APPLIED_KEY, seed::NOTE_KEY];
+                let derived = [space::INDEXES_KEY, space::STAMPING_KEY, space::STALE_KEY];
                 let mut known = own.into_iter().chain(derived);
                 if !known.any(|known| *known == **key) {
                     let detail = "an unknown note";
@@ -153,7 +153,7 @@ impl Check<'_> {
             Ok(())
         })?;
         let Some(kv) = self.kv else { return Ok(()) };
-        let known = u8::try_from(record::SPACES).unwrap_or(u8::MAX);
+        let known = u8::try_from(space::SPACES).unwrap_or(u8::MAX);
         for space in (known..ENGINE_SPACES).map(SpaceId) {
             let mut any = false;
             let scan = Scan::forward(space, KeyRange::all());
@@ -177,7 +177,7 @@ impl Check<'_> {
         space: SpaceId,
         look: &mut crate::check_pages::Look<'_>,
     ) -> Result<()> {
-        let recent = std::mem::replace(&mut self.recent, crate::check_journal::Recent::new(0));
+        let recent = std::mem::replace(&mut self.recent, crate::checking::Recent::new(0));
         let looked = self.each_page(space, &KeyRange::all(), &mut |page: &Page, findings| {
             for (key, stored) in page.fresh() {
                 let Err((kind, detail)) = check_pair(space, key, stored) else { continue };
@@ -225,7 +225,7 @@ fn latest_ending(view: &dyn KvSnapshot, key: &[u8]) -> Result<Option<Bytes>> {
         return Ok(latest);
     }
     view.scan(&Scan::forward(EXPIRY_TIME, KeyRange::all()), &mut |time_key, _| {
-        if let Some((at_ms, ending)) = record::split_time_key(time_key)
+        if let Some((at_ms, ending)) = space::split_time_key(time_key)
             && ending == key
         {
             latest = Some(Bytes::copy_from_slice(&at_ms.to_be_bytes()));
@@ -245,7 +245,7 @@ fn check_pair(
         .map_err(|_| (FindingKind::Checksum, "the checksum of the stored value is wrong"))?;
     let shape = |fits: bool, detail| if fits { Ok(()) } else { Err((FindingKind::Shape, detail)) };
     let time_key = || {
-        let split = record::split_time_key(key).is_some_and(|(_, key)| !key.is_empty());
+        let split = space::split_time_key(key).is_some_and(|(_, key)| !key.is_empty());
         shape(split && value.is_empty(), "the entry is no time and key")
     };
     match space {
@@ -268,7 +268,7 @@ fn check_pair(
         }
         // What is stamped may be the root.
         BY_REV => {
-            let split = record::split_time_key(key).is_some();
+            let split = space::split_time_key(key).is_some();
             shape(split && value.is_empty(), "the entry is no rev and key")
         }
         INDEX => shape(EntryParts::split(key, value).is_some(), "the entry is no index's"),

@@ -11,15 +11,17 @@ use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
-use crate::check::{CheckOptions, CheckReport, FindingKind, Remedy, check};
+use crate::check::check;
 use crate::commit::Commit;
+use crate::finding::{CheckOptions, CheckReport, FindingKind, Remedy};
 use crate::input::Input;
 use crate::leaf::Leaf;
 use crate::options::TreeOptions;
 use crate::path::Path;
-use crate::record::{self, DATA, EXPIRY, EXPIRY_TIME, KEYS_TIME, Record};
+use crate::record::Record;
 use crate::repair::repair;
 use crate::seal::seal;
+use crate::space::{self, DATA, EXPIRY, EXPIRY_TIME, KEYS_TIME};
 use crate::tree::Tree;
 
 struct Parts {
@@ -103,7 +105,7 @@ fn sealed_values_of_a_wrong_shape_are_named_and_removed() {
     parts.put(DATA, b"g/h", &Leaf::Bool(true).encode());
     parts.put(EXPIRY, b"a", b"seven b");
     parts.put(EXPIRY_TIME, b"short", b"");
-    parts.put(KEYS_TIME, &record::time_key(7, b"nobody"), b"");
+    parts.put(KEYS_TIME, &space::time_key(7, b"nobody"), b"");
     let expected = [
         (FindingKind::Shape, "b", Remedy::Remove),
         (FindingKind::Shape, "c", Remedy::Remove),

@@ -5,18 +5,22 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
+use crate::cause::ChangeCause;
 use crate::core::Core;
 use crate::draft::Draft;
+use crate::effect::Effect;
 use crate::here::{Stamp, StampKind};
 use crate::leaf::Leaf;
 use crate::path::Path;
-use crate::record::{Authored, Cause, Effect, STAMP};
-use crate::resolve::{New, Resolver, Work};
+use crate::record::Authored;
+use crate::resolver::{New, Resolver};
+use crate::space::STAMP;
 use crate::spared::Told;
 use crate::stamp::{Author, Version};
 use crate::stamped::{COLLECTED, Collected};
 use crate::state::State;
 use crate::tree::Tree;
+use crate::work::Work;
 
 /// Stamps in one commit.
 const COLLECTED_MAX: usize = 5000;
@@ -41,7 +45,7 @@ impl Tree {
         while let Some(start) = from {
             let (state, _) = core.open_state();
             let found = collectable(&state, start, floor_rev, before_ms);
-            core.close_view(state.at);
+            core.views.close(state.at);
             let (stamps, next) = found?;
             removed += u64::try_from(stamps.len()).unwrap_or(0);
             if !stamps.is_empty() {
@@ -95,7 +99,7 @@ impl Resolver {
         now_ms: u64,
     ) -> Result<New> {
         let path = Path::from_segments(COLLECTED)?;
-        let floor = state.get(crate::record::DATA, path.key())?;
+        let floor = state.get(crate::space::DATA, path.key())?;
         let floor = match floor.map(|stored| Leaf::decode(&stored)).transpose()? {
             Some(Leaf::Int(rev)) => u64::try_from(rev).unwrap_or(0),
             _ => 0,
@@ -120,7 +124,7 @@ impl Resolver {
         let author = Author { version, via: Vec::new() };
         let others = effects.iter().zip(0..).map(|(_, at)| (at, None)).collect();
         let authored = Some(Some(Authored { author, others }));
-        let (cause, results, told) = (Cause::Upkeep, Vec::new(), Told::default());
+        let (cause, results, told) = (ChangeCause::Upkeep, Vec::new(), Told::default());
         Ok(New { effects, images, told, cause, results, key: None, authored })
     }
 }

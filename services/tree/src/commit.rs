@@ -1,8 +1,7 @@
 //! What a caller asks for: conditions and operations that are one.
 
-use crate::input::Input;
+use crate::input::{Input, input_size};
 use crate::path::Path;
-use crate::tree::input_size;
 
 /// When a value ends.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,13 +8,12 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use crate::answer::{CommitError, FailedCondition};
 use crate::commit::{Check, Condition};
 use crate::core::Core;
-use crate::expiry::Hidden;
-use crate::input::{Input, Node};
+use crate::endings::Hidden;
+use crate::input::{Input, Node, flatten};
 use crate::json::JsonWriter;
 use crate::path::Path;
 use crate::reader::{Reader, raw};
 use crate::state::State;
-use crate::step::flatten;
 
 /// A current value larger than this is left out of a refusal.
 const FAILED_VALUE_BYTES_MAX: usize = 64 << 10;

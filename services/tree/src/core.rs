@@ -11,23 +11,24 @@ use trellis_engine_traits::{
 };
 use trellis_runtime::{Alarm, Runtime};
 
-use crate::bell::Bell;
 use crate::change::Entered;
-use crate::derive::{Definitions, IndexEffects};
-use crate::derive_stamps::StampEffects;
-use crate::epoch::EpochStart;
-use crate::expiry;
-use crate::follow::Queue;
+use crate::derived::{IndexEffects, StampEffects};
+use crate::effect::Effect;
+use crate::endings;
+use crate::followers::{Bell, Queue};
+use crate::index::Definitions;
 use crate::journal::Position;
 use crate::memtable::MemTable;
+use crate::openings::EpochStart;
 use crate::options::TreeOptions;
 use crate::path::{self, Path};
-use crate::pipeline::Stages;
 use crate::reader::Reader;
-use crate::record::{Chain, Effect, Record};
-use crate::resolve::Resolver;
-use crate::stale::Sweep;
+use crate::record::{Chain, Record};
+use crate::resolver::Resolver;
+use crate::stages::Stages;
 use crate::state::{Layers, State};
+use crate::sweep::Sweep;
+use crate::views::Views;
 use crate::zoning::Gate;
 
 /// A `rev` condition looks at no more journal records than this.
@@ -62,8 +63,8 @@ pub(crate) struct Core {
     pub(crate) visible_chain: Mutex<Chain>,
     /// The last rev of the frozen table, or of the last one that was.
     pub(crate) frozen_rev: AtomicU64,
-    /// Revs of open views, counted.
-    pub(crate) views: Mutex<BTreeMap<u64, usize>>,
+    /// The views that are open, and whether the tree is.
+    pub(crate) views: Arc<Views>,
     /// Who is handed each commit; held while something becomes visible.
     pub(crate) followers: Mutex<Vec<Arc<Queue>>>,
     /// Who is told that something became visible.
@@ -99,7 +100,6 @@ pub(crate) struct Core {
     pub(crate) apply_now: AtomicBool,
     pub(crate) upkeep_alarm: Arc<Alarm>,
     pub(crate) stopping: AtomicBool,
-    pub(crate) closed: AtomicBool,
     /// Nothing is due before this time.
     pub(crate) next_due_ms: AtomicU64,
     pub(crate) any_expiry: AtomicBool,
@@ -122,10 +122,6 @@ impl std::fmt::Debug for Core {
     }
 }
 
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the tree was closed")
-}
-
 impl Core {
     /// The newest state, resolved commits included that are not yet visible.
     pub(crate) fn newest(&self) -> State {
@@ -137,10 +133,10 @@ impl Core {
         self.check_open()?;
         let (state, next_due_ms) = self.open_state();
         let now_ms = self.runtime.clock().now_ms();
-        match expiry::due(&state, next_due_ms, now_ms) {
+        match endings::due(&state, next_due_ms, now_ms) {
             Ok(hidden) => Ok(Reader { state, hidden }),
             Err(error) => {
-                self.close_view(state.at);
+                self.views.close(state.at);
                 Err(error)
             }
         }
@@ -152,9 +148,9 @@ impl Core {
         // While the layers are held, no table is exchanged: everything up to `visible` is in them.
         // The rev is registered before anybody can drop a version that it needs.
         let layers = self.layers.read();
-        let mut views = self.views.lock();
+        let mut revs = self.views.revs.lock();
         let at = self.visible.load(Ordering::Acquire);
-        *views.entry(at).or_default() += 1;
+        *revs.entry(at).or_default() += 1;
         // The bound is raised under the same lock, after what it leaves out is removed.
         let next_due_ms = self.next_due_ms.load(Ordering::Acquire);
         (State { layers: Arc::clone(&layers), at }, next_due_ms)
@@ -163,29 +159,16 @@ impl Core {
     /// # Errors
     /// `Closed`.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+        self.views.check_open()
     }
 
-    /// Keeps the versions that can be seen at this rev or later; they have to be there.
-    pub(crate) fn open_view(&self, at: u64) {
-        *self.views.lock().entry(at).or_default() += 1;
-    }
-
-    pub(crate) fn close_view(&self, at: u64) {
-        let mut views = self.views.lock();
-        if let Some(count) = views.get_mut(&at) {
-            *count -= 1;
-            if *count == 0 {
-                views.remove(&at);
-            }
-        }
+    pub(crate) fn is_closed(&self) -> bool {
+        self.views.closed.load(Ordering::Acquire)
     }
 
     /// Versions that nobody at or after this rev can ask for may go.
     fn needed_from(&self) -> u64 {
-        let views = self.views.lock();
-        let oldest = views.first_key_value().map(|(rev, _)| *rev);
-        oldest.unwrap_or_else(|| self.visible.load(Ordering::Acquire))
+        self.views.oldest().unwrap_or_else(|| self.visible.load(Ordering::Acquire))
     }
 
     /// The indexes that are kept from the newest resolved commit on.

@@ -13,10 +13,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use trellis_engine_traits::{KeyRange, Result};
 
-use crate::path;
 use crate::pattern::Pattern;
-use crate::record::DATA;
-use crate::state::State;
 
 /// The system path below which definitions are.
 pub const INDEXES_PATH: &str = "_indexes";
@@ -121,16 +118,6 @@ impl<'a> Item<'a> {
 pub(crate) trait Look {
     fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>>;
     fn any_below(&self, key: &[u8]) -> Result<bool>;
-}
-
-impl Look for State {
-    fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.get(DATA, key)
-    }
-
-    fn any_below(&self, key: &[u8]) -> Result<bool> {
-        self.any(DATA, &path::below(key), &|_| true)
-    }
 }
 
 /// An entry's place in the space of indexes: the id, the collection, the order, the child.

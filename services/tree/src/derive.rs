@@ -9,106 +9,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
 use trellis_engine_traits::Result;
 
-use crate::derivation::{Derivation, Derived, Entry, INDEXES_PATH, Look, subtree_key};
-use crate::json::JsonWriter;
+use crate::derivation::{Derivation, Entry, INDEXES_PATH, Look, subtree_key};
+use crate::derived::IndexEffects;
+use crate::effect::Effect;
+use crate::index::{Definition, Definitions};
 use crate::path;
 use crate::pattern::Located;
-use crate::record::{DATA, Effect};
-use crate::resolve::over;
+use crate::refusal::over;
+use crate::space::DATA;
 use crate::state::State;
 
 /// Bytes of the entries that one request may change: what goes to the store in one batch.
 pub(crate) const INDEX_BYTES_MAX: usize = 64 << 20;
 /// What a changed entry takes besides its key.
 const ENTRY_BYTES: usize = 160;
-/// Definitions that are kept; more can only come from a copy of something else.
-const DEFINITIONS_MAX: usize = 64;
-/// Bytes of an id, so that keys stay below what every store takes.
-const ID_BYTES_MAX: usize = 64;
-
-/// An index that is kept.
-#[derive(Debug, Clone)]
-pub(crate) struct Definition {
-    pub(crate) id: String,
-    pub(crate) json: Arc<Value>,
-    pub(crate) derived: Arc<dyn Derived>,
-    /// The commit that defined it; 0 for what the store knew at open.
-    pub(crate) since: u64,
-}
-
-/// The indexes that are kept from a commit on.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Definitions {
-    pub(crate) from_rev: u64,
-    pub(crate) all: Vec<Definition>,
-}
-
-/// What a commit changes in the space of indexes: removals first.
-#[derive(Debug, Default)]
-pub(crate) struct IndexEffects {
-    /// Everything at and below these keys goes.
-    pub(crate) clears: Vec<Bytes>,
-    pub(crate) deletes: Vec<Bytes>,
-    pub(crate) puts: Vec<Entry>,
-    pub(crate) bytes: usize,
-    /// What is kept from this commit on, where it defines or drops an index.
-    pub(crate) definitions: Option<Definitions>,
-}
-
-impl IndexEffects {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.clears.is_empty() && self.deletes.is_empty() && self.puts.is_empty()
-    }
-}
 
 impl Definitions {
-    pub(crate) fn get(&self, id: &str) -> Option<&Definition> {
-        self.all.iter().find(|definition| definition.id == id)
-    }
-
-    /// What a state defines; `since` is given to what `known` does not define alike.
-    fn read(
-        derivation: &dyn Derivation,
-        leaves: &BTreeMap<Bytes, Bytes>,
-        known: &Self,
-        since: u64,
-    ) -> Result<Self> {
-        let mut json = Vec::new();
-        let mut writer = JsonWriter::default();
-        for (key, stored) in leaves {
-            writer.leaf(
-                key.get(INDEXES_PATH.len() + 1..).unwrap_or_default(),
-                stored,
-                &mut json,
-            )?;
-        }
-        writer.finish(&mut json)?;
-        let Ok(Value::Object(values)) = serde_json::from_slice(&json) else {
-            return Ok(Self { from_rev: since, all: Vec::new() });
-        };
-        let define = |(id, value): (String, Value)| {
-            if let Some(same) = known.get(&id).filter(|known| *known.json == value) {
-                return Some(same.clone());
-            }
-            match derivation.define(&value) {
-                Ok(derived) => Some(Definition { id, json: Arc::new(value), derived, since }),
-                Err(error) => {
-                    tracing::warn!(%error, id, "an index is not kept: its definition is none");
-                    None
-                }
-            }
-        };
-        let fits = values.into_iter().filter(|(id, _)| id.len() <= ID_BYTES_MAX);
-        let all = fits.filter_map(define).take(DEFINITIONS_MAX).collect();
-        Ok(Self { from_rev: since, all })
-    }
-
     /// What the store defines.
     pub(crate) fn at_open(derivation: &dyn Derivation, state: &State) -> Result<Self> {
         Self::read(derivation, &definition_leaves(state)?, &Self::default(), 0)
@@ -176,16 +96,6 @@ pub(crate) fn derive(
         changes.definitions = Some(new);
     }
     Ok(changes)
-}
-
-impl IndexEffects {
-    fn drop_index(&mut self, id: &str) {
-        let of_index = |key: &Bytes| path::covers(id.as_bytes(), key);
-        self.clears.retain(|key| !of_index(key));
-        self.deletes.retain(|key| !of_index(key));
-        self.puts.retain(|entry| !of_index(&entry.key));
-        self.clears.push(subtree_key(id, b""));
-    }
 }
 
 /// What a commit touches of an index.

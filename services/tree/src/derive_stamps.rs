@@ -12,66 +12,20 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
+use trellis_engine_traits::{KeyRange, Result};
 
+use crate::derived::StampEffects;
+use crate::effect::Effect;
 use crate::here::{Stamp, StampKind, ending_key};
 use crate::path;
-use crate::record::{Effect, Record, STAMP, time_key};
-use crate::stamp::Version;
+use crate::record::Record;
+use crate::space::{STAMP, time_key};
 use crate::state::State;
 
 /// Entries by rev of one clear that are removed with it.
 const CLEARED_MAX: usize = 1024;
 /// Stamps from which on one scan may stand for single reads.
 const SCAN_FROM: usize = 32;
-
-/// What a commit changes in the spaces of stamps. What its clears cover goes first.
-#[derive(Debug, Default)]
-pub(crate) struct StampEffects {
-    /// Whether its clears clear stamps.
-    pub(crate) is_stamped: bool,
-    pub(crate) puts: Vec<(Bytes, Stamp)>,
-    pub(crate) deletes: Vec<Bytes>,
-    /// Keys of entries by rev that go.
-    pub(crate) stale: Vec<Bytes>,
-    /// Whether some stay behind that ought to go.
-    pub(crate) leaves_stale: bool,
-}
-
-impl Stamp {
-    /// The stored bytes.
-    pub(crate) fn encode(self) -> Bytes {
-        let kind = match self.kind {
-            StampKind::Live => 1,
-            StampKind::Tomb => 2,
-            StampKind::Clear => 3,
-        };
-        let mut stored = Vec::with_capacity(25);
-        stored.push(kind);
-        for number in [self.version.hlc, self.version.origin, self.rev] {
-            stored.extend_from_slice(&number.to_le_bytes());
-        }
-        stored.into()
-    }
-
-    /// # Errors
-    /// `Corrupt` when they are no stamp's.
-    pub(crate) fn decode(stored: &[u8]) -> Result<Self> {
-        let damaged = || Error::new(ErrorKind::Corrupt, "a stored stamp cannot be read");
-        let (kind, rest) = stored.split_first().ok_or_else(damaged)?;
-        let kind = match kind {
-            1 => StampKind::Live,
-            2 => StampKind::Tomb,
-            3 => StampKind::Clear,
-            _ => return Err(damaged()),
-        };
-        let (hlc, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-        let (origin, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-        let rev = <[u8; 8]>::try_from(rest).map_err(|_| damaged())?;
-        let [hlc, origin, rev] = [*hlc, *origin, rev].map(u64::from_le_bytes);
-        Ok(Self { version: Version { hlc, origin }, rev, kind })
-    }
-}
 
 /// What a commit changes.
 ///
@@ -184,25 +138,4 @@ fn stamps_at(before: &State, mut keys: Vec<Bytes>) -> Result<HashMap<Bytes, Stam
         }
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
-
-    use super::*;
-
-    #[test]
-    fn a_stamp_reads_back_and_nothing_else_does() {
-        for kind in [StampKind::Live, StampKind::Tomb, StampKind::Clear] {
-            let version = Version { hlc: 7 << 16 | 3, origin: u64::MAX };
-            let stamp = Stamp { version, rev: 9, kind };
-            let stored = stamp.encode();
-            assert_eq!(Stamp::decode(&stored).unwrap(), stamp);
-            for cut in 0..stored.len() {
-                assert!(Stamp::decode(stored.get(..cut).unwrap()).is_err());
-            }
-        }
-        assert!(Stamp::decode(&[9; 25]).is_err());
-    }
 }

@@ -13,7 +13,7 @@ use trellis_engine_traits::Result;
 
 use crate::entries::{self, EntrySpace};
 use crate::path::{self, Path};
-use crate::record::DATA;
+use crate::space::DATA;
 use crate::state::State;
 use crate::view::View;
 

@@ -6,11 +6,11 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
+use crate::effect::Effect;
 use crate::image::{Before, Image, Images};
 use crate::leaf::Leaf;
-use crate::merge::between;
-use crate::path;
-use crate::record::{DATA, EXPIRY, Effect};
+use crate::path::{self, between};
+use crate::space::{DATA, EXPIRY};
 use crate::spared::{Pieces, Told, over_others};
 use crate::stamp::Version;
 use crate::state::State;

@@ -7,9 +7,8 @@ use trellis_engine_traits::{KeyRange, Result};
 
 use crate::draft::Draft;
 use crate::here::{Stamp, ending_key, ending_path};
-use crate::merge::outermost;
-use crate::path;
-use crate::record::{DATA, STAMP};
+use crate::path::{self, outermost};
+use crate::space::{DATA, STAMP};
 use crate::stamp::Version;
 use crate::stamped_scan::path_of;
 use crate::zoning::{Endings, Tracking};

@@ -10,7 +10,9 @@ use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, SpaceId, Visitor
 
 use crate::leaf::Leaf;
 use crate::path::Path;
-use crate::record::{self, DATA, EXPIRY, KEYS, KEYS_TIME, Remembered};
+use crate::record::{self, Remembered};
+use crate::space;
+use crate::space::{DATA, EXPIRY, KEYS, KEYS_TIME};
 use crate::state::State;
 use crate::view::View;
 
@@ -70,7 +72,7 @@ impl EntrySpace {
             Self::Leaves => is_path(key) && is_leaf(value),
             Self::Endings => is_path(key) && value.len() == 8,
             Self::Keys => record::decode::<Remembered>(value, "remembered answer").is_ok(),
-            Self::KeyTimes => record::split_time_key(key).is_some() && value.is_empty(),
+            Self::KeyTimes => space::split_time_key(key).is_some() && value.is_empty(),
         };
         if fits {
             return Ok(());

@@ -10,14 +10,6 @@ use std::sync::atomic::Ordering;
 use crate::core::Core;
 use crate::tree::Tree;
 
-/// The beginning of an epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EpochStart {
-    pub(crate) epoch: u64,
-    /// The newest rev when it began; `None` where an older version did not note it.
-    pub(crate) rev: Option<u64>,
-}
-
 impl Tree {
     /// Names this history and this opening of it: `<16 hexadecimal digits>.<epoch>`. Whoever keeps
     /// a rev to go on from later keeps this with it, and asks [`Tree::knows`] then.

@@ -1,25 +1,23 @@
 //! Endings: hidden at once when due, removed by an ordinary commit within a second.
 
-use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use trellis_engine_traits::{Error, KeyRange, Result, SpaceId};
+use trellis_engine_traits::{Error, Result};
 
 use crate::core::Core;
 use crate::draft::Draft;
+use crate::effect::Effect;
+use crate::endings::{entries, first_due_ms, is_current, own_entries};
 use crate::image::Image;
 use crate::reader::Reader;
-use crate::record::{EXPIRY, EXPIRY_TIME, Effect, KEYS_TIME, split_time_key, time_key};
-use crate::resolve::Work;
+use crate::space::KEYS_TIME;
 use crate::spared::Told;
 use crate::state::State;
 use crate::tree::Tree;
 use crate::view::View;
-use crate::zoning::{Endings, Tracking, Zoning};
+use crate::work::Work;
 
 /// Endings in one commit.
 const SWEEP_MAX: usize = 1000;
@@ -29,46 +27,6 @@ const FORGET_EVERY: Duration = Duration::from_secs(600);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How long upkeep sleeps when nothing calls for it.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Keys of paths that have ended and are still there.
-pub(crate) type Hidden = BTreeSet<Bytes>;
-
-/// Entries of a time-ordered space up to `until_ms`, at most `limit`: time and key.
-fn entries(
-    state: &State,
-    space: SpaceId,
-    until_ms: u64,
-    limit: usize,
-) -> Result<Vec<(u64, Bytes)>> {
-    let end = until_ms.saturating_add(1).to_be_bytes().to_vec();
-    let mut found = Vec::new();
-    state.scan(space, &KeyRange::new(Bytes::new(), Some(end.into())), &mut |time_key, _| {
-        if let Some((at, key)) = split_time_key(time_key) {
-            found.push((at, Bytes::copy_from_slice(key)));
-        }
-        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(found)
-}
-
-fn is_current(state: &State, at: u64, key: &[u8]) -> Result<bool> {
-    Ok(state.get(EXPIRY, key)?.is_some_and(|stored| *stored == at.to_be_bytes()))
-}
-
-/// The keys of paths that have ended and are still there.
-/// Nothing is due before `next_due_ms`, which spares the look.
-pub(crate) fn due(state: &State, next_due_ms: u64, now_ms: u64) -> Result<Hidden> {
-    let mut keys = Hidden::new();
-    if next_due_ms > now_ms {
-        return Ok(keys);
-    }
-    for (at, key) in entries(state, EXPIRY_TIME, now_ms, usize::MAX)? {
-        if is_current(state, at, &key)? {
-            keys.insert(key);
-        }
-    }
-    Ok(keys)
-}
 
 /// What removes the paths that have ended, the earliest first.
 pub(crate) fn due_effects(
@@ -91,59 +49,12 @@ pub(crate) fn due_effects(
     Ok((effects, images, told))
 }
 
-/// Whether another node removes what is due at a path.
-fn is_elsewhere(zoning: &dyn Zoning, key: &[u8]) -> bool {
-    let zone = zoning.zone(key);
-    zone.tracking != Tracking::None && zone.endings == Endings::Elsewhere
-}
-
-/// Entries of the order of endings up to `until_ms`, at most `limit`, apart from those of paths
-/// whose removal another node owes.
-fn own_entries(
-    zoning: Option<&dyn Zoning>,
-    state: &State,
-    until_ms: u64,
-    limit: usize,
-) -> Result<Vec<(u64, Bytes)>> {
-    let Some(zoning) = zoning else { return entries(state, EXPIRY_TIME, until_ms, limit) };
-    let end = Bytes::copy_from_slice(&until_ms.saturating_add(1).to_be_bytes());
-    let mut rest = KeyRange::new(Bytes::new(), Some(end));
-    let mut own = Vec::new();
-    loop {
-        let mut slice: Vec<(u64, Bytes)> = Vec::new();
-        state.scan(EXPIRY_TIME, &rest, &mut |time_key, _| {
-            slice.extend(
-                split_time_key(time_key).map(|(at, key)| (at, Bytes::copy_from_slice(key))),
-            );
-            if slice.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        let next = slice.last().map(|(at, key)| [&*time_key(*at, key), &[0]].concat());
-        let is_last = slice.len() < limit;
-        for (at, key) in slice {
-            // Where the path ends at another time by now, nobody has to remove anything.
-            if !is_elsewhere(zoning, &key) || !is_current(state, at, &key)? {
-                own.push((at, key));
-            }
-        }
-        match next {
-            Some(next) if own.len() < limit && !is_last => rest.start = next.into(),
-            _ => return Ok(own),
-        }
-    }
-}
-
 /// What forgets idempotency keys that are old enough.
 pub(crate) fn forget_effects(core: &Core, state: &State, now_ms: u64) -> Result<Vec<Effect>> {
     let age = u64::try_from(core.options.keys_retain_age.as_millis()).unwrap_or(u64::MAX);
     let Some(until) = now_ms.checked_sub(age) else { return Ok(Vec::new()) };
     let found = entries(state, KEYS_TIME, until, SWEEP_MAX)?;
     Ok(found.into_iter().map(|(at, key)| Effect::Forget(key, at)).collect())
-}
-
-/// When the next path ends; `u64::MAX` when none does.
-pub(crate) fn first_due_ms(state: &State) -> Result<u64> {
-    let first = entries(state, EXPIRY_TIME, u64::MAX - 1, 1)?;
-    Ok(first.first().map_or(u64::MAX, |(at, _)| *at))
 }
 
 impl Tree {
@@ -177,7 +88,7 @@ impl Tree {
         let core = self.core();
         core.check_open()?;
         let (state, _) = core.open_state();
-        Ok(View::new(Reader::unhidden(state), Arc::clone(core)))
+        Ok(View::new(Reader::unhidden(state), Arc::clone(&core.views)))
     }
 }
 
@@ -245,7 +156,7 @@ impl Core {
                     Ok(!own_entries(zoning, state, now_ms, SWEEP_MAX)?.is_empty())
                 };
                 if first > now_ms || (zoning.is_some() && !is_owed(&newest)? && !is_owed(&shown)?) {
-                    let _views = self.views.lock();
+                    let _views = self.views.revs.lock();
                     // What another node removes is hidden until then.
                     self.next_due_ms.store(first, Ordering::Release);
                     return Ok(());

@@ -19,33 +19,11 @@ use trellis_engine_traits::Result;
 use trellis_runtime::Alarm;
 
 use crate::change::{Change, Entered, States};
-use crate::core::{Core, closed};
+use crate::core::Core;
+use crate::followers::{Batch, Queue};
 use crate::journal::Position;
+use crate::refusal::closed;
 use crate::tree::Tree;
-
-/// Changes of one group on their way to the followers.
-#[derive(Clone)]
-struct Batch {
-    changes: Arc<Vec<Change>>,
-    bytes: usize,
-    last: Position,
-}
-
-#[derive(Default)]
-struct Waiting {
-    batches: VecDeque<Batch>,
-    bytes: usize,
-    /// The queue was full, and its follower was not yet told.
-    lagged: bool,
-    rung: bool,
-}
-
-/// What waits for one follower.
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
-    bytes_max: usize,
-    alarm: Arc<Alarm>,
-}
 
 /// What [`Follower::next`] found.
 #[derive(Debug)]
@@ -137,7 +115,7 @@ impl Follower {
         let clock = Arc::clone(self.core.runtime.clock());
         let deadline = clock.monotonic().saturating_add(wait);
         loop {
-            let is_closed = self.core.closed.load(Ordering::Acquire);
+            let is_closed = self.core.is_closed();
             let mut waiting = self.queue.waiting.lock();
             if waiting.lagged {
                 drop(waiting);
@@ -229,32 +207,6 @@ impl fmt::Debug for FollowerBell {
     }
 }
 
-impl Queue {
-    /// Adds a group; what waits is dropped when it becomes too much.
-    fn push(&self, batch: &Batch) {
-        let mut waiting = self.waiting.lock();
-        if waiting.lagged {
-            return;
-        }
-        let first = waiting.batches.is_empty();
-        if !first && waiting.bytes.saturating_add(batch.bytes) > self.bytes_max {
-            let dropped = std::mem::take(&mut waiting.batches);
-            waiting.bytes = 0;
-            waiting.lagged = true;
-            drop(waiting);
-            drop(dropped);
-        } else {
-            waiting.bytes = waiting.bytes.saturating_add(batch.bytes);
-            waiting.batches.push_back(batch.clone());
-            drop(waiting);
-        }
-        // Whoever has not yet taken what came before was rung for that.
-        if first {
-            self.alarm.ring();
-        }
-    }
-}
-
 impl Core {
     /// Makes groups visible, and hands them to the followers in the same order.
     pub(crate) fn show(self: &Arc<Self>, last: Position, entered: Vec<Entered>) {
@@ -282,7 +234,7 @@ impl Core {
     fn batch(self: &Arc<Self>, group: Entered) -> Option<Batch> {
         let Entered { layers, records, last } = group;
         let before = records.first()?.rev - 1;
-        let states = States::pinned(self, layers, before);
+        let states = States::pinned(&self.views, layers, before);
         let changes = records.into_iter().map(|record| Change::new(record, Arc::clone(&states)));
         let changes: Vec<Change> = changes.collect();
         let bytes = changes.iter().map(Change::bytes).sum();

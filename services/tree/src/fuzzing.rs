@@ -8,12 +8,12 @@ use std::cell::Cell;
 use bytes::Bytes;
 use trellis_engine_traits::{Result, SpaceId};
 
-use crate::input::{Input, Node};
+use crate::input::{Input, Node, flatten};
 use crate::json::JsonWriter;
 use crate::leaf::Leaf;
 use crate::path::Path;
-use crate::record::{Applied, Opening, Record, split_time_key, time_key};
-use crate::step::flatten;
+use crate::record::{Applied, Opening, Record};
+use crate::space::{split_time_key, time_key};
 
 /// Reads a journal record and writes it again.
 ///
@@ -46,7 +46,7 @@ pub fn ordered_by_time(key: &[u8]) -> Option<Bytes> {
 }
 
 /// The space of the store that holds leaves.
-pub const LEAVES: SpaceId = crate::record::DATA;
+pub const LEAVES: SpaceId = crate::space::DATA;
 
 /// The bytes under which a path is stored.
 #[must_use]

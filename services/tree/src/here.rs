@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use trellis_engine_traits::{KeyRange, Result};
+use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
 use crate::image::LeafScan;
 use crate::stamp::{StampedChange, Version};
@@ -90,5 +90,61 @@ fn rank(change: &StampedChange) -> (u8, u64, &[u8]) {
         StampedChange::Clear => (1, 0, &[]),
         StampedChange::Ending(Some(at)) => (2, *at, &[]),
         StampedChange::Put(stored) => (2, 0, stored),
+    }
+}
+
+impl Stamp {
+    /// The stored bytes.
+    pub(crate) fn encode(self) -> Bytes {
+        let kind = match self.kind {
+            StampKind::Live => 1,
+            StampKind::Tomb => 2,
+            StampKind::Clear => 3,
+        };
+        let mut stored = Vec::with_capacity(25);
+        stored.push(kind);
+        for number in [self.version.hlc, self.version.origin, self.rev] {
+            stored.extend_from_slice(&number.to_le_bytes());
+        }
+        stored.into()
+    }
+
+    /// # Errors
+    /// `Corrupt` when they are no stamp's.
+    pub(crate) fn decode(stored: &[u8]) -> Result<Self> {
+        let damaged = || Error::new(ErrorKind::Corrupt, "a stored stamp cannot be read");
+        let (kind, rest) = stored.split_first().ok_or_else(damaged)?;
+        let kind = match kind {
+            1 => StampKind::Live,
+            2 => StampKind::Tomb,
+            3 => StampKind::Clear,
+            _ => return Err(damaged()),
+        };
+        let (hlc, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let (origin, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let rev = <[u8; 8]>::try_from(rest).map_err(|_| damaged())?;
+        let [hlc, origin, rev] = [*hlc, *origin, rev].map(u64::from_le_bytes);
+        Ok(Self { version: Version { hlc, origin }, rev, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_stamp_reads_back_and_nothing_else_does() {
+        for kind in [StampKind::Live, StampKind::Tomb, StampKind::Clear] {
+            let version = Version { hlc: 7 << 16 | 3, origin: u64::MAX };
+            let stamp = Stamp { version, rev: 9, kind };
+            let stored = stamp.encode();
+            assert_eq!(Stamp::decode(&stored).unwrap(), stamp);
+            for cut in 0..stored.len() {
+                assert!(Stamp::decode(stored.get(..cut).unwrap()).is_err());
+            }
+        }
+        assert!(Stamp::decode(&[9; 25]).is_err());
     }
 }

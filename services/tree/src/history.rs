@@ -18,10 +18,11 @@ use trellis_engine_traits::{Error, ErrorKind, ReadBudget, Result};
 
 use crate::change::{Change, States};
 use crate::core::Core;
+use crate::effect::Effect;
 use crate::image::{self, Image};
 use crate::memtable::MemTable;
 use crate::path::{self, Path};
-use crate::record::{Effect, Record};
+use crate::record::Record;
 use crate::state::Layers;
 use crate::tree::Tree;
 
@@ -81,7 +82,7 @@ impl Tree {
         core.check_reach(since)?;
         let (current, _) = core.open_state();
         // Nothing of the overlay is read, so none of its versions has to stay.
-        core.close_view(current.at);
+        core.views.close(current.at);
         let mut rebuild = Rebuild {
             since,
             through: current.at,
@@ -103,7 +104,7 @@ impl Tree {
             applied_rev: current.layers.applied_rev,
             indexes: Arc::default(),
         };
-        let states = States::own(core, layers);
+        let states = States::own(&core.views, layers);
         let changes = records.into_iter().map(|record| Change::new(record, Arc::clone(&states)));
         Ok(History { since, through, changes: changes.collect(), unknown })
     }

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::{ErrorKind, KvBackend, Result, StreamLog};
+use trellis_runtime::Runtime;
 
-use crate::core::{Core, closed};
+use crate::core::Core;
 use crate::journal::Position;
+use crate::options::TreeOptions;
+use crate::recover;
+use crate::refusal::closed;
 use crate::tree::Tree;
 
 /// Keeps the journal after a rev from being trimmed, until it is dropped.
@@ -28,12 +32,23 @@ pub struct WritePause {
     core: Arc<Core>,
 }
 
-pub(crate) fn paused() -> Error {
-    Error::new(ErrorKind::Unavailable, "writes are paused for a migration; try again later")
-        .operation("commit")
-}
-
 impl Tree {
+    /// As [`Tree::open`], with writes paused from the beginning, so that not even what is due is
+    /// removed before the guard is dropped.
+    ///
+    /// # Errors
+    /// As for [`Tree::open`].
+    pub fn open_paused(
+        kv: Arc<dyn KvBackend>,
+        log: Arc<dyn StreamLog>,
+        runtime: Arc<Runtime>,
+        options: TreeOptions,
+    ) -> Result<(Self, WritePause)> {
+        let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
+        let pause = WritePause::begin(&core);
+        Ok((Self::start(core, &runtime)?, pause))
+    }
+
     /// Keeps the journal from the newest visible commit on, and says which that is.
     ///
     /// # Errors

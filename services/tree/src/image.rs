@@ -11,9 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trellis_engine_traits::{KeyRange, Result, Visitor};
 
+use crate::effect::Effect;
 use crate::path;
-use crate::record::{DATA, Effect};
-use crate::state::State;
 
 /// A leaf that is larger is not known afterwards.
 const LEAF_BYTES_MAX: usize = 4 << 10;
@@ -25,12 +24,6 @@ const IMAGES_BYTES_MAX: usize = 64 << 10;
 /// A state whose leaves can be read in order.
 pub(crate) trait LeafScan {
     fn scan_leaves(&self, range: &KeyRange, visit: &mut Visitor<'_>) -> Result<()>;
-}
-
-impl LeafScan for State {
-    fn scan_leaves(&self, range: &KeyRange, visit: &mut Visitor<'_>) -> Result<()> {
-        self.scan(DATA, range, visit)
-    }
 }
 
 /// What was at the place of an effect before its commit.
@@ -163,7 +156,8 @@ mod tests {
     use trellis_engine_traits::ErrorKind;
 
     use super::*;
-    use crate::record::{Cause, Record};
+    use crate::cause::ChangeCause;
+    use crate::record::Record;
 
     fn record(images: Option<Vec<Image>>) -> Record {
         let key = |text: &'static str| Bytes::from_static(text.as_bytes());
@@ -173,7 +167,7 @@ mod tests {
             Effect::Expire(key("b"), 5),
             Effect::Delete(key("c")),
         ];
-        let (prev, cause) = ([7; 16], Cause::Request);
+        let (prev, cause) = ([7; 16], ChangeCause::Request);
         Record {
             rev: 3,
             epoch: 1,

@@ -12,11 +12,12 @@ use serde::Serialize;
 use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
-use crate::core::{Core, closed};
+use crate::core::Core;
 use crate::derivation::{Derived, EntryParts, collection_prefix, entry_range, subtree_key};
-use crate::indexing::Built;
+use crate::index::Built;
 use crate::path;
-use crate::record::INDEX;
+use crate::refusal::closed;
+use crate::space::INDEX;
 use crate::tree::Tree;
 use crate::view::View;
 

@@ -10,37 +10,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trellis_engine_traits::{ErrorKind, KeyRange, KvBackend, Op, Result, WriteBatch};
 
-use crate::apply::{APPLIED_KEY, commit_sealed};
+use crate::batch::commit_sealed;
 use crate::derivation::{Derivation, subtree_key};
-use crate::derive::{Definition, Definitions};
+use crate::index::{Built, Definitions, Indexes, Progress};
 use crate::path;
-use crate::record::{self, Applied, INDEX, META};
+use crate::record::{self, Applied};
 use crate::seal::SealedSnapshot;
+use crate::space::{APPLIED_KEY, INDEX, INDEXES_KEY, META};
 use crate::state::State;
-
-/// Where the store says how far it has come with indexes.
-pub(crate) const INDEXES_KEY: &[u8] = b"indexes";
-
-/// How far an index is built.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Built {
-    /// Items before this key are in it; and how many they were.
-    Until(Bytes, u64),
-    /// It holds every item; how many there were when it was built.
-    Whole(u64),
-}
-
-/// An index as the store holds it.
-#[derive(Debug, Clone)]
-pub(crate) struct Progress {
-    pub(crate) definition: Definition,
-    pub(crate) built: Built,
-    /// Why it is not built any further until the next open.
-    pub(crate) failed: Option<String>,
-}
-
-/// The indexes that a store holds at its rev, by id.
-pub(crate) type Indexes = BTreeMap<String, Progress>;
 
 /// What stands in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,16 +67,6 @@ pub(crate) fn at_batch(definitions: &Definitions, before: &Indexes, rev: u64) ->
         (definition.id.clone(), progress)
     })
     .collect()
-}
-
-impl Progress {
-    pub(crate) fn new(definition: Definition) -> Self {
-        Self { definition, built: Built::Until(Bytes::new(), 0), failed: None }
-    }
-
-    pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.built, Built::Whole(_))
-    }
 }
 
 /// The note of the indexes, if it is of the store's rev.

@@ -16,6 +16,8 @@ use serde::de::{
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::leaf::{self, Leaf};
+use crate::path;
+use crate::refusal::over;
 use crate::transform::Transform;
 
 /// A value to be written: leaves, members, transforms, or nothing.
@@ -416,5 +418,43 @@ impl<'de> Visitor<'de> for Nesting {
             object.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         }
         Ok(Raw::Object(object))
+    }
+}
+
+pub(crate) fn input_size(value: &Input) -> usize {
+    node_size(&value.0)
+}
+
+fn node_size(node: &Node) -> usize {
+    match node {
+        Node::Null => 0,
+        Node::Transform(transform) => transform.size(),
+        Node::Leaf(leaf) => leaf.size(),
+        Node::Object(members) => {
+            members.iter().map(|(name, member)| name.len() + node_size(member)).sum()
+        }
+    }
+}
+
+/// Visits leaves and transforms with their keys; nulls vanish.
+pub(crate) fn flatten(
+    node: &Node,
+    key: Vec<u8>,
+    visit: &mut dyn FnMut(Vec<u8>, &Node) -> Result<()>,
+) -> Result<()> {
+    match node {
+        Node::Null => Ok(()),
+        Node::Leaf(_) | Node::Transform(_) => visit(key, node),
+        Node::Object(members) => {
+            let depth = path::depth(&key);
+            if depth >= path::DEPTH_MAX {
+                return Err(over("the value is nested too deeply", "depth_max", path::DEPTH_MAX));
+            }
+            members.iter().try_for_each(|(name, member)| {
+                let mut child = key.clone();
+                path::push_segment(&mut child, key.is_empty(), name)?;
+                flatten(member, child, visit)
+            })
+        }
     }
 }

@@ -80,8 +80,10 @@
 mod answer;
 mod apply;
 mod author;
+mod batch;
 mod bell;
 mod build;
+mod cause;
 mod change;
 mod check;
 mod check_index;
@@ -95,6 +97,7 @@ mod check_stamps_tests;
 mod check_store;
 #[cfg(test)]
 mod check_tests;
+mod checking;
 mod collect;
 mod commit;
 mod compact;
@@ -103,14 +106,19 @@ mod core;
 mod derivation;
 mod derive;
 mod derive_stamps;
+mod derived;
 mod digest;
 mod draft;
 mod draft_end;
+mod effect;
+mod endings;
 mod entries;
 mod epoch;
 mod expiry;
+mod finding;
 mod fingerprint;
 mod follow;
+mod followers;
 #[doc(hidden)]
 pub mod fuzzing;
 mod here;
@@ -118,11 +126,13 @@ mod history;
 mod hold;
 mod hybrid;
 mod image;
+mod index;
 mod index_read;
 mod indexing;
 mod input;
 mod input_json;
 mod journal;
+mod journal_read;
 mod json;
 mod leaf;
 mod memtable;
@@ -145,18 +155,22 @@ mod pushid;
 mod reader;
 mod record;
 mod recover;
+mod refusal;
 mod remote;
 mod remote_check;
 mod remote_resolve;
 mod repair;
 mod replace;
 mod resolve;
+mod resolver;
 mod room;
 mod scoped;
 mod seal;
 mod seed;
 mod seed_journal;
+mod space;
 mod spared;
+mod stages;
 mod stale;
 #[cfg(test)]
 mod stale_tests;
@@ -166,29 +180,35 @@ mod stamped_scan;
 #[cfg(test)]
 mod stamped_tests;
 mod stamping;
+mod stamping_store;
 #[cfg(test)]
 mod stamping_tests;
 mod state;
 mod state_reverse;
 mod stats;
 mod step;
+mod sweep;
 mod transform;
 mod tree;
 mod view;
+mod views;
 mod wipe;
+mod work;
 #[cfg(test)]
 mod zones_tests;
 mod zoning;
 
 pub use answer::{CommitError, Committed, FailedCondition, OperationResult, UpstreamCommit};
 pub use bell::CommitBell;
-pub use change::{Change, ChangeCause, ChangeEffect};
-pub use check::{CheckOptions, CheckReport, Finding, FindingKind, Remedy, check};
+pub use cause::ChangeCause;
+pub use change::{Change, ChangeEffect};
+pub use check::check;
 pub use commit::{Check, Commit, Condition, Expiry, Operation};
 pub use compact::Compaction;
 pub use derivation::{Derivation, Derived, INDEXES_PATH, Item, SORT_KEY_BYTES_MAX};
 pub use digest::{Difference, DifferenceKind, differences};
 pub use entries::EntrySpace;
+pub use finding::{CheckOptions, CheckReport, Finding, FindingKind, Remedy};
 pub use follow::{Followed, Follower, FollowerBell};
 pub use history::History;
 pub use hold::{JournalHold, WritePause};
@@ -205,9 +225,10 @@ pub use pending::{PendingCommit, PendingRemote, PendingSender};
 pub use repair::{Removed, Repair, Repaired, repair};
 pub use seed::{SeedPoint, Seeded, Seeding, SeedingSource};
 pub use stamp::{
-    Author, LoggedCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
-    VIA_MAX, Version,
+    Author, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp, VIA_MAX,
+    Version,
 };
+pub use stamped::LoggedCommit;
 pub use stamped::{
     Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage, StampedSince,
     digest_bucket,

@@ -12,14 +12,13 @@ use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Op, SpaceId, WriteBatch};
 
 use crate::derivation::path_part;
-use crate::derive::IndexEffects;
-use crate::derive_stamps::StampEffects;
+use crate::derived::{IndexEffects, StampEffects};
+use crate::effect::Effect;
 use crate::path;
-use crate::record::{
-    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, Effect, INDEX, KEYS, KEYS_TIME, META, Remembered,
-    SPACES, STAMP,
+use crate::record::{self, Remembered};
+use crate::space::{
+    self, BY_REV, DATA, EXPIRY, EXPIRY_TIME, INDEX, KEYS, KEYS_TIME, META, SPACES, STALE_KEY, STAMP,
 };
-use crate::stale::STALE_KEY;
 
 /// What the table itself costs for an entry, besides key and value.
 const ENTRY_BYTES: usize = 160;
@@ -114,13 +113,13 @@ impl MemTable {
                 Effect::Delete(key) => put(DATA, key.clone(), None),
                 Effect::Expire(key, at) => {
                     put(EXPIRY, key.clone(), Some(at.to_be_bytes().to_vec().into()));
-                    put(EXPIRY_TIME, record::time_key(*at, key), Some(Bytes::new()));
+                    put(EXPIRY_TIME, space::time_key(*at, key), Some(Bytes::new()));
                 }
                 Effect::Unexpire(key) => put(EXPIRY, key.clone(), None),
-                Effect::Unindex(key, at) => put(EXPIRY_TIME, record::time_key(*at, key), None),
+                Effect::Unindex(key, at) => put(EXPIRY_TIME, space::time_key(*at, key), None),
                 Effect::Forget(key, at) => {
                     put(KEYS, key.clone(), None);
-                    put(KEYS_TIME, record::time_key(*at, key), None);
+                    put(KEYS_TIME, space::time_key(*at, key), None);
                 }
                 Effect::Clear(_) | Effect::Mark(_) | Effect::Collect(_) => {}
             }
@@ -129,7 +128,7 @@ impl MemTable {
             && let Ok(stored) = record::encode(answer)
         {
             let key = Bytes::copy_from_slice(key.as_bytes());
-            put(KEYS_TIME, record::time_key(at_ms, &key), Some(Bytes::new()));
+            put(KEYS_TIME, space::time_key(at_ms, &key), Some(Bytes::new()));
             put(KEYS, key, Some(stored));
         }
         for effect in effects {
@@ -165,7 +164,7 @@ impl MemTable {
             self.put(STAMP, key, rev, None, needed_from);
         }
         for (key, stamp) in changes.puts {
-            let by_rev = record::time_key(stamp.rev, &key);
+            let by_rev = space::time_key(stamp.rev, &key);
             self.put(BY_REV, by_rev, rev, Some(Bytes::new()), needed_from);
             self.put(STAMP, key, rev, Some(stamp.encode()), needed_from);
         }

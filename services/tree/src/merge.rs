@@ -20,7 +20,7 @@ use trellis_engine_traits::{KeyRange, Result};
 
 use crate::here::{Held, Here, StampKind, ending_path};
 use crate::image::Before;
-use crate::path;
+use crate::path::{self, between, outermost};
 use crate::planted::Planted;
 use crate::stamp::{RemoteApplied, Scope, StampedChange, StampedOp, Version};
 use crate::zoning::{Tracking, Zone, Zoning};
@@ -449,30 +449,4 @@ impl<'a> Merge<'a> {
         self.leafless.insert(key.clone());
         self.own.insert(key, stays.then_some(clear));
     }
-}
-
-/// Sorted, without what another covers.
-pub(crate) fn outermost(mut keys: Vec<Bytes>) -> Vec<Bytes> {
-    keys.sort_unstable();
-    let mut outer: Vec<Bytes> = Vec::new();
-    for key in keys {
-        // Siblings never stand between a key and what is below it.
-        if !outer.last().is_some_and(|last| path::covers(last, &key)) {
-            outer.push(key);
-        }
-    }
-    outer
-}
-
-/// The parts of a range that are in no subtree of `edges`.
-pub(crate) fn between(range: &KeyRange, edges: &[Bytes]) -> Vec<KeyRange> {
-    let mut parts = Vec::new();
-    let mut start = range.start.clone();
-    for edge in edges.iter().filter(|edge| range.contains(edge)) {
-        parts.push(KeyRange::new(start, Some(edge.clone())));
-        start = path::after_subtree(edge);
-    }
-    parts.push(KeyRange::new(start, range.end.clone()));
-    parts.retain(|part| !part.is_empty());
-    parts
 }

@@ -9,6 +9,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result, Visitor};
 
+use crate::effect::Effect;
 use crate::here::{
     EndingVisitor, Held, Here, Stamp, StampKind, StampVisitor, ending_key, ending_path,
 };
@@ -17,7 +18,6 @@ use crate::merge::Merge;
 use crate::merged::Merged;
 use crate::path;
 use crate::planted::Planted;
-use crate::record::Effect;
 use crate::stamp::{Scope, StampedChange, StampedOp, Version};
 use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
@@ -202,7 +202,7 @@ pub(crate) fn told(merged: &Merged) -> Vec<StampedOp> {
 }
 
 pub(crate) fn sorted(ops: &[StampedOp]) -> Vec<&StampedOp> {
-    crate::remote::in_order(ops)
+    crate::remote_resolve::in_order(ops)
 }
 
 /// A zone at the root, and prefixes of zones carved out of it.

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use trellis_engine_traits::Result;
 
+use crate::effect::Effect;
 use crate::here::{Held, ending_path};
 use crate::image::{Image, Images};
 use crate::merge::Merge;
-use crate::record::Effect;
 use crate::stamp::{RemoteApplied, StampedChange, Version};
 
 /// The outcome of a merge.

@@ -36,3 +36,11 @@ pub(crate) fn last(log: &dyn StreamLog) -> Result<Option<Opening>> {
     }
     last.map(|last| Opening::decode(&last)).transpose()
 }
+
+/// The beginning of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EpochStart {
+    pub(crate) epoch: u64,
+    /// The newest rev when it began; `None` where an older version did not note it.
+    pub(crate) rev: Option<u64>,
+}

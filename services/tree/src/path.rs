@@ -279,3 +279,29 @@ pub(crate) fn ancestors(key: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|(_, byte)| **byte == 0)
         .filter_map(move |(at, _)| key.get(..at))
 }
+
+/// Sorted, without what another covers.
+pub(crate) fn outermost(mut keys: Vec<Bytes>) -> Vec<Bytes> {
+    keys.sort_unstable();
+    let mut outer: Vec<Bytes> = Vec::new();
+    for key in keys {
+        // Siblings never stand between a key and what is below it.
+        if !outer.last().is_some_and(|last| covers(last, &key)) {
+            outer.push(key);
+        }
+    }
+    outer
+}
+
+/// The parts of a range that are in no subtree of `edges`.
+pub(crate) fn between(range: &KeyRange, edges: &[Bytes]) -> Vec<KeyRange> {
+    let mut parts = Vec::new();
+    let mut start = range.start.clone();
+    for edge in edges.iter().filter(|edge| range.contains(edge)) {
+        parts.push(KeyRange::new(start, Some(edge.clone())));
+        start = after_subtree(edge);
+    }
+    parts.push(KeyRange::new(start, range.end.clone()));
+    parts.retain(|part| !part.is_empty());
+    parts
+}

@@ -8,9 +8,8 @@ use parking_lot::Mutex;
 use trellis_engine_traits::Result;
 use trellis_runtime::{Completion, CompletionSender, completion};
 
-use crate::answer::{CommitError, Committed};
-use crate::core::closed;
-use crate::pipeline::Outcome;
+use crate::answer::{CommitError, Committed, Outcome};
+use crate::refusal::closed;
 use crate::stamp::RemoteApplied;
 
 /// A commit on its way; a future. Dropping it does not take the commit back.

@@ -11,96 +11,24 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
-use trellis_runtime::{CompletionSender, completion};
+use trellis_runtime::completion;
 
-use crate::answer::{CommitError, Committed};
+use crate::answer::Outcome;
 use crate::change::Entered;
-use crate::core::{Core, closed};
-use crate::hold::paused;
+use crate::core::Core;
 use crate::journal::Position;
 use crate::record::Record;
-use crate::resolve::Work;
-use crate::room::is_storage_full;
+use crate::refusal::{closed, is_storage_full, paused};
+use crate::stages::{Answer, Group, Request, Stages};
+use crate::work::Work;
 
 /// Requests resolved into one group.
 const GROUP_REQUESTS_MAX: usize = 1024;
 /// Bytes of records in one group; the last one may go beyond.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// Requests taken from the queue at a time: between two takes the overlay's bound is looked at.
-const TAKE_REQUESTS_MAX: usize = 64;
-/// Their bytes; the last one may go beyond.
-const TAKE_BYTES_MAX: usize = 1 << 20;
 /// Groups resolved ahead of the flush.
 const GROUPS_AHEAD_MAX: usize = 2;
-
-pub(crate) type Outcome = Result<Committed, CommitError>;
-pub(crate) type Answer = CompletionSender<Outcome>;
-
-#[derive(Debug)]
-struct Request {
-    work: Work,
-    bytes: usize,
-    answer: Answer,
-}
-
-/// Resolved requests on their way to the journal; their answers wait for its flush.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    records: Vec<Bytes>,
-    /// The same, as they were entered into the overlay; several when groups are flushed as one.
-    entered: Vec<Entered>,
-    bytes: usize,
-    last: Position,
-    sync: bool,
-    answers: Vec<(Answer, Outcome)>,
-}
-
-/// What waits between the stages.
-#[derive(Debug, Default)]
-pub(crate) struct Stages {
-    queue: VecDeque<Request>,
-    queue_bytes: usize,
-    groups: VecDeque<Group>,
-    /// Groups resolved and not yet visible or failed.
-    in_flight: usize,
-    answers: VecDeque<Vec<(Answer, Outcome)>>,
-    answering: bool,
-}
-
-impl Stages {
-    /// Takes some requests; with its first ones a group counts as in flight, so that at no moment
-    /// what is under way looks idle.
-    fn take(&mut self, first_of_group: bool, taken: &mut Vec<Request>) {
-        let mut bytes = 0;
-        while taken.len() < TAKE_REQUESTS_MAX
-            && bytes < TAKE_BYTES_MAX
-            && let Some(request) = self.queue.pop_front()
-        {
-            bytes += request.bytes;
-            taken.push(request);
-        }
-        self.in_flight += usize::from(first_of_group && !taken.is_empty());
-        self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
-    }
-
-    /// Forgets what a stage that broke down had in its hands: its writers are told by the loss of
-    /// their answer's channel.
-    pub(crate) fn drop_lost(&mut self) {
-        self.in_flight = self.groups.len();
-        self.answering = false;
-    }
-
-    /// Whether something is not visible yet; not what a writer carries through in its own thread.
-    pub(crate) fn has_more_coming(&self) -> bool {
-        !self.queue.is_empty() || self.in_flight > 0
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.in_flight == 0 && self.answers.is_empty() && !self.answering
-    }
-}
 
 impl Core {
     /// Runs a request through the pipeline and waits.
@@ -272,7 +200,7 @@ impl Core {
         loop {
             let mut stages = self.stages.lock();
             while stages.groups.is_empty() {
-                if self.closed.load(Ordering::Acquire) {
+                if self.is_closed() {
                     return;
                 }
                 self.groups.wait(&mut stages);
@@ -370,7 +298,7 @@ impl Core {
                 self.progress.notify_all();
             }
             while stages.answers.is_empty() {
-                if self.closed.load(Ordering::Acquire) {
+                if self.is_closed() {
                     return;
                 }
                 self.answers.wait(&mut stages);

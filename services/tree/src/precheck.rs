@@ -1,13 +1,13 @@
 //! What can be said of an operation before it is committed: for services that keep it for later.
 
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::Result;
 
 use crate::answer::CommitError;
 use crate::commit::{Commit, Operation};
-use crate::input::{Input, Node};
+use crate::input::{Input, Node, flatten};
 use crate::path::Path;
-use crate::resolve::over;
-use crate::step::{flatten, refuse_overlap};
+use crate::refusal::over;
+use crate::step::{refuse_overlap, refuse_target};
 use crate::tree::Tree;
 
 impl Tree {
@@ -85,18 +85,4 @@ impl Sum<'_> {
         }
         Ok(())
     }
-}
-
-/// Refuses paths that cannot be written.
-pub(crate) fn refuse_target(path: &Path, system: bool) -> Result<()> {
-    if path.is_root() {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "the root cannot be replaced or removed; write its children",
-        ));
-    }
-    if path.is_system() && !system {
-        return Err(Error::new(ErrorKind::Denied, "paths that begin with _ are the system's"));
-    }
-    Ok(())
 }

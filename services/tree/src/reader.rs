@@ -9,11 +9,11 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, Visitor};
 
-use crate::expiry::Hidden;
+use crate::endings::Hidden;
 use crate::json::JsonWriter;
 use crate::leaf::{self, Leaf};
 use crate::path::{self, Path};
-use crate::record::DATA;
+use crate::space::DATA;
 use crate::state::State;
 
 /// JSON bytes gathered before they are handed on, outside the store's scan.

@@ -7,32 +7,13 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use trellis_engine_traits::{Error, ErrorKind, Result, SpaceId};
+use trellis_engine_traits::{Error, ErrorKind, Result};
 
+use crate::cause::ChangeCause;
+use crate::effect::Effect;
 use crate::image::{self, Image};
 use crate::stamp::{Author, Version};
 use crate::stamping::Stamping;
-
-/// The store's own notes.
-pub(crate) const META: SpaceId = SpaceId(0);
-/// Path key -> leaf.
-pub(crate) const DATA: SpaceId = SpaceId(1);
-/// Path key -> when it ends, u64 big endian.
-pub(crate) const EXPIRY: SpaceId = SpaceId(2);
-/// When (u64 big endian), path key -> nothing.
-pub(crate) const EXPIRY_TIME: SpaceId = SpaceId(3);
-/// Idempotency key -> remembered answer.
-pub(crate) const KEYS: SpaceId = SpaceId(4);
-/// When (u64 big endian), idempotency key -> nothing.
-pub(crate) const KEYS_TIME: SpaceId = SpaceId(5);
-/// Index id, collection and sort key, child -> length of the sort key: derived from the data.
-pub(crate) const INDEX: SpaceId = SpaceId(6);
-/// Path key -> its stamp: derived from the records.
-pub(crate) const STAMP: SpaceId = SpaceId(7);
-/// Rev (u64 big endian), path key -> nothing: derived from the records.
-pub(crate) const BY_REV: SpaceId = SpaceId(8);
-/// How many spaces the overlay holds, `META` among them unused.
-pub(crate) const SPACES: usize = 9;
 
 const FORMAT: u8 = 1;
 /// Of what tells more than it did at first: more fields follow those of format 1.
@@ -43,40 +24,6 @@ const FORMAT_AUTHORED: u8 = 3;
 
 /// A chained hash.
 pub(crate) type Chain = [u8; 16];
-
-/// Why a commit happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Cause {
-    /// Somebody asked for it.
-    Request,
-    /// Something was due.
-    Ttl,
-    /// Idempotency keys were old enough to be forgotten.
-    Upkeep,
-}
-
-/// One plain change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Effect {
-    /// Removes a path and everything below it; comes before the puts of its commit.
-    Clear(Bytes),
-    /// Stores a leaf.
-    Put(Bytes, Bytes),
-    /// Removes a leaf.
-    Delete(Bytes),
-    /// A path ends at this time.
-    Expire(Bytes, u64),
-    /// A path no longer ends.
-    Unexpire(Bytes),
-    /// An entry of the order of endings is used up.
-    Unindex(Bytes, u64),
-    /// An idempotency key is forgotten.
-    Forget(Bytes, u64),
-    /// The path was emptied within its zone; what that removed is in other effects.
-    Mark(Bytes),
-    /// The stamp of this key, of something that is gone, is forgotten.
-    Collect(Bytes),
-}
 
 /// Of one operation: the id it pushed, and paths with what their transforms came to, as JSON.
 pub(crate) type RememberedResult = (Option<String>, Vec<(String, String)>);
@@ -96,7 +43,7 @@ pub(crate) struct Record {
     pub(crate) epoch: u64,
     pub(crate) at_ms: u64,
     pub(crate) prev: Chain,
-    pub(crate) cause: Cause,
+    pub(crate) cause: ChangeCause,
     pub(crate) key: Option<(String, Remembered)>,
     pub(crate) effects: Vec<Effect>,
     /// Of each effect that changes leaves, what was there before; `None` in format 1, where it is
@@ -319,18 +266,4 @@ fn finish<T>((value, rest): (T, &[u8]), what: &'static str) -> Result<T> {
 fn newer(format: u8) -> Error {
     let message = "the data was written by a newer Trellis; open it with that version";
     Error::new(ErrorKind::Unsupported, message).context("format", format)
-}
-
-/// The key of an ordered-by-time entry.
-pub(crate) fn time_key(at_ms: u64, key: &[u8]) -> Bytes {
-    let mut time_key = Vec::with_capacity(8 + key.len());
-    time_key.extend_from_slice(&at_ms.to_be_bytes());
-    time_key.extend_from_slice(key);
-    time_key.into()
-}
-
-/// Time and key of an ordered-by-time entry.
-pub(crate) fn split_time_key(time_key: &[u8]) -> Option<(u64, &[u8])> {
-    let (time, key) = time_key.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*time), key))
 }

@@ -12,24 +12,28 @@ use trellis_engine_traits::{
 };
 use trellis_runtime::{Alarm, Runtime};
 
-use crate::apply::{APPLIED_KEY, apply_batch};
+use crate::batch::apply_batch;
 use crate::core::{Core, Counters};
 use crate::derivation::Derivation;
-use crate::derive::{Definitions, IndexEffects, derive};
-use crate::derive_stamps::{StampEffects, derive_stamps};
-use crate::epoch::EpochStart;
+use crate::derive::derive;
+use crate::derive_stamps::derive_stamps;
+use crate::derived::{IndexEffects, StampEffects};
 use crate::hybrid::HybridClock;
-use crate::indexing::{self, Indexes};
+use crate::index::{Definitions, Indexes};
+use crate::openings::{self, EpochStart};
 use crate::options::TreeOptions;
-use crate::record::{self, Applied, Authored, Chain, META, Opening, Record};
-use crate::resolve::Resolver;
-use crate::room::is_storage_full;
+use crate::record::{self, Applied, Authored, Chain, Opening, Record};
+use crate::refusal::is_storage_full;
+use crate::resolver::Resolver;
 use crate::seal::SealedSnapshot;
-use crate::stale::Sweep;
-use crate::stamping::{self, Stamping};
+use crate::space::{APPLIED_KEY, META};
+use crate::stamping::Stamping;
+use crate::stamping_store;
 use crate::state::{Layers, State};
+use crate::sweep::Sweep;
+use crate::views::Views;
 use crate::zoning::Zoning;
-use crate::{build, expiry, openings, pushid, seed};
+use crate::{build, endings, indexing, pushid, seed};
 
 /// Openings remembered.
 const OPENINGS_KEPT: u64 = 256;
@@ -51,7 +55,7 @@ pub(crate) fn open(
     let applied = read_applied(kv.as_ref())?;
     let zoning = options.zoning.as_deref();
     let opening = next_opening(kv.as_ref(), log.as_ref(), &runtime, applied.as_ref(), zoning)?;
-    stamping::sweep_at_open(kv.as_ref(), &opening)?;
+    stamping_store::sweep_at_open(kv.as_ref(), &opening)?;
     let epochs = epochs(log.as_ref(), opening.log_id)?;
     let mut replay = Replay::new(kv.as_ref(), &opening, applied, &options)?;
     replay.run(log.as_ref(), &journal)?;
@@ -60,9 +64,10 @@ pub(crate) fn open(
     let chain = replay.chain.unwrap_or_default();
     let definitions = Arc::new(replay.definitions);
     let layers = replay.state.layers;
-    let first_due = expiry::first_due_ms(&State { layers: Arc::clone(&layers), at: u64::MAX })?;
+    let first_due = endings::first_due_ms(&State { layers: Arc::clone(&layers), at: u64::MAX })?;
     let sweep = Sweep::at_open(&layers.store)?;
     let clock = Arc::clone(runtime.clock());
+    let views = Views::new(options.zoning.clone());
     Ok(Core {
         kv,
         log,
@@ -81,7 +86,7 @@ pub(crate) fn open(
         durable: AtomicU64::new(rev),
         visible_chain: Mutex::new(chain),
         frozen_rev: AtomicU64::new(rev),
-        views: Mutex::new(BTreeMap::new()),
+        views,
         followers: Mutex::default(),
         bells: Mutex::default(),
         holds: Mutex::new(BTreeMap::new()),
@@ -108,7 +113,6 @@ pub(crate) fn open(
         apply_now: AtomicBool::new(false),
         upkeep_alarm: Alarm::new(clock.as_ref()),
         stopping: AtomicBool::new(false),
-        closed: AtomicBool::new(false),
         next_due_ms: AtomicU64::new(first_due),
         any_expiry: AtomicBool::new(first_due != u64::MAX),
         sweep: Mutex::new(sweep),
@@ -362,7 +366,7 @@ impl<'a> Replay<'a> {
     fn derive_stamps(&self, record: &Record) -> Result<StampEffects> {
         let Some(stamping) = &self.opening.stamping else { return Ok(StampEffects::default()) };
         let mut stamps = derive_stamps(record, &self.state)?;
-        stamping.retain(&mut stamps);
+        stamps.retain(stamping);
         Ok(stamps)
     }
 

@@ -1,16 +1,14 @@
 //! Commits of other nodes on their way into the tree, and the gate that a caller's own pass.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::commit::Commit;
-use crate::here::Held;
 use crate::pending::{AppliedSlot, PendingCommit, PendingRemote, told};
-use crate::resolve::{RemoteWork, Work};
-use crate::stamp::{RemoteApplied, RemoteCommit, StampedChange, StampedOp};
+use crate::stamp::{RemoteApplied, RemoteCommit, StampedChange};
 use crate::tree::Tree;
+use crate::work::{Chained, RemoteWork, Work};
 use crate::zoning::{Gate, Passage};
 
 impl Tree {
@@ -111,41 +109,6 @@ impl Tree {
     }
 }
 
-/// Commits of which each stands on those before it.
-#[derive(Debug)]
-pub(crate) struct Chained {
-    /// The first of them that is not applied.
-    torn_at: AtomicUsize,
-    /// How often resolved commits had been taken back when its first one was resolved.
-    rollbacks: OnceLock<u64>,
-}
-
-impl Default for Chained {
-    fn default() -> Self {
-        Self { torn_at: AtomicUsize::new(usize::MAX), rollbacks: OnceLock::new() }
-    }
-}
-
-impl Chained {
-    /// This one is not applied.
-    pub(crate) fn tear(&self, at: usize) {
-        self.torn_at.fetch_min(at, Ordering::AcqRel);
-    }
-
-    /// Refuses one where one before it is not there, or may not be any more.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub(crate) fn check(&self, at: usize, rollbacks: u64) -> Result<()> {
-        let before = *self.rollbacks.get_or_init(|| rollbacks);
-        if before == rollbacks && at <= self.torn_at.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let message = "a commit that this one stands on was not applied";
-        Err(Error::new(ErrorKind::Unavailable, message).operation("apply_remote"))
-    }
-}
-
 /// Bytes that a remote commit takes while it waits.
 fn size(commit: &RemoteCommit) -> usize {
     let ops = commit.ops.iter().map(|op| {
@@ -155,23 +118,6 @@ fn size(commit: &RemoteCommit) -> usize {
     let notes = commit
         .notes
         .iter()
-        .map(|(path, value)| 64 + path.key().len() + crate::tree::input_size(value));
+        .map(|(path, value)| 64 + path.key().len() + crate::input::input_size(value));
     64 + ops.sum::<usize>() + notes.sum::<usize>()
-}
-
-/// Ops in the order in which they are merged: by key, and of a key the greatest last.
-pub(crate) fn in_order(ops: &[StampedOp]) -> Vec<&StampedOp> {
-    let mut sorted: Vec<&StampedOp> = ops.iter().collect();
-    let held = |op: &StampedOp| Held { version: op.version, change: op.change.clone() };
-    sorted
-        .sort_by(|one, other| one.key.cmp(&other.key).then_with(|| held(one).order(&held(other))));
-    // The greatest of a key speaks for it.
-    sorted.dedup_by(|later, kept| {
-        let same = later.key == kept.key;
-        if same {
-            *kept = *later;
-        }
-        same
-    });
-    sorted
 }

@@ -11,7 +11,7 @@ use crate::input::{Input, Node};
 use crate::leaf::Leaf;
 use crate::options::LEAF_BYTES_UPMOST;
 use crate::path::{self, Path};
-use crate::resolve::over;
+use crate::refusal::over;
 use crate::stamp::{RemoteCommit, RemoteRule, StampedChange, StampedOp, VIA_MAX};
 use crate::zoning::{Tracking, Zoning};
 
@@ -117,7 +117,7 @@ fn check_leaf(stored: &Bytes) -> Result<()> {
 /// The leaves that a note comes to, in the order of their keys.
 pub(crate) fn note_leaves(path: &Path, value: &Input) -> Result<Vec<(Bytes, Bytes)>> {
     let mut leaves = Vec::new();
-    crate::step::flatten(&value.0, path.key().to_vec(), &mut |key, node| {
+    crate::input::flatten(&value.0, path.key().to_vec(), &mut |key, node| {
         match node {
             Node::Leaf(leaf) => leaves.push((key.into(), leaf.encode())),
             Node::Transform(_) => return Err(invalid("a note is a plain value")),

@@ -5,21 +5,20 @@ use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
 use crate::answer::CommitError;
 use crate::author::Ground;
-use crate::change::ChangeCause;
 use crate::core::Core;
 use crate::draft::Draft;
-use crate::here::Here;
+use crate::effect::Effect;
+use crate::here::{Held, Here};
 use crate::image::{Image, LeafScan};
 use crate::merge::Merge;
 use crate::merged::Merged;
 use crate::path::{self, Path};
 use crate::planted::planted;
-use crate::record::{Authored, Cause, Effect};
-use crate::remote::in_order;
+use crate::record::Authored;
 use crate::remote_check::note_leaves;
-use crate::resolve::{New, Resolver};
+use crate::resolver::{New, Resolver};
 use crate::spared::Told;
-use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule};
+use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule, StampedOp};
 use crate::state::State;
 
 impl Resolver {
@@ -63,11 +62,6 @@ impl Resolver {
         let ops = commit.ops.iter().map(|op| op.version);
         let newest = ops.chain(merged.versions.iter().flatten().copied()).max();
         self.hybrid.see(newest.unwrap_or_default().max(commit.author.version).hlc);
-        let cause = match commit.cause {
-            ChangeCause::Request => Cause::Request,
-            ChangeCause::Ttl => Cause::Ttl,
-            ChangeCause::Upkeep => Cause::Upkeep,
-        };
         let (notes, note_images) = self.notes(core, state, &ground, &commit.notes)?;
         let changes = !merged.effects.is_empty();
         add_notes(&mut merged, notes, note_images);
@@ -75,6 +69,7 @@ impl Resolver {
         let authored = changes.then(|| Authored::with(commit.author.clone(), &versions));
         let results = Vec::new();
         let (told, authored) = (Told::default(), Some(authored));
+        let cause = commit.cause;
         Ok(New { effects, images, told, cause, results, key: None, authored })
     }
 
@@ -146,4 +141,21 @@ fn add_notes(merged: &mut Merged, notes: Vec<Effect>, images: Vec<Image>) {
         merged.images.extend(image);
         merged.versions.push(version);
     }
+}
+
+/// Ops in the order in which they are merged: by key, and of a key the greatest last.
+pub(crate) fn in_order(ops: &[StampedOp]) -> Vec<&StampedOp> {
+    let mut sorted: Vec<&StampedOp> = ops.iter().collect();
+    let held = |op: &StampedOp| Held { version: op.version, change: op.change.clone() };
+    sorted
+        .sort_by(|one, other| one.key.cmp(&other.key).then_with(|| held(one).order(&held(other))));
+    // The greatest of a key speaks for it.
+    sorted.dedup_by(|later, kept| {
+        let same = later.key == kept.key;
+        if same {
+            *kept = *later;
+        }
+        same
+    });
+    sorted
 }

@@ -17,12 +17,12 @@ use trellis_engine_traits::{
 };
 use trellis_runtime::Runtime;
 
-use crate::apply::commit_sealed;
-use crate::check::{self, CheckOptions, CheckReport, FindingKind, Fix, Remedy, Spot};
-use crate::check_journal::Recent;
-use crate::indexing::INDEXES_KEY;
+use crate::batch::commit_sealed;
+use crate::check;
+use crate::checking::Recent;
+use crate::finding::{CheckOptions, CheckReport, FindingKind, Fix, Remedy, Spot};
 use crate::memtable::Found;
-use crate::record::{self, DATA, INDEX, KEYS_TIME, META};
+use crate::space::{self, DATA, INDEX, INDEXES_KEY, KEYS_TIME, META};
 
 /// Rounds of checking and repairing: removing one thing may show the next.
 const ROUNDS_MAX: usize = 1000;
@@ -172,7 +172,7 @@ fn write(batch: WriteBatch, fix: &Fix, context: &Context<'_>) -> WriteBatch {
         },
         Fix::Put(spot, value) => put(batch, spot, value.clone()),
         Fix::Remember(key) => {
-            put(batch, &(KEYS_TIME, record::time_key(context.now_ms, key)), Bytes::new())
+            put(batch, &(KEYS_TIME, space::time_key(context.now_ms, key)), Bytes::new())
         }
         Fix::Forget((space, key)) | Fix::Remove((space, key)) => batch.delete(*space, key.clone()),
         Fix::Reindex if batch.ops.iter().any(is_reindex) => batch,

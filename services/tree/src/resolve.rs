@@ -1,80 +1,35 @@
 //! *Resolve*: a request against the newest state becomes plain effects, or a refusal.
 
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::answer::{CommitError, Committed, OperationResult};
+use crate::cause::ChangeCause;
 use crate::commit::{Commit, Operation};
 use crate::condition::check_conditions;
 use crate::core::Core;
 use crate::derive::{INDEX_BYTES_MAX, derive};
 use crate::derive_stamps::derive_stamps;
 use crate::draft::Draft;
-use crate::expiry::{self, Hidden};
-use crate::hybrid::HybridClock;
+use crate::effect::Effect;
+use crate::endings;
+use crate::endings::Hidden;
 use crate::image::Image;
 use crate::journal::Position;
 use crate::path::{self, Path};
-use crate::pending::AppliedSlot;
 use crate::reader::raw;
-use crate::record::{Authored, Cause, Chain, Effect, KEYS, Record, Remembered};
-use crate::remote::Chained;
+use crate::record::{Chain, Record, Remembered};
+use crate::refusal::over;
+use crate::resolver::{New, Resolver};
+use crate::space::KEYS;
 use crate::spared::Told;
-use crate::stamp::RemoteCommit;
 use crate::state::State;
 use crate::step::Step;
-use crate::{fingerprint, pushid};
-
-/// What the pipeline is asked to do.
-#[derive(Debug)]
-pub(crate) enum Work {
-    /// A caller's commit.
-    Commit(Commit),
-    /// Remove what is due.
-    Expire,
-    /// Forget idempotency keys that are old enough.
-    ForgetKeys,
-    /// Forget stamps of what is gone: their keys and revs.
-    Collect(Vec<(Bytes, u64)>),
-    /// Another node's commit.
-    Remote(Box<RemoteWork>),
-}
-
-/// Another node's commit on its way.
-#[derive(Debug)]
-pub(crate) struct RemoteWork {
-    pub(crate) commit: RemoteCommit,
-    /// Where what came of it is noted.
-    pub(crate) applied: AppliedSlot,
-    /// Those it stands on, and its place among them.
-    pub(crate) chain: Arc<Chained>,
-    pub(crate) at: usize,
-}
-
-impl Work {
-    /// It is not applied: what stands on it is not either.
-    pub(crate) fn tear(&self) {
-        if let Self::Remote(remote) = self {
-            remote.chain.tear(remote.at);
-        }
-    }
-}
-
-/// Where the history stands, as far as it is resolved.
-#[derive(Debug)]
-pub(crate) struct Resolver {
-    pub(crate) rev: u64,
-    pub(crate) chain: Chain,
-    pub(crate) last_ms: u64,
-    pub(crate) push_ids: pushid::PushIds,
-    pub(crate) hybrid: HybridClock,
-    /// How often resolved commits were taken back.
-    pub(crate) rollbacks: u64,
-}
+use crate::work::{RemoteWork, Work};
+use crate::{expiry, fingerprint};
 
 /// What a request came to.
 pub(crate) struct Resolved {
@@ -113,10 +68,14 @@ impl Resolver {
         let outcome = match work {
             Work::Commit(commit) => self.commit(core, &state, commit, now_ms),
             Work::Expire => expiry::due_effects(core, &state, now_ms)
-                .map(|(effects, images, told)| Outcome::upkeep(effects, images, told, Cause::Ttl))
+                .map(|(effects, images, told)| {
+                    Outcome::upkeep(effects, images, told, ChangeCause::Ttl)
+                })
                 .map_err(CommitError::from),
             Work::ForgetKeys => expiry::forget_effects(core, &state, now_ms)
-                .map(|effects| Outcome::upkeep(effects, Vec::new(), Told::default(), Cause::Upkeep))
+                .map(|effects| {
+                    Outcome::upkeep(effects, Vec::new(), Told::default(), ChangeCause::Upkeep)
+                })
                 .map_err(CommitError::from),
             Work::Collect(stamps) => {
                 self.collect(core, &state, stamps, now_ms).map(Outcome::New).map_err(Into::into)
@@ -143,7 +102,7 @@ impl Resolver {
 
     fn record(&mut self, core: &Core, new: New, now_ms: u64) -> Result<Resolved> {
         let New { effects, images, told, cause, results, key, authored } = new;
-        if cause == Cause::Request || authored.is_some() {
+        if cause == ChangeCause::Request || authored.is_some() {
             core.check_room(&effects)?;
         }
         let rev = self.rev + 1;
@@ -155,7 +114,7 @@ impl Resolver {
         // What makes room must not take more of it than it has to.
         let images = if core.log_is_full() { None } else { Some(images) };
         let (at_ms, prev) = (now_ms, self.chain);
-        let is_request = cause == Cause::Request && authored.is_none();
+        let is_request = cause == ChangeCause::Request && authored.is_none();
         let authored = match authored {
             Some(authored) => authored,
             None => self.author(core, &effects, &told, now_ms),
@@ -227,7 +186,7 @@ impl Resolver {
         let zoning = core.options.zoning.as_deref();
         let mut draft = Draft::new(state, core.any_expiry()).in_zones(zoning);
         let next_due_ms = core.next_due_ms.load(Ordering::Acquire);
-        let hidden = expiry::due(state, next_due_ms, now_ms)?;
+        let hidden = endings::due(state, next_due_ms, now_ms)?;
         check_conditions(core, state, &hidden, &commit.conditions)?;
         for due in touched(commit).flat_map(|path| due_around(&hidden, path)) {
             draft.end(&due)?;
@@ -241,7 +200,7 @@ impl Resolver {
             })
             .collect::<Result<Vec<_>, CommitError>>()?;
         let (effects, images, told) = draft.finish()?;
-        let (cause, authored) = (Cause::Request, None);
+        let (cause, authored) = (ChangeCause::Request, None);
         Ok(Outcome::New(New { effects, images, told, cause, results, key, authored }))
     }
 }
@@ -251,44 +210,11 @@ enum Outcome {
     New(New),
 }
 
-/// What becomes a record.
-pub(crate) struct New {
-    pub(crate) effects: Vec<Effect>,
-    pub(crate) images: Vec<Image>,
-    pub(crate) told: Told,
-    pub(crate) cause: Cause,
-    pub(crate) results: Vec<OperationResult>,
-    pub(crate) key: Option<(String, Chain)>,
-    /// What of it is stamped, where that is known already, as of another node's commit.
-    pub(crate) authored: Option<Option<Authored>>,
-}
-
 impl Outcome {
-    fn upkeep(effects: Vec<Effect>, images: Vec<Image>, told: Told, cause: Cause) -> Self {
+    fn upkeep(effects: Vec<Effect>, images: Vec<Image>, told: Told, cause: ChangeCause) -> Self {
         let results = Vec::new();
         Self::New(New { effects, images, told, cause, results, key: None, authored: None })
     }
-}
-
-impl Effect {
-    pub(crate) fn key(&self) -> &[u8] {
-        match self {
-            Self::Clear(key)
-            | Self::Put(key, _)
-            | Self::Delete(key)
-            | Self::Expire(key, _)
-            | Self::Unexpire(key)
-            | Self::Unindex(key, _)
-            | Self::Mark(key)
-            | Self::Collect(key) => key,
-            // Keys to be forgotten belong to no path.
-            Self::Forget(..) => &[],
-        }
-    }
-}
-
-pub(crate) fn over(message: &'static str, limit: &'static str, value: usize) -> Error {
-    Error::new(ErrorKind::TooLarge, message).operation("commit").context(limit, value)
 }
 
 /// What is due at, above or below a path.

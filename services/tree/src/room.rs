@@ -13,12 +13,8 @@ use std::sync::atomic::Ordering;
 use trellis_engine_traits::{Durability, Error, Expect, Result};
 
 use crate::core::Core;
-use crate::record::Effect;
-
-/// Whether an error says that there is no room on the medium.
-pub(crate) fn is_storage_full(error: &Error) -> bool {
-    error.fact("reason") == Some("storage_full")
-}
+use crate::effect::Effect;
+use crate::refusal::is_storage_full;
 
 /// Whether a commit takes room for good. The note of an idempotency key does not count: it goes.
 fn grows(effects: &[Effect]) -> bool {

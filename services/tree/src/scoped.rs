@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use trellis_engine_traits::KeyRange;
 
-use crate::merge::outermost;
-use crate::path;
+use crate::path::{self, outermost};
 use crate::stamp::Scope;
 use crate::zoning::{Tracking, Zoning};
 

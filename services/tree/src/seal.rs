@@ -118,7 +118,7 @@ impl SealedSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{DATA, EXPIRY};
+    use crate::space::{DATA, EXPIRY};
 
     #[test]
     fn a_sealed_value_reads_back_under_its_own_key_only() {

@@ -19,16 +19,16 @@ use trellis_engine_traits::{
 };
 use trellis_runtime::Runtime;
 
-use crate::apply::{APPLIED_KEY, commit_sealed};
-use crate::digest;
+use crate::batch::commit_sealed;
+use crate::effect::Effect;
 use crate::entries::EntrySpace;
 use crate::journal::{JournalRecord, Position};
 use crate::memtable::MemTable;
-use crate::openings;
-use crate::record::{self, Applied, Chain, EXPIRY_TIME, Effect, META, Opening, Record, SPACES};
+use crate::record::{self, Applied, Chain, Opening, Record};
 use crate::seal::SealedSnapshot;
-use crate::seed_journal;
+use crate::space::{self, APPLIED_KEY, EXPIRY_TIME, META, SPACES};
 use crate::state::{Layers, State};
+use crate::{digest, openings, seed_journal};
 
 /// Where the store says that it is being seeded.
 pub(crate) const NOTE_KEY: &[u8] = b"seeding";
@@ -222,7 +222,7 @@ impl Seeding {
         if space == EntrySpace::Endings
             && let Ok(at) = value.try_into()
         {
-            self.ending_times.push(record::time_key(u64::from_be_bytes(at), &key));
+            self.ending_times.push(space::time_key(u64::from_be_bytes(at), &key));
         }
         self.bytes += key.len() + value.len() + OPERATION_BYTES;
         let at = At { space: space.space(), key: key.clone() };

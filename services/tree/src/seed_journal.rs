@@ -6,10 +6,13 @@
 use bytes::Bytes;
 use trellis_engine_traits::{Durability, Expect, Result, StreamId, StreamLog};
 
+use crate::cause::ChangeCause;
+use crate::effect::Effect;
 use crate::entries::{self, EntrySpace, Pairs};
 use crate::journal::Position;
 use crate::openings;
-use crate::record::{self, Cause, Effect, KEYS, Opening, Record, split_time_key};
+use crate::record::{self, Opening, Record};
+use crate::space::{KEYS, split_time_key};
 use crate::state::State;
 
 /// Bytes of entries in one record; the last entry may go beyond.
@@ -95,7 +98,7 @@ impl Journal<'_> {
         effects: Vec<Effect>,
     ) -> Result<()> {
         let Position { rev, hash: prev } = self.position;
-        let (rev, epoch, cause) = (rev + 1, self.epoch, Cause::Request);
+        let (rev, epoch, cause) = (rev + 1, self.epoch, ChangeCause::Request);
         // Nobody asks what was there before: the history of the copy begins with it.
         let images = None;
         let authored = None;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result};
 
 use crate::path;
-use crate::record::DATA;
+use crate::space::DATA;
 use crate::stamp::Version;
 use crate::state::State;
 

@@ -15,52 +15,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trellis_engine_traits::{At, ErrorKind, KeyRange, Op, Result, WriteBatch};
 
-use crate::apply::commit_sealed;
+use crate::batch::commit_sealed;
 use crate::build::Step;
 use crate::core::Core;
 use crate::here::Stamp;
-use crate::record::{BY_REV, META, STAMP, split_time_key};
 use crate::seal::SealedSnapshot;
+use crate::space::{BY_REV, META, STALE_KEY, STAMP, split_time_key};
 use crate::state::Layers;
 
-/// Where the store says that entries may be left behind.
-pub(crate) const STALE_KEY: &[u8] = b"stale";
 /// Entries of a slice.
 const SLICE_ENTRIES: usize = 5000;
-
-/// How far it has come.
-#[derive(Debug, Default)]
-pub(crate) struct Sweep {
-    /// Where the pass goes on; `None`: nothing is left behind.
-    next: Option<Bytes>,
-    /// Whether more was left behind since the pass began.
-    again: bool,
-}
-
-impl Sweep {
-    /// What a store says that is opened.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub(crate) fn at_open(store: &SealedSnapshot) -> Result<Self> {
-        let noted = match store.get(META, STALE_KEY) {
-            Err(error) if error.kind() == ErrorKind::Corrupt => true,
-            stored => stored?.is_some(),
-        };
-        Ok(Self { next: noted.then(Bytes::new), again: false })
-    }
-
-    /// Entries were left behind in the store.
-    pub(crate) fn begin(&mut self) {
-        self.again = self.next.is_some();
-        self.next.get_or_insert_default();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.next.is_some()
-    }
-}
 
 impl Core {
     /// Removes a slice of what was left behind.

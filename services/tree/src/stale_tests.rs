@@ -16,13 +16,12 @@ use trellis_kv_memory::{MemoryDisk, MemoryKv};
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 
-use crate::apply::commit_sealed;
+use crate::batch::commit_sealed;
 use crate::commit::Commit;
 use crate::input::Input;
 use crate::options::TreeOptions;
 use crate::path::Path;
-use crate::record::{BY_REV, META, time_key};
-use crate::stale::STALE_KEY;
+use crate::space::{BY_REV, META, STALE_KEY, time_key};
 use crate::stamp::Scope;
 use crate::tree::Tree;
 use crate::zoning::{Endings, Tracking, Zone, Zoning};

@@ -19,8 +19,7 @@
 
 use bytes::Bytes;
 
-use crate::change::ChangeCause;
-use crate::journal::Position;
+use crate::cause::ChangeCause;
 use crate::path::Path;
 
 /// When a record was written, on the hybrid logical clock, and by whom: a total order.
@@ -99,25 +98,6 @@ pub struct Author {
 
 /// Relays that a commit passes at most.
 pub const VIA_MAX: usize = 8;
-
-/// A commit as it stands in the journal, for those who replicate it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoggedCommit {
-    /// Its rev, and the hash of its record.
-    pub position: Position,
-    /// The opening in which it was made.
-    pub epoch: u64,
-    /// When it was made here, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// Why.
-    pub cause: ChangeCause,
-    /// Where it comes from.
-    pub author: Author,
-    /// What it changes; clears first. Of tracked zones only.
-    pub ops: Vec<StampedOp>,
-    /// Bytes of the record.
-    pub bytes: usize,
-}
 
 /// A part of the tree: all at and below some paths, without all at and below others.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]

@@ -6,20 +6,42 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, ReadBudget, Result};
 
-use crate::change::ChangeCause;
+use crate::cause::ChangeCause;
+use crate::effect::Effect;
 use crate::here::{StampKind, ending_key, ending_path};
 use crate::journal::Position;
 use crate::path::{self, Path};
-use crate::record::{self, BY_REV, Effect, Record, STAMP, split_time_key};
-use crate::stamp::{Author, LoggedCommit, Scope, StampedChange, StampedOp};
+use crate::record::{self, Record};
+use crate::space::{BY_REV, STAMP, split_time_key};
+use crate::stamp::{Author, Scope, StampedChange, StampedOp};
 use crate::stamped_scan::{clear_above, path_of, ranges};
 use crate::tree::Tree;
 use crate::view::View;
+use crate::zoning::Zoning;
 
 /// Where the commit up to which was collected stands.
 pub(crate) const COLLECTED: [&str; 2] = ["_repl", "collected"];
 /// Entries by rev looked at at a time.
 const SLICE_ENTRIES: usize = 256;
+
+/// A commit as it stands in the journal, for those who replicate it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedCommit {
+    /// Its rev, and the hash of its record.
+    pub position: Position,
+    /// The opening in which it was made.
+    pub epoch: u64,
+    /// When it was made here, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Why.
+    pub cause: ChangeCause,
+    /// Where it comes from.
+    pub author: Author,
+    /// What it changes; clears first. Of tracked zones only.
+    pub ops: Vec<StampedOp>,
+    /// Bytes of the record.
+    pub bytes: usize,
+}
 
 /// A page of what a scope holds, in the order of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -245,7 +267,7 @@ fn logged(bytes: &[u8]) -> Result<LoggedCommit> {
     }
     clears.append(&mut rest);
     let (epoch, at_ms) = (record.epoch, record.at_ms);
-    let cause = ChangeCause::from(record.cause);
+    let cause = record.cause;
     Ok(LoggedCommit { position, epoch, at_ms, cause, author, ops: clears, bytes: bytes.len() })
 }
 
@@ -281,10 +303,10 @@ impl View {
             if range.end.as_ref().is_some_and(|end| **end <= *start) {
                 continue;
             }
-            if let Some(zoning) = &self.core().options.zoning
+            if let Some(zoning) = self.zoning()
                 && *start <= *range.start
                 && scope.within.contains(&range.start)
-                && let Some(op) = clear_above(self.state(), zoning.as_ref(), &range.start)?
+                && let Some(op) = clear_above(self.state(), zoning, &range.start)?
             {
                 page.ops.push(op);
             }
@@ -376,14 +398,11 @@ impl View {
         }
         let below = |prefix: &&Bytes| prefix.len() > key.len() && path::covers(key, prefix);
         for prefix in scope.within.iter().filter(below) {
-            let zoning = self.core().options.zoning.as_ref();
-            let reaches = |zoning: &std::sync::Arc<dyn crate::zoning::Zoning>| {
-                zoning.zone(prefix).id == zoning.zone(key).id
-            };
+            let reaches = |zoning: &dyn Zoning| zoning.zone(prefix).id == zoning.zone(key).id;
             let outer = scope.within.iter().any(|other| {
                 other.len() < prefix.len() && path::covers(other, prefix) && below(&other)
             });
-            if zoning.is_some_and(reaches) && !outer && scope.covers(prefix) {
+            if self.zoning().is_some_and(reaches) && !outer && scope.covers(prefix) {
                 let (key, version) = (prefix.clone(), stamp.version);
                 ops.push(StampedOp { key, version, change: StampedChange::Clear });
             }

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
 use crate::here::{Stamp, StampKind, ending_key, ending_path};
-use crate::merge::{between, outermost};
-use crate::path;
-use crate::record::{DATA, EXPIRY, STAMP};
+use crate::path::{self, between, outermost};
+use crate::space::{DATA, EXPIRY, STAMP};
 use crate::stamp::{Scope, StampedChange, StampedOp, Version};
 use crate::state::State;
 use crate::zoning::Zoning;

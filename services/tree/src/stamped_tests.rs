@@ -16,7 +16,7 @@ use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::{Fault, MemoryDisk, MemoryLog};
 use trellis_runtime::Runtime;
 
-use crate::change::ChangeCause;
+use crate::cause::ChangeCause;
 use crate::commit::Commit;
 use crate::input::Input;
 use crate::options::TreeOptions;

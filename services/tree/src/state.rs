@@ -7,10 +7,13 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use trellis_engine_traits::{KeyRange, Result, SpaceId, Visitor};
 
-use crate::indexing::Indexes;
+use crate::derivation::Look;
+use crate::image::LeafScan;
+use crate::index::Indexes;
 use crate::memtable::{Found, MemTable, key_hash};
 use crate::path;
 use crate::seal::SealedSnapshot;
+use crate::space::DATA;
 
 /// Overlay entries merged at a time: bounds the memory of a scan.
 const CHUNK_ENTRIES_MAX: usize = 2048;
@@ -231,4 +234,20 @@ fn merge(older: Overlay, newer: Overlay) -> Overlay {
     }
     merged.extend(older);
     merged
+}
+
+impl LeafScan for State {
+    fn scan_leaves(&self, range: &KeyRange, visit: &mut Visitor<'_>) -> Result<()> {
+        self.scan(DATA, range, visit)
+    }
+}
+
+impl Look for State {
+    fn leaf(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.get(DATA, key)
+    }
+
+    fn any_below(&self, key: &[u8]) -> Result<bool> {
+        self.any(DATA, &path::below(key), &|_| true)
+    }
 }

@@ -6,7 +6,9 @@ use serde::Serialize;
 use trellis_engine_traits::Result;
 
 use crate::core::Core;
-use crate::{index_read, room};
+use crate::index_read;
+use crate::refusal;
+use crate::tree::Tree;
 
 /// Where a tree stands. Counters count since open.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,18 +57,18 @@ pub struct TreeStats {
     pub poisoned: Option<String>,
 }
 
-pub(crate) fn read(core: &Core) -> Result<TreeStats> {
+fn read(core: &Core) -> Result<TreeStats> {
     let usage = core.kv.usage()?;
     // Each lock is let go before the next: a second read of one lock could wait for a writer that
     // waits for the first.
     let applied_rev = core.layers.read().applied_rev;
     let overlay_bytes = core.overlay_bytes();
-    let views = core.views.lock().values().sum();
+    let views = core.views.revs.lock().values().sum();
     let indexes = index_read::status(core);
     let building = indexes.iter().filter(|index| !index.ready);
     let index_items_building = building.map(|index| index.items_built).sum();
     let poisoned = core.poison.lock().as_ref().map(ToString::to_string);
-    let store_full = core.apply_failure.lock().as_ref().is_some_and(room::is_storage_full);
+    let store_full = core.apply_failure.lock().as_ref().is_some_and(refusal::is_storage_full);
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Ok(TreeStats {
         rev: core.visible.load(Ordering::Acquire),
@@ -91,4 +93,14 @@ pub(crate) fn read(core: &Core) -> Result<TreeStats> {
         storage_full: core.log_is_full() || store_full,
         poisoned,
     })
+}
+
+impl Tree {
+    /// Where the tree stands.
+    ///
+    /// # Errors
+    /// Those of the engines.
+    pub fn stats(&self) -> Result<TreeStats> {
+        read(self.core())
+    }
 }

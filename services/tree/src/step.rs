@@ -7,36 +7,13 @@ use crate::answer::{CommitError, OperationResult};
 use crate::commit::{Expiry, Operation};
 use crate::core::Core;
 use crate::draft::Draft;
-use crate::input::{Input, Node};
+use crate::input::{Input, Node, flatten};
 use crate::leaf::{self, Leaf};
-use crate::path::{self, Path};
-use crate::precheck::refuse_target;
+use crate::path::Path;
 use crate::reader::raw;
-use crate::resolve::{Resolver, over};
+use crate::refusal::over;
+use crate::resolver::Resolver;
 use crate::transform::{Ambient, Transform};
-
-/// Visits leaves and transforms with their keys; nulls vanish.
-pub(crate) fn flatten(
-    node: &Node,
-    key: Vec<u8>,
-    visit: &mut dyn FnMut(Vec<u8>, &Node) -> Result<()>,
-) -> Result<()> {
-    match node {
-        Node::Null => Ok(()),
-        Node::Leaf(_) | Node::Transform(_) => visit(key, node),
-        Node::Object(members) => {
-            let depth = path::depth(&key);
-            if depth >= path::DEPTH_MAX {
-                return Err(over("the value is nested too deeply", "depth_max", path::DEPTH_MAX));
-            }
-            members.iter().try_for_each(|(name, member)| {
-                let mut child = key.clone();
-                path::push_segment(&mut child, key.is_empty(), name)?;
-                flatten(member, child, visit)
-            })
-        }
-    }
-}
 
 /// One operation of a commit being resolved.
 pub(crate) struct Step<'a, 'b> {
@@ -217,6 +194,20 @@ pub(crate) fn refuse_overlap(updates: &[(Path, Input)]) -> Result<(), CommitErro
             let message = "a path of the update lies at or below another; the order would decide";
             return Err(CommitError::at(below, Error::new(ErrorKind::InvalidInput, message)));
         }
+    }
+    Ok(())
+}
+
+/// Refuses paths that cannot be written.
+pub(crate) fn refuse_target(path: &Path, system: bool) -> Result<()> {
+    if path.is_root() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the root cannot be replaced or removed; write its children",
+        ));
+    }
+    if path.is_system() && !system {
+        return Err(Error::new(ErrorKind::Denied, "paths that begin with _ are the system's"));
     }
     Ok(())
 }

@@ -11,15 +11,13 @@ use trellis_runtime::{Runtime, Worker, completion};
 
 use crate::answer::{CommitError, Committed};
 use crate::commit::Commit;
-use crate::core::{Core, closed};
-use crate::hold::WritePause;
-use crate::input::{Input, Node};
+use crate::core::Core;
 use crate::options::TreeOptions;
 use crate::pending::PendingCommit;
 use crate::recover;
-use crate::resolve::Work;
-use crate::stats::{self, TreeStats};
+use crate::refusal::closed;
 use crate::view::View;
+use crate::work::Work;
 use crate::zoning::Passage;
 
 /// A JSON tree on a store and a journal. Cheap to clone; the last clone to go closes it.
@@ -84,23 +82,7 @@ impl Tree {
         Self::start(core, &runtime)
     }
 
-    /// As [`Tree::open`], with writes paused from the beginning, so that not even what is due is
-    /// removed before the guard is dropped.
-    ///
-    /// # Errors
-    /// As for [`Tree::open`].
-    pub fn open_paused(
-        kv: Arc<dyn KvBackend>,
-        log: Arc<dyn StreamLog>,
-        runtime: Arc<Runtime>,
-        options: TreeOptions,
-    ) -> Result<(Self, WritePause)> {
-        let core = Arc::new(recover::open(kv, log, Arc::clone(&runtime), options)?);
-        let pause = WritePause::begin(&core);
-        Ok((Self::start(core, &runtime)?, pause))
-    }
-
-    fn start(core: Arc<Core>, runtime: &Runtime) -> Result<Self> {
+    pub(crate) fn start(core: Arc<Core>, runtime: &Runtime) -> Result<Self> {
         let handle = Handle { core, workers: Mutex::default(), closed: Mutex::default() };
         type Stage = (&'static str, fn(&Arc<Core>));
         let threads: [Stage; 5] = [
@@ -179,15 +161,7 @@ impl Tree {
     /// # Cost
     /// Well below a microsecond, unless something is due and not yet removed.
     pub fn view(&self) -> Result<View> {
-        Ok(View::new(self.core().reader()?, Arc::clone(self.core())))
-    }
-
-    /// Where the tree stands.
-    ///
-    /// # Errors
-    /// Those of the engines.
-    pub fn stats(&self) -> Result<TreeStats> {
-        stats::read(self.core())
+        Ok(View::new(self.core().reader()?, Arc::clone(&self.core().views)))
     }
 
     /// Whose history this is.
@@ -238,7 +212,7 @@ impl Handle {
             if let Some(poisoned) = core.poisoned() {
                 return Err(poisoned);
             }
-            if core.closed.load(Ordering::Acquire) {
+            if core.is_closed() {
                 return Err(closed());
             }
             if let Some(failure) = core.apply_failure.lock().as_ref() {
@@ -270,7 +244,7 @@ impl Handle {
         // A writer who walks through the pipeline by itself holds the resolver.
         drop(core.resolver.lock());
         let applied = self.flush();
-        core.closed.store(true, Ordering::Release);
+        core.views.closed.store(true, Ordering::Release);
         core.wake_followers();
         core.ring_bells();
         {
@@ -309,20 +283,5 @@ fn supervise(core: &Arc<Core>, run: fn(&Arc<Core>)) {
             "a stage of the pipeline broke down",
         ));
         core.stages.lock().drop_lost();
-    }
-}
-
-pub(crate) fn input_size(value: &Input) -> usize {
-    node_size(&value.0)
-}
-
-fn node_size(node: &Node) -> usize {
-    match node {
-        Node::Null => 0,
-        Node::Transform(transform) => transform.size(),
-        Node::Leaf(leaf) => leaf.size(),
-        Node::Object(members) => {
-            members.iter().map(|(name, member)| name.len() + node_size(member)).sum()
-        }
     }
 }

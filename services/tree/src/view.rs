@@ -7,12 +7,13 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, KeyRange, Result, Visitor};
 
-use crate::core::Core;
 use crate::json;
 use crate::leaf::{self, Leaf};
 use crate::path::Path;
 use crate::reader::{Reader, SLICE_BYTES, raw, too_large};
 use crate::state::State;
+use crate::views::Views;
+use crate::zoning::Zoning;
 
 /// Leaves handed on at a time.
 const SLICE_LEAVES: usize = 512;
@@ -24,7 +25,7 @@ const SLICE_LEAVES: usize = 512;
 #[derive(Debug)]
 pub struct View {
     reader: Reader,
-    core: Arc<Core>,
+    views: Arc<Views>,
 }
 
 /// One page of children.
@@ -46,12 +47,12 @@ pub struct Child {
 }
 
 impl View {
-    pub(crate) fn new(reader: Reader, core: Arc<Core>) -> Self {
-        Self { reader, core }
+    pub(crate) fn new(reader: Reader, views: Arc<Views>) -> Self {
+        Self { reader, views }
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+    pub(crate) fn zoning(&self) -> Option<&dyn Zoning> {
+        self.views.zoning.as_deref()
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -321,6 +322,6 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.core.close_view(self.reader.state.at);
+        self.views.close(self.reader.state.at);
     }
 }

@@ -15,14 +15,13 @@ use trellis_kv_memory::MemoryKv;
 use trellis_log_memory::MemoryLog;
 use trellis_runtime::{Runtime, RuntimeOptions, SimulatedClock};
 
-use crate::change::ChangeCause;
+use crate::cause::ChangeCause;
 use crate::commit::Commit;
 use crate::input::Input;
 use crate::options::TreeOptions;
 use crate::path::Path;
-use crate::stamp::{
-    LoggedCommit, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
-};
+use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp};
+use crate::stamped::LoggedCommit;
 use crate::tree::Tree;
 use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
@@ -58,7 +57,7 @@ impl Zoning for Zones {
     fn carved(&self, key: &[u8]) -> Vec<Bytes> {
         let below = (0..self.0.len()).map(|at| self.prefix(at));
         let below = below.filter(|prefix| **prefix != *key && crate::path::covers(key, prefix));
-        crate::merge::outermost(below.collect())
+        crate::path::outermost(below.collect())
     }
 
     fn kept(&self, key: &[u8]) -> Vec<Bytes> {
