@@ -1,4 +1,4 @@
-//! What a commit changes besides the data, derived from its effects: entries of indexes, and stamps.
+//! What a commit changes besides the data, derived from its effects: index entries and stamps.
 
 use bytes::Bytes;
 

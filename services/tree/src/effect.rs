@@ -1,4 +1,4 @@
-//! [`Effect`]: one plain change, as commits are resolved into them and as they stand in the journal.
+//! [`Effect`]: one plain change, as commits are resolved into and as the journal holds.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
