@@ -152,6 +152,7 @@ fn outcome(task: Task) -> TaskOutcome {
             TaskOutcome::Applied(vec![RemoteApplied::default(); commits.len()])
         }
         Task::SetAside { .. } => TaskOutcome::SetAside(0),
+        Task::BeginAnew { .. } => TaskOutcome::Done,
         Task::HashAt { .. } => TaskOutcome::Hash { head: 0, hash: None },
         Task::AckSlot { .. } | Task::CloseSlot { .. } => TaskOutcome::Done,
         _ => TaskOutcome::Failed(Error::new(ErrorKind::Unsupported, "this peer keeps nothing")),

@@ -191,6 +191,7 @@ fn outcome(task: Task) -> TaskOutcome {
             TaskOutcome::Applied(vec![trellis_tree::RemoteApplied::default(); commits.len()])
         }
         Task::SetAside { .. } => TaskOutcome::SetAside(0),
+        Task::BeginAnew { .. } => TaskOutcome::Done,
         Task::HashAt { .. } => TaskOutcome::Hash { head: 5, hash: None },
         Task::Digest { .. } => TaskOutcome::Digest {
             digest: trellis_topology::message::WireDigest { rev: 5, total: 0, leaves: 0 },

@@ -51,7 +51,7 @@ impl Session {
                 None => Ok(()),
             },
             Event::Resync => match &mut self.follower {
-                Some(follower) => follower.reopen(true, turn),
+                Some(follower) => follower.resync(turn),
                 None => Ok(()),
             },
             Event::Tick => self.tick(turn),

@@ -218,6 +218,10 @@ impl Fake {
             Task::LoadPosition { feed } => {
                 TaskOutcome::Position(self.positions.get(&feed).cloned())
             }
+            Task::BeginAnew { feed } => {
+                self.positions.remove(&feed);
+                TaskOutcome::Done
+            }
             Task::SavePosition { feed, position } => {
                 self.positions.insert(feed, position.clone());
                 TaskOutcome::Position(Some(position))

@@ -84,6 +84,8 @@ pub(crate) struct Follower {
     pub(crate) durable: LogPosition,
     /// Why what is here is set aside before it is replaced: it may be this node's own.
     own_here: bool,
+    /// Whether it is to begin anew once it is open.
+    anew: bool,
     /// Commits that came and are not applied, and their bytes.
     pub(crate) queue: VecDeque<Waiting>,
     pub(crate) queue_bytes: usize,
@@ -113,6 +115,7 @@ impl Follower {
             position: None,
             durable: LogPosition::default(),
             own_here: true,
+            anew: false,
             queue: VecDeque::new(),
             queue_bytes: 0,
             received: 0,
@@ -170,6 +173,9 @@ impl Follower {
         self.position = stored.filter(|position| self.following.is_valid(position));
         self.durable = self.position.as_ref().map(|position| position.at).unwrap_or_default();
         self.show();
+        if std::mem::take(&mut self.anew) {
+            self.begin_anew(turn);
+        }
         self.open(turn)
     }
 
@@ -215,9 +221,27 @@ impl Follower {
             return Ok(());
         }
         if anew {
-            self.position = None;
+            self.begin_anew(turn);
         }
         self.open(turn)
+    }
+
+    /// Fills everything anew, whatever it is about: what is being opened is opened once more.
+    pub(crate) fn resync(&mut self, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+        match self.stage {
+            Stage::Loading | Stage::Opening(_) => self.anew = true,
+            Stage::Preparing { .. } => self.begin_anew(turn),
+            Stage::Filling(_) | Stage::Tailing | Stage::Reopening { .. } => {
+                return self.reopen(true, turn);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets how far it was, here and where it is written. Nothing is being applied.
+    fn begin_anew(&mut self, turn: &mut Turn<'_>) {
+        self.position = None;
+        turn.run(Purpose::Aside, Task::BeginAnew { feed: self.following.plan.feed.clone() });
     }
 
     pub(crate) fn on_opened(&mut self, opened: Opened, turn: &mut Turn<'_>) -> Result<(), Refusal> {
@@ -240,6 +264,10 @@ impl Follower {
         }
         if !fits || opened.pin.log_id != peer || opened.pin.rev > opened.head {
             return Err(Refusal::protocol("a feed is opened at a place that cannot be"));
+        }
+        if std::mem::take(&mut self.anew) {
+            self.begin_anew(turn);
+            return self.open(turn);
         }
         let scope = &mut self.following.scope;
         *scope = self.following.plan.source_scope();
@@ -281,7 +309,9 @@ impl Follower {
         let mut left = 0;
         if own_here && !replaced.within.is_empty() {
             left += 1;
-            let (feed, id) = (self.following.plan.feed.clone(), opened.pin.rev);
+            let LogPosition { log_id, rev, .. } = opened.pin;
+            let id = format!("{:016x}-{rev}", log_id >> 64);
+            let feed = self.following.plan.feed.clone();
             turn.run(Purpose::SetAside, Task::SetAside { feed, id, scope: replaced });
         }
         let known = opened.known;

@@ -88,6 +88,7 @@ mod forwards;
 pub mod fuzzing;
 mod handshake;
 mod incoming;
+mod kept;
 pub mod message;
 mod node;
 mod node_accept;
@@ -134,6 +135,7 @@ mod zones_tests;
 pub use admission::Admission;
 pub use backoff::{Backoff, Ended};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};
+pub use kept::{Kept, KeptFeed, SetAside};
 pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};
 pub use node::{LinkStatus, Node, NodeOptions, NodeStatus, NotReady};
 pub use plan::{

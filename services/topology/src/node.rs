@@ -20,7 +20,7 @@ use crate::node_poll::{self, Boxed};
 use crate::node_shared::{LinkEntry, Shared};
 use crate::zones::covers;
 use crate::{
-    FeedState, LinkState, SessionOptions, SessionStatus, SlotEnd, SlotOptions, SlotStatus, Store,
+    FeedState, LinkState, SessionOptions, SessionStatus, SetAside, SlotEnd, SlotOptions, SlotStatus, Store,
     Topology, ZoneStatus, node_accept, node_dial,
 };
 
@@ -93,6 +93,10 @@ pub struct NodeStatus {
     pub slots_ended: BTreeMap<SlotEnd, u64>,
     /// What is kept for followers; stamps as [`Node::count`] counted them last.
     pub stats: ReplicationStats,
+    /// Links over which everything is to be filled anew once they are up.
+    pub resyncs: Vec<String>,
+    /// Copies of what was set aside: [`Node::set_asides`].
+    pub set_asides: usize,
     /// The time on the node's clock, that of `level_at`.
     pub now: Duration,
 }
@@ -233,6 +237,8 @@ impl Node {
                 clears: counted.clears,
                 ..store.tree().replication_bounds()?
             },
+            resyncs: self.resyncs()?,
+            set_asides: store.kept().set_aside_count()?,
             now: now.mono,
         })
     }
@@ -326,21 +332,54 @@ impl Node {
         }
     }
 
-    /// Fills what is followed over a link anew. Returns at once.
+    /// Fills what is followed over a link anew, at once where the link is up and else when it next
+    /// is: what was asked for is durable on return, and in the status until it begins. Whether the
+    /// link is up. Returns at once.
     ///
     /// # Errors
-    /// As for [`Node::verify`].
-    pub fn resync(&self, link: &str) -> Result<()> {
-        self.ask(link, Asked { resync: true, ..Asked::default() })
+    /// `NotFound` for no such link; `InvalidInput` for one over which nothing is followed; those of
+    /// the tree.
+    pub fn resync(&self, link: &str) -> Result<bool> {
+        let entry = self.entry(link)?;
+        self.shared.store.kept().ask_resync(self.shared.topology.feed_of(link)?)?;
+        Ok(entry.mail.ask(Asked { resync: true, ..Asked::default() }))
+    }
+
+    fn resyncs(&self) -> Result<Vec<String>> {
+        let asked = self.shared.store.kept().resyncs()?;
+        let dials = self.shared.topology.dials().iter();
+        let is_asked = |feed: Option<&str>| feed.is_some_and(|feed| asked.iter().any(|one| one == feed));
+        Ok(dials.filter(|dial| is_asked(dial.feed())).map(|dial| dial.id.to_string()).collect())
+    }
+
+    /// What this node wrote that was set aside before it was replaced.
+    ///
+    /// # Errors
+    /// Those of the tree.
+    ///
+    /// # Cost
+    /// Reads all of it.
+    pub fn set_asides(&self) -> Result<Vec<SetAside>> {
+        self.shared.store.kept().set_asides()
+    }
+
+    /// Removes what was set aside under a name of [`Node::set_asides`]; whether there was any.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that is none; those of the tree.
+    pub fn drop_set_aside(&self, name: &str) -> Result<bool> {
+        self.shared.store.kept().drop_set_aside(name)
+    }
+
+    /// The link of this name that this node makes.
+    fn entry(&self, link: &str) -> Result<&Arc<LinkEntry>> {
+        let id = &self.shared.topology.dial(link)?.id;
+        let entry = self.shared.dials.iter().find(|entry| entry.id == id.as_ref());
+        entry.ok_or_else(|| Error::new(ErrorKind::NotFound, "this node makes no such link"))
     }
 
     fn ask(&self, link: &str, asked: Asked) -> Result<()> {
-        let entry = self.shared.dials.iter().find(|entry| entry.id == link);
-        let Some(entry) = entry else {
-            let known: Vec<&str> = self.shared.dials.iter().map(|one| one.id.as_str()).collect();
-            let error = Error::new(ErrorKind::NotFound, "this node makes no link of this name");
-            return Err(error.context("links", known.join(", ")));
-        };
+        let entry = self.entry(link)?;
         if entry.mail.ask(asked) {
             return Ok(());
         }

@@ -59,6 +59,12 @@ impl FeedPosition {
 }
 
 impl FeedPosition {
+    /// Whether it says only whose it is: the feed is filled anew.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.at == LogPosition::default()
+    }
+
     /// Reads a note; `None` when it is none, so that the feed is filled anew.
     #[must_use]
     pub fn from_json(value: &Value) -> Option<Self> {

@@ -1,7 +1,7 @@
 //! What this node wrote, copied to `_repl/set_aside/<feed>/<id>` before a snapshot replaces it.
 //!
 //! The copy is ordinary data below its path, so that it can be looked at and written back. It stays
-//! until somebody removes it.
+//! until an operator removes it ([`Kept::drop_set_aside`](crate::Kept::drop_set_aside)).
 
 use bytes::Bytes;
 use trellis_engine_traits::Result;
@@ -18,9 +18,8 @@ const PAGE_ITEMS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// Copies what this node wrote within a scope; how many leaves.
-pub(crate) fn copy(store: &Store, feed: &str, id: u64, scope: &Scope) -> Result<u64> {
+pub(crate) fn copy(store: &Store, feed: &str, id: &str, scope: &Scope) -> Result<u64> {
     let own = origin(store.node());
-    let id = id.to_string();
     let mut start = Bytes::new();
     let mut leaves = 0;
     loop {
@@ -34,7 +33,7 @@ pub(crate) fn copy(store: &Store, feed: &str, id: u64, scope: &Scope) -> Result<
             let mut text = Vec::new();
             Leaf::append_json(&stored, &mut text)?;
             leaves += 1;
-            updates.push((place(feed, &id, &key, leaves)?, Input::parse(&text)?));
+            updates.push((place(feed, id, &key, leaves)?, Input::parse(&text)?));
         }
         if !updates.is_empty() {
             let operation = Operation::Update { updates, expiry: None };

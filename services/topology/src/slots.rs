@@ -174,7 +174,7 @@ impl Slots {
         let mut table = Table::default();
         for (consumer, value) in stored.as_object().into_iter().flatten() {
             // A restored copy holds the slots of the node that it is a copy of.
-            let slot = read(value).filter(|slot| slot.at.log_id == node);
+            let slot = read_slot(value).filter(|slot| slot.at.log_id == node);
             let Some(mut slot) = slot else {
                 let path = root()?.child(consumer)?;
                 tree.commit(Commit { system: true, ..Commit::delete(path) })?;
@@ -374,7 +374,8 @@ impl Slot {
     }
 }
 
-fn read(value: &Value) -> Option<Slot> {
+/// Reads a slot as it was written; `None` when it is none.
+pub(crate) fn read_slot(value: &Value) -> Option<Slot> {
     let mut slot = Slot::new(value.get("owner")?.as_str()?.to_owned());
     slot.at = log_position(value.get("at")?)?;
     (slot.written, slot.applied) = (slot.at.rev, slot.at.rev);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Commit, Input, Operation, Path, RemoteApplied, RemoteCommit, Scope, Tree};
 
+use crate::kept::Kept;
 use crate::position::FeedPosition;
 use crate::reads;
 use crate::session::Now;
@@ -71,11 +72,19 @@ impl Store {
         self.slots.node
     }
 
+    /// What of it an operator sees and acts on.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept::new(self.tree.clone())
+    }
+
     /// Does a task. Blocks: an `Apply` until it is durable.
     pub fn execute(&self, now: Now, task: Task) -> TaskOutcome {
         let outcome = match task {
             Task::OpenSlot(wanted) => return self.slots.open_slot(&wanted, now),
             Task::LoadPosition { feed } => self.load(&feed).map(TaskOutcome::Position),
+            Task::BeginAnew { feed } => {
+                self.kept().begin_anew(&feed).map(|()| TaskOutcome::Done)
+            }
             Task::SavePosition { feed, position } => self.save(&feed, position),
             Task::ReadPage { scope, start, items_max, bytes_max } => {
                 let page = reads::page(&self.tree, &scope, &start, items_max, bytes_max);
@@ -103,7 +112,7 @@ impl Store {
             }
             Task::Apply { commits } => self.apply(commits).map(TaskOutcome::Applied),
             Task::SetAside { feed, id, scope } => {
-                crate::set_aside::copy(self, &feed, id, &scope).map(TaskOutcome::SetAside)
+                crate::set_aside::copy(self, &feed, &id, &scope).map(TaskOutcome::SetAside)
             }
             Task::HashAt { rev } => self.hash(rev),
             Task::Digest { scope, local_prefix } => self.digest(&scope, &local_prefix),
@@ -141,8 +150,7 @@ impl Store {
         if self.void_positions {
             return Ok(None);
         }
-        let stored = self.tree.view()?.get(&FeedPosition::path(feed)?)?;
-        Ok(FeedPosition::from_json(&stored))
+        self.kept().position(feed)
     }
 
     fn save(&self, feed: &str, position: FeedPosition) -> Result<TaskOutcome> {

@@ -22,6 +22,11 @@ pub enum Task {
         /// The feed.
         feed: String,
     },
+    /// Void the position of a feed, and take back that it is to be filled anew: it begins to be.
+    BeginAnew {
+        /// The feed.
+        feed: String,
+    },
     /// Write the position of a feed without data: it moved far by skips.
     SavePosition {
         /// The feed.
@@ -95,8 +100,8 @@ pub enum Task {
     SetAside {
         /// The feed.
         feed: String,
-        /// Names the copy; writing it twice is harmless.
-        id: u64,
+        /// Names the copy by the source and its commit; writing it twice is harmless.
+        id: String,
         /// What.
         scope: Scope,
     },
@@ -141,7 +146,7 @@ pub struct OpenSlot {
 /// What a task came to.
 #[derive(Debug)]
 pub enum TaskOutcome {
-    /// `AckSlot`, `CloseSlot`, `Filled`.
+    /// `AckSlot`, `BeginAnew`, `CloseSlot`, `Filled`.
     Done,
     /// `LoadPosition`, and `SavePosition` with what was written.
     Position(Option<FeedPosition>),

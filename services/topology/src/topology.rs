@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Path, Scope, Tracking, Zoning};
 
 use crate::plan::{
@@ -54,6 +55,14 @@ pub struct Dial {
     pub plan: DialPlan,
 }
 
+impl Dial {
+    /// What is followed over it.
+    #[must_use]
+    pub fn feed(&self) -> Option<&str> {
+        self.plan.link.pull.as_ref().map(|pull| pull.feed.as_str())
+    }
+}
+
 /// What a node owns and follows, and where a write goes. Constant while the node is open; all
 /// answers are from memory.
 #[derive(Debug)]
@@ -91,6 +100,34 @@ impl Topology {
     #[must_use]
     pub fn dials(&self) -> &[Dial] {
         &self.dials
+    }
+
+    /// The link of this name that this node makes.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, with those that there are.
+    pub fn dial(&self, link: &str) -> Result<&Dial> {
+        let found = self.dials.iter().find(|dial| dial.id.as_ref() == link);
+        found.ok_or_else(|| {
+            if self.dials.is_empty() {
+                let message = "this node makes no links; ask the nodes that follow it";
+                return Error::new(ErrorKind::NotFound, message);
+            }
+            let known: Vec<&str> = self.dials.iter().map(|dial| dial.id.as_ref()).collect();
+            let error = Error::new(ErrorKind::NotFound, "this node makes no link of this name");
+            error.context("links", known.join(", "))
+        })
+    }
+
+    /// The feed over a link that this node makes, as [`Kept`](crate::Kept) names it.
+    ///
+    /// # Errors
+    /// `NotFound` for no such link; `InvalidInput` for one over which nothing is followed.
+    pub fn feed_of(&self, link: &str) -> Result<&str> {
+        self.dial(link)?.feed().ok_or_else(|| {
+            let message = "nothing is followed over this link";
+            Error::new(ErrorKind::InvalidInput, message).context("link", link)
+        })
     }
 
     /// The mode that holds at a path's key; `None` where a path is excluded, the system's own, a

@@ -71,3 +71,24 @@ fn a_feed_that_is_opened_again_goes_on_from_what_is_durable() {
     }
     assert!(pair.ends.iter().all(|end| end.closed.is_none()), "{:?}", pair.ends[1].closed);
 }
+
+/// Promise: whenever a follower is asked to begin anew it does, and once.
+#[test]
+fn what_is_asked_for_while_a_feed_is_being_opened_is_not_forgotten() {
+    let mut opening = 0;
+    for turns in 0..12 {
+        let mut pair = Pair::follower(REPLACE, source(FIVE));
+        pair.run();
+        let mut pair = pair.again();
+        pair.ends[0].host.done.clear();
+        let _under_way = pair.turns(turns);
+        let Some(pull) = pair.ends[0].session.status().pull else { continue };
+        opening += usize::from(pull.state == FeedState::Connecting);
+        pair.event(0, Event::Resync);
+        pair.run();
+        let begun = |task: &&Task| matches!(task, Task::BeginAnew { .. });
+        let begun = pair.ends[0].host.done.iter().filter(begun).count();
+        assert_eq!((begun, pair.pulled().opened), (1, Some(OpenMode::Snapshot)), "{turns}");
+    }
+    assert!(opening > 0, "some of it was asked for while the feed was being opened");
+}
