@@ -328,6 +328,10 @@ impl Trellis {
         self.0.tree.stats()
     }
 
+    pub(crate) fn compiled_topology(&self) -> Option<&trellis_topology::Topology> {
+        self.0.topology.as_deref()
+    }
+
     pub(crate) fn replication_part(&self) -> Option<&Replication> {
         self.0.replication.as_ref()
     }

@@ -28,6 +28,8 @@ pub(crate) struct Open {
     pub(crate) presence: Mutex<Option<Presence>>,
     /// Where the configuration makes it a node.
     pub(crate) replication: Option<Replication>,
+    /// The same, for a look at it while it has no links.
+    pub(crate) topology: Option<Arc<Topology>>,
     pub(crate) runtime: Arc<Runtime>,
     engines: Engines,
     pub(crate) config: Config,
@@ -85,6 +87,7 @@ impl Open {
             live: Mutex::new(None),
             presence: Mutex::new(None),
             replication,
+            topology,
             runtime,
             engines,
             config,

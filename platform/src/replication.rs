@@ -124,6 +124,13 @@ impl Trellis {
         self.replication_part().map(|replication| &replication.node)
     }
 
+    /// What this database owns and follows as a node, with links or without. `None` where the
+    /// configuration has no `replication`.
+    #[must_use]
+    pub fn topology(&self) -> Option<&Topology> {
+        self.compiled_topology()
+    }
+
     /// Where a server lets other nodes in. `None` where the configuration has no `replication`, and
     /// with a replicator of one's own.
     #[must_use]

@@ -9,13 +9,14 @@ use axum::http::{HeaderValue, Response, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trellis::Path;
-use trellis_engine_traits::{Error, ErrorKind};
 use trellis_topology::{Node, NotReady};
 
 use crate::admin::answer;
 use crate::error::WireError;
 use crate::operation::parse_path;
-use crate::replication::{node_of, not_ready_json, status_json};
+use crate::replication::{
+    no_set_aside, no_slot, node_of, not_ready_json, set_asides_json, status_json,
+};
 use crate::rest::{json as json_answer, refusal};
 use crate::state::State;
 
@@ -35,6 +36,9 @@ struct ReadyQuery {
 struct Started {
     started: &'static str,
     link: Option<String>,
+    /// It begins when the link is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remembered: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,15 +62,33 @@ pub(crate) async fn drop_slot(
     };
     answer(&state, move |db| match node_of(db)?.drop_slot(&consumer)? {
         true => Ok(Dropped { dropped: consumer }),
-        false => {
-            Err(Error::new(ErrorKind::NotFound, "there is no slot of this name; see /admin/repl")
-                .context("slot", consumer))
-        }
+        false => Err(no_slot(&consumer)),
     })
     .await
 }
 
-/// `POST /admin/repl/resync?link=ID`: fills what is followed over a link anew.
+/// `GET /admin/repl/set-asides`: what was set aside before it was replaced.
+pub(crate) async fn set_asides(FromState(state): FromState<Arc<State>>) -> Response<Body> {
+    answer(&state, |db| Ok(set_asides_json(&node_of(db)?.set_asides()?))).await
+}
+
+/// `DELETE /admin/repl/set-asides/<feed>/<id>`: removes it.
+pub(crate) async fn drop_set_aside(
+    FromState(state): FromState<Arc<State>>,
+    name: Result<FromPath<(String, String)>, PathRejection>,
+) -> Response<Body> {
+    let name = match name {
+        Ok(FromPath((feed, id))) => format!("{feed}/{id}"),
+        Err(rejection) => return refusal(&WireError::invalid(rejection.body_text())),
+    };
+    answer(&state, move |db| match node_of(db)?.drop_set_aside(&name)? {
+        true => Ok(Dropped { dropped: name }),
+        false => Err(no_set_aside(&name)),
+    })
+    .await
+}
+
+/// `POST /admin/repl/resync?link=ID`: fills what is followed over a link anew, once that is up.
 pub(crate) async fn resync(FromState(state): FromState<Arc<State>>, uri: Uri) -> Response<Body> {
     let link = match link_of(&uri) {
         Ok(Some(link)) => link,
@@ -77,8 +99,8 @@ pub(crate) async fn resync(FromState(state): FromState<Arc<State>>, uri: Uri) ->
         Err(error) => return refusal(&error),
     };
     answer(&state, move |db| {
-        node_of(db)?.resync(&link)?;
-        Ok(Started { started: "resync", link: Some(link) })
+        let remembered = Some(!node_of(db)?.resync(&link)?);
+        Ok(Started { started: "resync", link: Some(link), remembered })
     })
     .await
 }
@@ -105,7 +127,7 @@ async fn compare(
     };
     answer(state, move |db| {
         begin(node_of(db)?, link.as_deref())?;
-        Ok(Started { started, link })
+        Ok(Started { started, link, remembered: None })
     })
     .await
 }

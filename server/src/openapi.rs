@@ -42,6 +42,8 @@ mod tests {
             "/admin/repl",
             "/admin/repl/repair",
             "/admin/repl/resync",
+            "/admin/repl/set-asides",
+            "/admin/repl/set-asides/{feed}/{id}",
             "/admin/repl/slots/{consumer}",
             "/admin/repl/verify",
             "/admin/resume",

@@ -10,7 +10,7 @@ use trellis::{Path, Result, Trellis};
 use trellis_engine_traits::{Error, ErrorKind};
 use trellis_topology::{
     ForwardStatus, LinkState, LinkStatus, Node, NodeStatus, NotReady, OpenMode, PullStatus,
-    PushStatus, SlotEnd, SlotStatus,
+    PushStatus, SetAside, SlotEnd, SlotStatus, ZoneStatus,
 };
 
 /// The node of a database that has replication.
@@ -48,7 +48,7 @@ pub(crate) fn summary(db: &Trellis) -> Result<Option<Value>> {
     Ok(Some(json!({
         "node": status.node,
         "name": status.name,
-        "role": role(&status),
+        "role": role(&status.zones),
         "ready": node.not_ready(&Path::default()).is_empty(),
         "links": status.links.len(),
         "linksUp": up,
@@ -71,30 +71,37 @@ pub(crate) fn lag_seconds(link: &LinkStatus, pull: &PullStatus, now: Duration) -
 }
 
 /// The mode that holds where no rule does.
-pub(crate) fn role(status: &NodeStatus) -> &'static str {
-    status.zones.iter().find(|zone| zone.path.is_root()).map_or("primary", |zone| zone.mode)
+pub(crate) fn role(zones: &[ZoneStatus]) -> &'static str {
+    zones.iter().find(|zone| zone.path.is_root()).map_or("primary", |zone| zone.mode)
 }
 
-/// Everything of a status.
-pub(crate) fn document(status: &NodeStatus, not_ready: &[NotReady]) -> Value {
-    let zones = status.zones.iter().map(|zone| {
+/// What holds where.
+pub(crate) fn zones_json(zones: &[ZoneStatus]) -> Value {
+    let zone = |zone: &ZoneStatus| {
         json!({
             "path": zone.path.to_string(),
             "mode": zone.mode,
             "link": zone.link.as_deref(),
             "tracked": zone.tracked,
         })
-    });
+    };
+    zones.iter().map(zone).collect()
+}
+
+/// Everything of a status.
+pub(crate) fn document(status: &NodeStatus, not_ready: &[NotReady]) -> Value {
+    let links = status.links.iter().map(|one| link(one, status));
     let stats = &status.stats;
     json!({
         "node": status.node,
         "name": status.name,
-        "role": role(status),
+        "role": role(&status.zones),
         "head": status.head,
         "ready": not_ready.is_empty(),
         "notReady": not_ready_json(not_ready),
-        "zones": zones.collect::<Vec<_>>(),
-        "links": status.links.iter().map(|one| link(one, status.now)).collect::<Vec<_>>(),
+        "zones": zones_json(&status.zones),
+        "links": links.collect::<Vec<_>>(),
+        "setAsides": status.set_asides,
         "slots": status.slots.iter().map(slot).collect::<Vec<_>>(),
         "slotsEnded": slots_ended(status),
         "fills": { "now": status.fills.0, "queued": status.fills.1 },
@@ -115,6 +122,23 @@ pub(crate) fn document(status: &NodeStatus, not_ready: &[NotReady]) -> Value {
     })
 }
 
+/// What was set aside, as JSON.
+pub(crate) fn set_asides_json(asides: &[SetAside]) -> Value {
+    asides.iter().map(|aside| json!({ "name": aside.name, "leaves": aside.leaves })).collect()
+}
+
+/// The refusal for a follower that is not there.
+pub(crate) fn no_slot(consumer: &str) -> Error {
+    let message = "there is no slot of this name; see `trellis repl slots`";
+    Error::new(ErrorKind::NotFound, message).context("slot", consumer)
+}
+
+/// The refusal for what was not set aside.
+pub(crate) fn no_set_aside(name: &str) -> Error {
+    let message = "nothing of this name was set aside; see `trellis repl set-asides`";
+    Error::new(ErrorKind::NotFound, message).context("name", name)
+}
+
 /// Prefixes that are not ready, and why.
 pub(crate) fn not_ready_json(not_ready: &[NotReady]) -> Value {
     let prefix = |one: &NotReady| json!({ "path": one.path.to_string(), "reason": one.reason });
@@ -126,7 +150,8 @@ fn slots_ended(status: &NodeStatus) -> Value {
     SlotEnd::ALL.map(|end| (end.code().to_owned(), Value::from(count(end)))).into_iter().collect()
 }
 
-fn slot(slot: &SlotStatus) -> Value {
+/// A follower.
+pub(crate) fn slot(slot: &SlotStatus) -> Value {
     json!({
         "consumer": slot.consumer,
         "owner": slot.owner,
@@ -140,7 +165,9 @@ fn slot(slot: &SlotStatus) -> Value {
     })
 }
 
-fn link(link: &LinkStatus, now: Duration) -> Value {
+fn link(link: &LinkStatus, status: &NodeStatus) -> Value {
+    let now = status.now;
+    let resync = link.dialed && status.resyncs.contains(&link.id);
     let session = &link.session;
     let mut forwards = forward_counts(&session.forwards);
     forwards.insert("waiting".to_owned(), json!(session.forwards.waiting));
@@ -160,6 +187,7 @@ fn link(link: &LinkStatus, now: Duration) -> Value {
         "attempts": link.attempts,
         "lastError": link.last_error,
         "nextAttemptInSeconds": link.next_attempt_in.map(|after| after.as_secs_f64()),
+        "resync": resync,
         "peer": peer,
         "peerHead": session.peer_head,
         "peerAheadMs": session.peer_ahead_ms,

@@ -65,6 +65,8 @@ pub(crate) fn build(state: &Arc<State>) -> Router {
         .route("/admin/repl", get(admin_repl::status))
         .route("/admin/repl/repair", post(admin_repl::repair))
         .route("/admin/repl/resync", post(admin_repl::resync))
+        .route("/admin/repl/set-asides", get(admin_repl::set_asides))
+        .route("/admin/repl/set-asides/{feed}/{id}", delete(admin_repl::drop_set_aside))
         .route("/admin/repl/slots/{consumer}", delete(admin_repl::drop_slot))
         .route("/admin/repl/verify", post(admin_repl::verify))
         .route("/admin/resume", post(admin::resume))

@@ -182,7 +182,7 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
         out.extend_from_slice(b",\"replication\":{\"name\":");
         push_string(&mut out, &status.name);
         out.extend_from_slice(b",\"role\":");
-        push_string(&mut out, replication::role(&status));
+        push_string(&mut out, replication::role(&status.zones));
         out.push(b'}');
     }
     let figures = [

@@ -181,11 +181,29 @@ impl Admin {
         self.json(Method::DELETE, &format!("repl/slots/{}", plain(consumer)?)).await
     }
 
-    /// Has the server fill what it follows over a link anew; answers when that has begun.
+    /// What the server's node wrote that was set aside before it was replaced.
     ///
     /// # Errors
-    /// As for [`Admin::replication`]; `Refused` with `not_found`, or `unavailable` while the link
-    /// is down.
+    /// As for [`Admin::replication`].
+    pub async fn set_asides(&self) -> Result<Value, ClientError> {
+        self.json(Method::GET, "repl/set-asides").await
+    }
+
+    /// Has the server remove what was set aside, by a name of [`Admin::set_asides`].
+    ///
+    /// # Errors
+    /// As for [`Admin::replication`]; `Refused` with `not_found` when nothing has this name.
+    pub async fn drop_set_aside(&self, name: &str) -> Result<Value, ClientError> {
+        let (feed, id) = name.split_once('/').unwrap_or((name, ""));
+        let path = format!("repl/set-asides/{}/{}", plain(feed)?, plain(id)?);
+        self.json(Method::DELETE, &path).await
+    }
+
+    /// Has the server fill what it follows over a link anew: at once, or with `remembered` in the
+    /// answer when the link is next up.
+    ///
+    /// # Errors
+    /// As for [`Admin::replication`]; `Refused` with `not_found`.
     pub async fn resync(&self, link: &str) -> Result<Value, ClientError> {
         self.json(Method::POST, &format!("repl/resync?link={}", plain(link)?)).await
     }
@@ -194,7 +212,7 @@ impl Admin {
     /// in [`Admin::replication`].
     ///
     /// # Errors
-    /// As for [`Admin::resync`].
+    /// As for [`Admin::resync`]; `Refused` with `unavailable` while the link is down.
     pub async fn verify_replication(&self, link: Option<&str>) -> Result<Value, ClientError> {
         self.compare("verify", link).await
     }
@@ -202,7 +220,7 @@ impl Admin {
     /// As [`Admin::verify_replication`], and has what differs made as it is at the source.
     ///
     /// # Errors
-    /// As for [`Admin::resync`].
+    /// As for [`Admin::verify_replication`].
     pub async fn repair_replication(&self, link: Option<&str>) -> Result<Value, ClientError> {
         self.compare("repair", link).await
     }
@@ -253,7 +271,7 @@ fn plain(name: &str) -> Result<&str, ClientError> {
     if !name.is_empty() && name.bytes().all(fits) {
         return Ok(name);
     }
-    let message = "names of slots and links consist of letters, digits and -_.~:";
+    let message = "names of slots, links and set-asides consist of letters, digits and -_.~:";
     Err(ClientError::new(ClientErrorKind::Invalid, message))
 }
 

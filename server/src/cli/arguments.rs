@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::failure::Failure;
+
 /// A realtime JSON tree on the storage you choose.
 #[derive(Debug, Parser)]
 #[command(name = "trellis", version, max_term_width = 100)]
@@ -157,9 +159,9 @@ pub(super) struct Database {
 /// Where a verb finds its tree: on a server, or in a directory that no server has open.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Place {
-    /// The server
-    #[arg(long, env = "TRELLIS_URL", value_name = "URL", default_value = "ws://127.0.0.1:4400/db")]
-    pub(super) url: String,
+    /// The server [default: that of --config, else ws://127.0.0.1:4400/db]
+    #[arg(long, env = "TRELLIS_URL", value_name = "URL")]
+    url: Option<String>,
     #[command(flatten, next_help_heading = "Instead of a server, on a closed database")]
     pub(super) database: Database,
 }
@@ -167,9 +169,12 @@ pub(super) struct Place {
 /// A running server, for what only such a one can be asked.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Running {
-    /// The server
-    #[arg(long, env = "TRELLIS_URL", value_name = "URL", default_value = "ws://127.0.0.1:4400/db")]
-    pub(super) url: String,
+    /// The server [default: that of --config, else ws://127.0.0.1:4400/db]
+    #[arg(long, env = "TRELLIS_URL", value_name = "URL")]
+    url: Option<String>,
+    /// The server's settings, TOML or JSON
+    #[arg(long, env = "TRELLIS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Place {
@@ -177,6 +182,22 @@ impl Place {
     pub(super) fn is_local(&self) -> bool {
         let Database { data, config: _, profile, kv, log } = &self.database;
         data.is_some() || profile.is_some() || kv.is_some() || log.is_some()
+    }
+
+    /// The address of the server.
+    pub(super) fn url(&self) -> Result<String, Failure> {
+        match &self.url {
+            Some(url) => Ok(url.clone()),
+            None => super::serve::address_of(&self.database),
+        }
+    }
+}
+
+impl Running {
+    /// The address of the server.
+    pub(super) fn url(&self) -> Result<String, Failure> {
+        let database = Database { config: self.config.clone(), ..Database::default() };
+        Place { url: self.url.clone(), database }.url()
     }
 }
 

@@ -56,8 +56,10 @@ pub(super) async fn backup(backup: Backup) -> Result<(), Failure> {
         true => Some(config_of(&backup.place.database)?),
         false => None,
     };
-    let url = backup.place.url.clone();
-    let remote = if config.is_none() { Some(Remote::new(&url)?) } else { None };
+    let remote = match config {
+        None => Some(Remote::new(&backup.place.url()?)?),
+        Some(_) => None,
+    };
     let done = blocking(move || {
         let source = match (config, remote) {
             (Some(config), _) => Source::open(config)?,

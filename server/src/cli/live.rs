@@ -212,7 +212,7 @@ pub(super) async fn watch(arguments: Watch) -> Result<(), Failure> {
         ModeName::Notify => SubscribeMode::Notify,
     };
     let options = SubscribeOptions { kind, mode, ..SubscribeOptions::default() };
-    let client = Client::connect(&arguments.server.url, ClientOptions::default()).await?;
+    let client = Client::connect(&arguments.server.url()?, ClientOptions::default()).await?;
     let mut subscription = client.subscribe(&arguments.path, options).await?;
     let mut left = arguments.events.unwrap_or(u64::MAX);
     while left > 0

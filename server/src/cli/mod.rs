@@ -18,6 +18,8 @@ mod operators;
 mod progress;
 mod remote;
 mod replication;
+mod replication_closed;
+mod replication_text;
 mod serve;
 mod target;
 mod upkeep;

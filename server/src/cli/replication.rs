@@ -1,6 +1,6 @@
-//! `repl status`, `slots`, `drop-slot`, `resync`, `verify`, `repair`: asked of a running server.
+//! `repl status`, `slots`, `set-asides`, `drop-slot`, `drop-set-aside`, `resync`: asked of a running
+//! server or done on a closed database; `verify`, `repair`: of a running server only.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -9,6 +9,8 @@ use trellis_client::Admin;
 
 use super::arguments::Place;
 use super::failure::Failure;
+use super::replication_closed as closed;
+use super::replication_text::{describe, describe_set_asides, describe_slots, list, number, text};
 use super::upkeep::admin;
 use super::verbs::print_line;
 
@@ -22,6 +24,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
   trellis repl verify --link upstream      compare with the source, and change nothing
   trellis repl repair --link upstream      the same, and make what differs as it is there
   trellis repl drop-slot 5f0c-upstream     stop keeping journal for a follower that is gone
+  trellis repl set-asides                  what this node wrote, set aside when it was replaced
+  trellis repl resync upstream --data db --config edge.toml
+
+With --data all but verify and repair work on a closed database; what changes it takes the node's
+configuration too.
 
 verify and repair exit with 0 when nothing differs, 1 when something does (after a repair: still),
 2 when it could not be compared.")]
@@ -55,7 +62,22 @@ pub(super) enum ReplVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Fill what is followed over a link anew
+    /// Print what this node wrote that was set aside before it was replaced
+    SetAsides {
+        /// Print one JSON line each
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove what was set aside
+    DropSetAside {
+        /// Its name, as `set-asides` prints it
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Fill what is followed over a link anew: at once, or when the link is next up
     Resync {
         /// The link, as `status` prints it
         link: String,
@@ -87,35 +109,76 @@ pub(super) struct Compare {
 pub(super) async fn run(repl: Repl) -> Result<(), Failure> {
     match repl.verb {
         ReplVerb::Status { json, place } => {
-            let status = server(&place)?.replication().await?;
+            let status = status(&place).await?;
             print_line(&if json { status.to_string() } else { describe(&status) })
         }
         ReplVerb::Slots { json, place } => {
-            let status = server(&place)?.replication().await?;
+            let status = status(&place).await?;
             if !json {
                 return print_line(describe_slots(&status).trim_end());
             }
             list(&status, "slots").iter().try_for_each(|slot| print_line(&slot.to_string()))
         }
+        ReplVerb::SetAsides { json, place } => {
+            let found = match place.is_local() {
+                true => closed::set_asides(&place).await?,
+                false => admin(&place)?.set_asides().await?,
+            };
+            let found = found.as_array().map_or(&[][..], Vec::as_slice);
+            if !json {
+                return print_line(describe_set_asides(found).trim_end());
+            }
+            found.iter().try_for_each(|aside| print_line(&aside.to_string()))
+        }
+        ReplVerb::DropSetAside { name, place } => {
+            match place.is_local() {
+                true => closed::drop_set_aside(&place, &name).await?,
+                false => drop(admin(&place)?.drop_set_aside(&name).await?),
+            }
+            print_line(&format!("dropped {name}"))
+        }
         ReplVerb::DropSlot { consumer, place } => {
-            server(&place)?.drop_slot(&consumer).await?;
+            match place.is_local() {
+                true => closed::drop_slot(&place, &consumer).await?,
+                false => drop(admin(&place)?.drop_slot(&consumer).await?),
+            }
             print_line(&format!("dropped {consumer}"))
         }
-        ReplVerb::Resync { link, place } => {
-            server(&place)?.resync(&link).await?;
-            print_line(&format!("{link} is being filled anew; see `trellis repl status`"))
-        }
+        ReplVerb::Resync { link, place } => resync(&link, &place).await,
         ReplVerb::Verify(compare) => verify(compare, false).await,
         ReplVerb::Repair(compare) => verify(compare, true).await,
     }
 }
 
+async fn status(place: &Place) -> Result<Value, Failure> {
+    match place.is_local() {
+        true => closed::status(place).await,
+        false => Ok(admin(place)?.replication().await?),
+    }
+}
+
+async fn resync(link: &str, place: &Place) -> Result<(), Failure> {
+    let remembered = match place.is_local() {
+        true => closed::resync(place, link).await.map(|()| true)?,
+        false => {
+            let begun = admin(place)?.resync(link).await?;
+            begun.get("remembered") == Some(&Value::Bool(true))
+        }
+    };
+    print_line(&match remembered {
+        true => format!("{link} will be filled anew when it is next up: that is remembered"),
+        false => format!("{link} is being filled anew; see `trellis repl status`"),
+    })
+}
+
+/// The server to ask for a comparison.
 fn server(place: &Place) -> Result<Admin, Failure> {
     if place.is_local() {
-        let message = "replication is asked of a running server: name it with --url";
-        return Err(Failure::Usage(message.to_owned()));
+        let message = "a comparison needs the node running and linked: start it with `trellis \
+                       serve`, and name it with --url";
+        return Err(Failure::failed(message));
     }
-    Ok(admin(place)?)
+    admin(place)
 }
 
 async fn verify(compare: Compare, repairs: bool) -> Result<(), Failure> {
@@ -214,136 +277,6 @@ fn outcome(before: &[Value], after: &[Value]) -> Result<Option<Vec<Outcome>>, Fa
     Ok(Some(found))
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value.get(name).and_then(Value::as_u64).unwrap_or(0)
-}
-
-fn seconds(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "never level".to_owned(), |seconds| format!("{seconds:.1} s"))
-}
-
-fn path(value: &Value) -> &str {
-    match text(value, "path") {
-        "" => "/",
-        path => path,
-    }
-}
-
-/// The status for people.
-fn describe(status: &Value) -> String {
-    let mut out = String::new();
-    // Writing to memory does not fail.
-    let _infallible = write_status(status, &mut out);
-    out + describe_slots(status).trim_end()
-}
-
-fn write_status(status: &Value, out: &mut String) -> std::fmt::Result {
-    let (name, role, node) = (text(status, "name"), text(status, "role"), text(status, "node"));
-    writeln!(out, "node   {name} ({node}), role {role}, head {}", number(status, "head"))?;
-    let not_ready = list(status, "notReady");
-    writeln!(out, "ready  {}", if not_ready.is_empty() { "yes" } else { "no" })?;
-    for prefix in not_ready {
-        writeln!(out, "  {}: {}", path(prefix), text(prefix, "reason"))?;
-    }
-    writeln!(out, "zones")?;
-    for zone in list(status, "zones") {
-        let link = zone["link"].as_str().map(|link| format!("  {link}")).unwrap_or_default();
-        writeln!(out, "  {:<32} {:<10}{link}", path(zone), text(zone, "mode"))?;
-    }
-    writeln!(out, "links")?;
-    for link in list(status, "links") {
-        write_link(link, out)?;
-    }
-    let [now, queued] = ["now", "queued"].map(|name| number(&status["fills"], name));
-    writeln!(out, "fills  {now} followers are being filled, {queued} wait for that")?;
-    let stats = &status["stats"];
-    let figures = ["byRevEntries", "tombstones", "clears", "gcFloor"];
-    let [entries, tombstones, clears, floor] = figures.map(|name| number(stats, name));
-    writeln!(
-        out,
-        "kept   {entries} entries by rev, {tombstones} tombstones, {clears} clears; collected up \
-         to {floor}"
-    )
-}
-
-fn write_link(link: &Value, out: &mut String) -> std::fmt::Result {
-    let direction = if link["dialed"] == true { "to" } else { "from" };
-    let (id, state) = (text(link, "id"), text(link, "state"));
-    let attempts = number(link, "attempts");
-    writeln!(out, "  {id}: {state}, {direction} {}, attempts {attempts}", text(link, "address"))?;
-    if let Some(error) = link["lastError"].as_str().filter(|_| state != "up") {
-        writeln!(out, "    last error: {error}")?;
-    }
-    let pull = &link["pull"];
-    if pull.is_object() {
-        let [position, head, lag] = ["position", "head", "lagRecords"].map(|n| number(pull, n));
-        writeln!(
-            out,
-            "    pull {}: {position} of {head}, {lag} behind, {}",
-            text(pull, "state"),
-            seconds(&pull["lagSeconds"])
-        )?;
-        let [lost, won, clipped] = ["lost", "won", "clipped"].map(|name| number(pull, name));
-        let [verified, diverged] = ["verified", "diverged"].map(|name| number(pull, name));
-        let [pages, commits] = ["pages", "commits"].map(|name| number(pull, name));
-        writeln!(
-            out,
-            "      since the start: {pages} pages, {commits} commits; conflicts {lost} lost, {won} \
-             won; clipped {clipped}; found alike {verified} times, {diverged} leaves differed"
-        )?;
-        if let Some(ahead) = pull["queuedBehind"].as_u64() {
-            writeln!(out, "      waits to be filled, behind {ahead} others")?;
-        }
-        if let Some(why) = pull["paused"].as_str() {
-            writeln!(out, "      paused: {why}")?;
-        }
-    }
-    let push = &link["push"];
-    if push.is_object() {
-        let [sent, acknowledged] = ["sent", "acknowledged"].map(|name| number(push, name));
-        let [pages, commits, bytes] = ["pages", "commits", "bytes"].map(|n| number(push, n));
-        writeln!(
-            out,
-            "    push {}: sent {sent}, acknowledged {acknowledged}; since the start: {pages} \
-             pages, {commits} commits, {bytes} bytes",
-            text(push, "state")
-        )?;
-    }
-    Ok(())
-}
-
-fn describe_slots(status: &Value) -> String {
-    let mut out = "slots\n".to_owned();
-    for slot in list(status, "slots") {
-        let state = match (slot["invalid"].as_str(), slot["active"].as_bool()) {
-            (Some(why), _) => format!("ended: {why}"),
-            (None, Some(true)) => "active".to_owned(),
-            (None, _) => format!("away for {}", seconds(&slot["idleSeconds"])),
-        };
-        let age = match slot["lagSeconds"].as_f64() {
-            Some(seconds) => format!("{seconds:.1} s"),
-            None => "unknown age".to_owned(),
-        };
-        let [rev, lag, bytes] = ["rev", "lagRecords", "lagBytes"].map(|name| number(slot, name));
-        // Writing to memory does not fail.
-        let _infallible = writeln!(
-            out,
-            "  {} ({}): {state}, at {rev}, {lag} behind ({age}), {bytes} bytes kept",
-            text(slot, "consumer"),
-            text(slot, "owner")
-        );
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,18 +294,5 @@ mod tests {
         let found = outcome(&before, &[link(1, 4, 2)]).expect("no failure").expect("an outcome");
         assert_eq!(found.first().map(|found| (found.differing, found.repaired)), Some((2, 0)));
         assert!(outcome(&before, &[link(2, 4, 0)]).is_err(), "it is lost with its connection");
-    }
-
-    #[test]
-    fn a_slot_tells_why_it_ended_and_a_link_why_it_is_down() {
-        let slot = json!({ "consumer": "c", "owner": "edge", "rev": 7, "invalid": "idle",
-            "lagSeconds": 1.25 });
-        let mut broken = link(4, 0, 0);
-        broken["state"] = json!("connecting");
-        broken["lastError"] = json!("refused");
-        let status = json!({ "slots": [slot], "links": [broken] });
-        let text = describe(&status);
-        assert!(text.contains("c (edge): ended: idle, at 7, 0 behind (1.2 s)"), "{text}");
-        assert!(text.contains("last error: refused"), "{text}");
     }
 }

@@ -58,7 +58,7 @@ impl Target {
     }
 
     async fn connect(place: &Place) -> Result<Self, Failure> {
-        Ok(Self::Server(Client::connect(&place.url, ClientOptions::default()).await?))
+        Ok(Self::Server(Client::connect(&place.url()?, ClientOptions::default()).await?))
     }
 
     /// Ends the connection, or closes the database.

@@ -51,8 +51,8 @@ pub(super) async fn check(repair: bool, json: bool, place: &Place) -> Result<(),
         let report = blocking(move || trellis::check(&config, &CheckOptions::default())).await;
         value_of(&report.map_err(|error| unchecked(error.into()))?)?
     } else {
-        let report = async { admin(place)?.check().await };
-        report.await.map_err(|error| unchecked(error.into()))?
+        let report = async { Ok::<_, Failure>(admin(place)?.check().await?) };
+        report.await.map_err(unchecked)?
     };
     progress.clear();
     if json {
@@ -131,8 +131,8 @@ fn describe(report: &Value) -> String {
 }
 
 /// The operators' side of the server of a place.
-pub(super) fn admin(place: &Place) -> Result<Admin, trellis_client::ClientError> {
-    Admin::new(&place.url, ClientOptions::default())
+pub(super) fn admin(place: &Place) -> Result<Admin, Failure> {
+    Ok(Admin::new(&place.url()?, ClientOptions::default())?)
 }
 
 /// Makes the files smaller.

@@ -17,12 +17,17 @@ impl Served {
     }
 
     pub(crate) fn start_at(port: &str, arguments: &[&str]) -> Self {
-        let mut process = trellis(&["serve", "--port", port])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the server starts");
+        Self::spawn(trellis(&["serve", "--port", port]).args(arguments))
+    }
+
+    /// On any port, with what it logs in a file.
+    pub(crate) fn start_logging(arguments: &[&str], log: &Path) -> Self {
+        let log = std::fs::File::create(log).expect("a file");
+        Self::spawn(trellis(&["serve", "--port", "0"]).args(arguments).stderr(log))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let stdout = process.stdout.take().expect("piped");
         let mut url = None;
         for line in BufReader::new(stdout).lines() {

@@ -19,6 +19,10 @@ mod operators;
 #[cfg(feature = "repl-ws")]
 mod peers;
 mod queries;
+#[cfg(all(feature = "cli", feature = "repl-ws"))]
+mod relay_killed;
+#[cfg(all(feature = "cli", feature = "repl-ws"))]
+mod repl_command_line;
 #[cfg(feature = "repl-ws")]
 mod replication;
 mod rest;

@@ -59,6 +59,12 @@ impl Kept {
         format!("{:032x}", self.0.node_id())
     }
 
+    /// The newest commit.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.0.position().rev
+    }
+
     /// The feeds that were followed, or are to be.
     ///
     /// # Errors
@@ -117,8 +123,7 @@ impl Kept {
                 owner,
                 rev: at.rev,
                 lag_revs: head.saturating_sub(at.rev),
-                lag: reads::made_at(&self.0, at.rev)?
-                    .map(|made| made.map_or(Duration::ZERO, age)),
+                lag: reads::made_at(&self.0, at.rev)?.map(|made| made.map_or(Duration::ZERO, age)),
                 // Nobody wrote down how many bytes lie before which commit.
                 lag_bytes: 0,
                 active: false,

@@ -20,8 +20,8 @@ use crate::node_poll::{self, Boxed};
 use crate::node_shared::{LinkEntry, Shared};
 use crate::zones::covers;
 use crate::{
-    FeedState, LinkState, SessionOptions, SessionStatus, SetAside, SlotEnd, SlotOptions, SlotStatus, Store,
-    Topology, ZoneStatus, node_accept, node_dial,
+    FeedState, LinkState, SessionOptions, SessionStatus, SetAside, SlotEnd, SlotOptions,
+    SlotStatus, Store, Topology, ZoneStatus, node_accept, node_dial,
 };
 
 /// Time between two looks at the followers.
@@ -348,7 +348,8 @@ impl Node {
     fn resyncs(&self) -> Result<Vec<String>> {
         let asked = self.shared.store.kept().resyncs()?;
         let dials = self.shared.topology.dials().iter();
-        let is_asked = |feed: Option<&str>| feed.is_some_and(|feed| asked.iter().any(|one| one == feed));
+        let is_asked =
+            |feed: Option<&str>| feed.is_some_and(|feed| asked.iter().any(|one| one == feed));
         Ok(dials.filter(|dial| is_asked(dial.feed())).map(|dial| dial.id.to_string()).collect())
     }
 

@@ -82,9 +82,7 @@ impl Store {
         let outcome = match task {
             Task::OpenSlot(wanted) => return self.slots.open_slot(&wanted, now),
             Task::LoadPosition { feed } => self.load(&feed).map(TaskOutcome::Position),
-            Task::BeginAnew { feed } => {
-                self.kept().begin_anew(&feed).map(|()| TaskOutcome::Done)
-            }
+            Task::BeginAnew { feed } => self.kept().begin_anew(&feed).map(|()| TaskOutcome::Done),
             Task::SavePosition { feed, position } => self.save(&feed, position),
             Task::ReadPage { scope, start, items_max, bytes_max } => {
                 let page = reads::page(&self.tree, &scope, &start, items_max, bytes_max);

@@ -82,7 +82,7 @@ fn what_is_set_aside_is_named_by_its_source_and_removed_by_its_name() {
     assert!(!edge.node.drop_set_aside("upstream/none").unwrap());
     assert!(edge.node.drop_set_aside(&first.name).unwrap());
     assert!(!edge.node.drop_set_aside(&first.name).unwrap());
-    assert_eq!(edge.node.set_asides().unwrap(), [second.clone()]);
+    assert_eq!(edge.node.set_asides().unwrap(), std::slice::from_ref(second));
 }
 
 /// Promise: without links the same is seen, and what is asked for counts at the next open.
