@@ -1,5 +1,5 @@
-//! `repl status`, `slots`, `set-asides`, `drop-slot`, `drop-set-aside`, `resync`: asked of a running
-//! server or done on a closed database; `verify`, `repair`: of a running server only.
+//! `repl status`, `slots`, `set-asides`, `drop-slot`, `drop-set-aside`, `resync`: asked of a server
+//! or done on a closed database; `verify`, `repair`: asked of a server only.
 
 use std::time::Duration;
 

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::copy_bidirectional;
@@ -74,7 +73,7 @@ async fn until_ready(server: &Served) {
     let admin = Admin::new(&server.url, ClientOptions::default()).expect("an address");
     let ready = async {
         while admin.replication().await.expect("a status")["ready"] != true {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, ready).await.expect("it is ready in time");
