@@ -5,7 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Error, ErrorKind, Persistence, Result, Semantic};
+use crate::error::{Error, ErrorKind, Result};
+use crate::profile::{Persistence, Semantic};
 
 /// The name of a blob: 1 to 512 bytes of visible ASCII without `\`; segments between `/` are
 /// neither empty nor `.` nor `..`.

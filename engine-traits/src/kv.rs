@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::{
-    Ability, EngineCheck, Error, ErrorKind, MaintenanceBudget, MaintenanceReport, Persistence,
-    Result, Semantic, SpaceUsage,
-};
+use crate::error::{Error, ErrorKind, Result};
+use crate::profile::{Ability, Persistence, Semantic};
+use crate::upkeep::{EngineCheck, MaintenanceBudget, MaintenanceReport, SpaceUsage};
 
 /// A named region of a store; keys of different spaces never meet.
 ///

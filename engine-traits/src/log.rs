@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::{Durability, Error, ErrorKind, Persistence, Result, Semantic};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kv::Durability;
+use crate::profile::{Persistence, Semantic};
 
 /// The name of a stream: 1 to 128 bytes of `a-z`, `0-9`, `-`, `_` and `.`, not beginning with `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

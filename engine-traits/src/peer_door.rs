@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::Peer;
+use crate::replicator::Peer;
 
 /// What goes through a [`FrameSocket`], either way.
 #[derive(Debug, Clone, PartialEq, Eq)]

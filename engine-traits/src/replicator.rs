@@ -9,7 +9,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::Result;
+use crate::error::Result;
 
 /// The secret that tells an accepting node who dials. Its text is never shown by `Debug`.
 ///

@@ -6,7 +6,7 @@
 use trellis_engine_traits::Result;
 use trellis_tree::TreeOptions;
 
-use crate::Config;
+use crate::config::Config;
 use crate::engine_url::EngineUrl;
 use crate::options::tree_options;
 

@@ -36,7 +36,7 @@ impl ReplicationDescription {
             let text = |zone: &ZoneStatus| format!("{} ({})", path(&zone.path), zone.mode);
             zones.iter().filter(of_upstream).map(text).collect::<Vec<_>>()
         };
-        let source = |source: &crate::SourceConfig| {
+        let source = |source: &crate::replication_config::SourceConfig| {
             let into = if source.local_prefix.is_empty() {
                 String::new()
             } else {

@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_was_passed_over_is_told_by_a_reset() {
-        let mut config = crate::Config::memory();
+        let mut config = crate::config::Config::memory();
         config.server.inbox_bytes_max = 1_000;
         let db = Trellis::open_config(config).unwrap();
         let children = SubscribeRequest::child(Pattern::parse("l").unwrap());

@@ -12,9 +12,9 @@ use trellis_engine_traits::{
     MaintenanceBudget, MaintenanceReport, Persistence, Result, SpaceUsage, WriteBatch,
 };
 
-use crate::disk::DiskState;
+use crate::disk::{DiskState, Fault, MemoryDisk};
+use crate::error;
 use crate::snapshot::MemorySnapshot;
-use crate::{Fault, MemoryDisk, error};
 
 const PROFILE: KvProfile = KvProfile {
     name: error::BACKEND,

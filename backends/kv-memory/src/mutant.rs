@@ -13,7 +13,8 @@ use trellis_engine_traits::{
     Result, Scan, ScanEnd, SpaceId, SpaceUsage, Visitor, WriteBatch,
 };
 
-use crate::{MemoryDisk, MemoryKv};
+use crate::backend::MemoryKv;
+use crate::disk::MemoryDisk;
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident = $promise:literal,)*) => {

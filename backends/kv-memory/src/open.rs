@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use trellis_engine_traits::{CommitSeq, Result};
 
-use crate::{MemoryDisk, MemoryKv, error};
+use crate::backend::MemoryKv;
+use crate::disk::MemoryDisk;
+use crate::error;
 
 impl MemoryKv {
     /// An empty store of its own; what it holds is gone when it is dropped.

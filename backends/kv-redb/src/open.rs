@@ -7,9 +7,10 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 use trellis_engine_traits::{Durability, Error, Result};
 
+use crate::backend::RedbKv;
 use crate::snapshot::RedbSnapshot;
 use crate::state::{STATE_TABLE, State};
-use crate::{RedbKv, directory, error, write};
+use crate::{directory, error, write};
 
 /// How to open a store.
 ///

@@ -5,8 +5,9 @@ use std::path::Path;
 use sled::{Config, Db};
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::files::Syncer;
-use crate::{SledKv, error, files, plan};
+use crate::backend::SledKv;
+use crate::files::{self, Syncer};
+use crate::{error, plan};
 
 /// How to open a store.
 ///

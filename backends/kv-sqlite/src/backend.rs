@@ -16,10 +16,10 @@ use trellis_engine_traits::{
 };
 
 use crate::lock::ExclusiveLock;
-use crate::open::open_reader;
+use crate::open::{SqliteOptions, open_reader};
 use crate::snapshot::{Pinned, Pool, SqliteSnapshot, pin};
 use crate::write::Writer;
-use crate::{SqliteOptions, error, read, room};
+use crate::{error, read, room};
 
 const PROFILE: KvProfile = KvProfile {
     name: error::BACKEND,

@@ -10,9 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use trellis_engine_traits::{Error, Result};
 
+use crate::backend::SqliteKv;
 use crate::lock::ExclusiveLock;
 use crate::write::Writer;
-use crate::{SqliteKv, directory, error};
+use crate::{directory, error};
 
 /// "TRLS": marks the file as ours.
 const APPLICATION_ID: i64 = 0x5452_4C53;

@@ -126,7 +126,8 @@ mod tests {
     use trellis_engine_traits::KeyRange;
 
     use super::*;
-    use crate::{SqliteKv, SqliteOptions};
+    use crate::backend::SqliteKv;
+    use crate::open::SqliteOptions;
 
     #[test]
     fn no_statement_is_compiled_twice_whatever_is_bound() {

@@ -9,9 +9,9 @@ use trellis_engine_traits::{
     ReadBudget, ReadEnd, ReadStop, RecordVisitor, Result, Scan, StreamId, StreamLog, WriteBatch,
 };
 
-use crate::KvLog;
 use crate::codec::{self, Extent, Part, RECORDS_SPACE, STREAMS_SPACE};
 use crate::error;
+use crate::open::KvLog;
 use crate::state::State;
 
 impl KvLog {

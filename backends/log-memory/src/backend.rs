@@ -7,9 +7,9 @@ use trellis_engine_traits::{
     RecordVisitor, Result, StreamId, StreamLog,
 };
 
-use crate::MemoryLog;
 use crate::disk::{DiskState, Fault, StreamState};
 use crate::error;
+use crate::open::MemoryLog;
 
 impl MemoryLog {
     fn state(&self) -> Result<MutexGuard<'_, DiskState>> {

@@ -11,8 +11,8 @@ use trellis_engine_traits::{
     ReadStop, RecordVisitor, Result, StreamId, StreamLog,
 };
 
-use crate::disk::StreamState;
-use crate::{MemoryDisk, MemoryLog};
+use crate::disk::{MemoryDisk, StreamState};
+use crate::open::MemoryLog;
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident = $promise:literal,)*) => {

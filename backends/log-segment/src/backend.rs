@@ -9,8 +9,8 @@ use trellis_engine_traits::{
     RecordVisitor, Result, StreamId, StreamLog,
 };
 
-use crate::SegmentLog;
 use crate::error;
+use crate::open::SegmentLog;
 use crate::stream::Stream;
 
 /// The extent of a stream that was never appended to.

@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::layer::{LayerFile, LockGuard, OsFiles};
-    use crate::{SegmentLog, SegmentOptions};
+    use crate::open::{SegmentLog, SegmentOptions};
 
     /// Real files on a medium that has as much room as it is told.
     #[derive(Debug)]

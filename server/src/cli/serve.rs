@@ -11,7 +11,10 @@ use trellis::{Config, Runtime, Trellis};
 
 use super::arguments::{Database, Serve};
 use super::failure::Failure;
-use crate::{Server, ServerOptions, check_listen_address, serve_on};
+use crate::guard::check_listen_address;
+use crate::listen::serve_on;
+use crate::options::ServerOptions;
+use crate::state::Server;
 
 /// Serves until the process is told to stop.
 pub(super) async fn run(serve: Serve, log_level: Option<&str>) -> Result<(), Failure> {

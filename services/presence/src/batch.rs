@@ -8,7 +8,7 @@ use trellis_tree::{Input, Operation, PendingCommit};
 use crate::key::Key;
 use crate::record::{Record, own, until_path};
 use crate::request::{Answer, Ended, Granted, InfoAnswer, Request, Stored, not_found};
-use crate::worker::Worker;
+use crate::table::Worker;
 use crate::write::Change;
 
 /// Leases noted in one commit.

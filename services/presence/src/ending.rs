@@ -5,45 +5,13 @@ use trellis_tree::{CommitError, Committed, PendingCommit};
 
 use crate::batch::Reply;
 use crate::key::Key;
-use crate::lease::Lease;
 use crate::record::{Record, ending};
-use crate::request::{Answer, Ended};
-use crate::worker::Worker;
+use crate::request::Ended;
+use crate::table::Worker;
 use crate::write::StoredWrite;
 
 /// Ends under way at once.
 const ENDINGS_MAX: usize = 512;
-/// The first pause after a failure; it doubles.
-const PAUSE_LEAST_MS: u64 = 1_000;
-const PAUSE_MOST_MS: u64 = 30_000;
-
-/// A lease that ended and whose writes have not run.
-pub(crate) struct Ending {
-    /// Who waits for its end.
-    answer: Option<Answer<Ended>>,
-    paths: usize,
-    bytes: usize,
-    /// When it is tried (again).
-    at_ms: u64,
-    pause_ms: u64,
-}
-
-impl Ending {
-    pub(crate) fn new(answer: Option<Answer<Ended>>, lease: &Lease) -> Self {
-        Self { answer, paths: lease.paths, bytes: lease.bytes, at_ms: 0, pause_ms: 0 }
-    }
-
-    pub(crate) const fn at_ms(&self) -> u64 {
-        self.at_ms
-    }
-
-    /// It is tried again after a pause; who waits is told why.
-    fn failed(&mut self, now_ms: u64) -> Option<Answer<Ended>> {
-        self.pause_ms = (2 * self.pause_ms).clamp(PAUSE_LEAST_MS, PAUSE_MOST_MS);
-        self.at_ms = now_ms.saturating_add(self.pause_ms);
-        self.answer.take()
-    }
-}
 
 /// A lease whose end is being committed.
 struct Attempt {

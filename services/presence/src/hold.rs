@@ -8,11 +8,11 @@ use std::time::Duration;
 use trellis_engine_traits::Result;
 
 use crate::beat::{Beat, moment_ms};
+use crate::desk::Desk;
 use crate::key::Key;
 use crate::options::check_ttl;
-use crate::presence::Desk;
-use crate::request::{InfoAnswer, Pending, Request, pending};
-use crate::{Ended, LeaseInfo, LeaseWrite, Stored};
+use crate::request::{Ended, InfoAnswer, LeaseInfo, Pending, Request, Stored, pending};
+use crate::write::LeaseWrite;
 
 /// A lease that a connection holds. Until it is announced or something is stored with it, nobody
 /// else knows of it and it costs nothing.

@@ -41,6 +41,7 @@
 
 mod batch;
 mod beat;
+mod desk;
 mod ending;
 mod hold;
 mod key;
@@ -51,6 +52,7 @@ mod presence;
 mod record;
 mod request;
 mod stats;
+mod table;
 
 mod worker;
 mod write;

@@ -9,7 +9,7 @@ use crate::beat::Beat;
 use crate::key::{self, Key};
 use crate::lease::{Lease, heard_before};
 use crate::record::Record;
-use crate::worker::Worker;
+use crate::table::Worker;
 
 /// Leases read at a time.
 const PAGE: usize = 1_000;

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use trellis_engine_traits::Result;
-use trellis_runtime::{Alarm, Clock, Runtime, Worker};
+use trellis_runtime::{Alarm, Runtime, Worker};
 use trellis_tree::Tree;
 
-use crate::beat::{Beat, moment_ms};
+use crate::beat::moment_ms;
+use crate::desk::Desk;
+use crate::hold::Hold;
 use crate::key::{Key, new_id};
-use crate::options::check_ttl;
-use crate::request::{InfoAnswer, Pending, Request, Shared, pending};
+use crate::options::{PresenceOptions, check_ttl};
+use crate::request::{Ended, InfoAnswer, LeaseInfo, Pending, Request, Shared, Stored, pending};
+use crate::stats::PresenceStats;
 use crate::worker;
-use crate::{Ended, Hold, LeaseInfo, LeaseWrite, PresenceOptions, PresenceStats, Stored};
+use crate::write::LeaseWrite;
 
 /// The leases of a database. Clones share them; the last one to go closes them.
 ///
@@ -45,14 +48,6 @@ use crate::{Ended, Hold, LeaseInfo, LeaseWrite, PresenceOptions, PresenceStats, 
 #[derive(Clone)]
 pub struct Presence {
     handle: Arc<Handle>,
-}
-
-/// Where requests are handed in.
-pub(crate) struct Desk {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) clock: Arc<dyn Clock>,
-    tree: Tree,
-    pub(crate) options: PresenceOptions,
 }
 
 struct Handle {
@@ -196,23 +191,6 @@ impl Presence {
     /// when presence is started again. Idempotent; every later request is answered with `Closed`.
     pub fn close(&self) {
         self.handle.close();
-    }
-}
-
-impl Desk {
-    pub(crate) fn store(
-        &self,
-        key: Key,
-        beat: Option<Arc<Beat>>,
-        write: LeaseWrite,
-    ) -> Pending<Stored> {
-        let change = match write.check(&self.tree, &self.options) {
-            Ok(change) => change,
-            Err(error) => return Pending::refused(error),
-        };
-        let (answer, pending) = pending();
-        self.shared.send(Request::Store { key, beat, change, answer });
-        pending
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Check, Commit, Condition, Input, Operation, Path, View};
 
-use crate::PresenceOptions;
 use crate::key::Key;
+use crate::options::PresenceOptions;
 use crate::write::{Change, StoredWrite, check_limits};
 
 /// More than a lease within any limits takes.

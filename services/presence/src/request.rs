@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_runtime::{Alarm, Completion, CompletionSender, completion};
 
-use crate::PresenceStats;
 use crate::beat::Beat;
 use crate::key::Key;
+use crate::stats::PresenceStats;
 use crate::write::Change;
 
 /// How long a lease lasts.

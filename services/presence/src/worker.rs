@@ -12,28 +12,16 @@ use trellis_runtime::Clock;
 use trellis_tree::Tree;
 
 use crate::batch::{Batch, Reply};
-use crate::beat::{Beat, moment_ms, of_moment};
-use crate::ending::Ending;
+use crate::beat::{Beat, of_moment};
 use crate::key::Key;
 use crate::lease::Lease;
-use crate::request::{Answer, Ended, Granted, Request, Shared, not_found};
-use crate::{PresenceOptions, PresenceStats};
+use crate::options::PresenceOptions;
+use crate::request::{Answer, Ended, Request, Shared, not_found};
+use crate::stats::PresenceStats;
+use crate::table::{Ending, Worker};
 
 /// How long a failed start waits before it is tried again.
 const LOAD_PAUSE: Duration = Duration::from_secs(1);
-
-/// All leases, and what the worker needs for them.
-pub(crate) struct Worker {
-    pub(crate) tree: Tree,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) options: PresenceOptions,
-    pub(crate) leases: HashMap<Key, Lease>,
-    /// When to look at which lease.
-    due: BTreeSet<(u64, Key)>,
-    /// Leases that ended and whose writes have not run.
-    pub(crate) ending: BTreeMap<Key, Ending>,
-    pub(crate) stats: PresenceStats,
-}
 
 /// Refuses every request when the worker is gone, however it went.
 struct Abandon(Arc<Shared>);
@@ -298,65 +286,5 @@ impl Worker {
     fn next_look_ms(&self) -> Option<u64> {
         let due = self.due.first().map(|(at, _)| *at);
         due.into_iter().chain(self.ending.values().map(Ending::at_ms)).min()
-    }
-
-    pub(crate) fn now_ms(&self) -> u64 {
-        moment_ms(self.clock.as_ref())
-    }
-
-    fn ttl_default(&self) -> u64 {
-        u64::try_from(self.options.ttl_default.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// When a lease ends, in milliseconds since 1970.
-    pub(crate) fn until_ms(&self, lease: &Lease) -> u64 {
-        let left_ms = lease.ends_ms().saturating_sub(self.now_ms());
-        self.clock.now_ms().saturating_add(left_ms)
-    }
-
-    pub(crate) fn granted(&self, key: Key) -> Result<Granted> {
-        let lease = self.leases.get(&key).ok_or_else(not_found)?;
-        Ok(Granted { ttl_ms: lease.ttl_ms, expires_at_ms: self.until_ms(lease) })
-    }
-
-    pub(crate) fn nothing_ran(&self) -> Result<Ended> {
-        Ok(Ended { writes_run: 0, rev: self.tree.view()?.rev() })
-    }
-
-    pub(crate) fn insert(&mut self, key: Key, lease: Lease) {
-        self.leases.insert(key, lease);
-        self.schedule(key);
-    }
-
-    /// Looks at a lease again when that may matter.
-    pub(crate) fn schedule(&mut self, key: Key) {
-        let Some(lease) = self.leases.get_mut(&key) else { return };
-        lease.beat.set_ttl_ms(lease.ttl_ms);
-        self.due.remove(&(lease.due_ms, key));
-        lease.due_ms = lease.next_look_ms();
-        self.due.insert((lease.due_ms, key));
-    }
-
-    /// Takes a lease out of memory, but not out of the figures of what is stored.
-    pub(crate) fn forget(&mut self, key: Key) -> Option<Lease> {
-        let lease = self.leases.remove(&key)?;
-        self.due.remove(&(lease.due_ms, key));
-        self.stats.held -= usize::from(lease.is_held);
-        Some(lease)
-    }
-
-    pub(crate) fn forget_all(&mut self) {
-        self.leases.clear();
-        self.due.clear();
-        self.stats = PresenceStats::default();
-    }
-
-    /// Sets what a lease has stored.
-    pub(crate) fn count_stored(&mut self, key: Key, paths: usize, bytes: usize) {
-        let Some(lease) = self.leases.get_mut(&key) else { return };
-        self.stats.writes = self.stats.writes + paths - lease.paths;
-        self.stats.bytes = self.stats.bytes + bytes - lease.bytes;
-        lease.paths = paths;
-        lease.bytes = bytes;
     }
 }

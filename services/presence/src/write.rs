@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Input, Operation, Path, Tree};
 
-use crate::PresenceOptions;
+use crate::options::PresenceOptions;
 
 /// A write for the end of a lease, or its cancellation.
 ///

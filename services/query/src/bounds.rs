@@ -293,7 +293,7 @@ fn starting_with(prefix: &str, field: &Field) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::QuerySpec;
+    use crate::spec::QuerySpec;
 
     fn of(conditions: &str, field: &str) -> Intervals {
         let json = format!("{{\"path\":\"c\",\"where\":{conditions}}}");

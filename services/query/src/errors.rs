@@ -1,8 +1,7 @@
 //! The refusals of a query, each saying what to do.
 
+use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind};
-
-use crate::IndexDefinition;
 
 /// The query contradicts itself or the contract.
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
@@ -20,8 +19,8 @@ pub(crate) fn bad_cursor(message: &'static str) -> Error {
 }
 
 /// The query would look at too many children; with `suggestion` it would not.
-pub(crate) fn index_required(looked_max: usize, suggestion: &IndexDefinition) -> Error {
-    let definition = suggestion.to_json().to_string();
+pub(crate) fn index_required(looked_max: usize, suggestion: &Value) -> Error {
+    let definition = suggestion.to_string();
     Error::new(
         ErrorKind::TooLarge,
         format!(

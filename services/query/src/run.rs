@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         Err(match self.missing_index() {
-            Some(definition) => errors::index_required(self.looked_max, &definition),
+            Some(definition) => errors::index_required(self.looked_max, &definition.to_json()),
             None => errors::too_broad(self.looked_max),
         })
     }

@@ -9,7 +9,6 @@
 //! 2. No async runtime is needed: [`Runtime::run`] is a plain future.
 //! 3. Work handed to the pool is bounded; beyond the bound the answer is `Busy`.
 
-mod alarm;
 mod clock;
 mod completion;
 mod pool;
@@ -20,7 +19,7 @@ use std::sync::Arc;
 
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-pub use alarm::Alarm;
+pub use clock::Alarm;
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use completion::{Completion, CompletionSender, completion};
 pub use random::{Random, SeededRandom, SystemRandom};

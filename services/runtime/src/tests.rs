@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use trellis_engine_traits::{Error, ErrorKind};
 
-use crate::{Alarm, Clock, Runtime, RuntimeOptions, SimulatedClock, completion};
+use crate::clock::{Alarm, Clock, SimulatedClock};
+use crate::{Runtime, RuntimeOptions, completion};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(std::thread::Thread);

@@ -8,7 +8,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Path, View};
 
 use crate::json::{member, open_event};
-use crate::moment::{Moment, covers, is_stored, relative};
+use crate::moment::{Moment, covers, is_stored, relative, too_large};
 use crate::patch;
 use crate::pattern::Pattern;
 use crate::request::{EventKind, Mode, WatchedQuery};
@@ -19,15 +19,6 @@ pub(crate) struct Topic {
     pub(crate) pattern: Pattern,
     pub(crate) event: EventKind,
     pub(crate) mode: Mode,
-}
-
-pub(crate) fn too_large(bytes_max: usize) -> Error {
-    Error::new(
-        ErrorKind::TooLarge,
-        "what is watched does not fit a frame; use mode notify, or watch a narrower path",
-    )
-    .operation("sub")
-    .context("frame_bytes_max", bytes_max)
 }
 
 /// Events of one commit, by their order in a frame.

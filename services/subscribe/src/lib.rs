@@ -40,6 +40,7 @@ mod live;
 mod mailbox;
 mod matching;
 mod moment;
+mod options;
 mod patch;
 mod pattern;
 mod publisher;
@@ -47,12 +48,14 @@ mod register;
 mod registry;
 mod request;
 mod resume;
+mod resumer;
 mod snapshot;
 mod trie;
 mod window;
 
 pub use inbox::{Inbox, Next};
-pub use live::{Live, LiveOptions, LiveStats};
+pub use live::Live;
+pub use options::{LiveOptions, LiveStats};
 pub use pattern::{Pattern, WILDCARDS_MAX};
 pub use request::{
     Acknowledgement, AcknowledgementKind, Delivery, Event, EventKind, Mode, Resume,

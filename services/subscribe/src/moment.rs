@@ -9,10 +9,13 @@
 
 use std::cell::OnceCell;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use trellis_engine_traits::Result;
+use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Change, ChangeEffect, Path, View};
+
+use crate::request::Event;
 
 /// A leaf that is stored (`Some`) or removed.
 pub(crate) type Entry<'c> = (&'c [u8], Option<&'c [u8]>);
@@ -258,4 +261,19 @@ pub(crate) fn is_stored(view: &View, path: &Path) -> Result<bool> {
         ControlFlow::Break(())
     })?;
     Ok(found)
+}
+
+/// What a commit told a topic.
+pub(crate) fn event(change: &Change, body: bytes::Bytes) -> Event {
+    let commit_key = change.key().map(Arc::from);
+    Event { rev: change.rev(), cause: change.cause(), commit_key, body }
+}
+
+pub(crate) fn too_large(bytes_max: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        "what is watched does not fit a frame; use mode notify, or watch a narrower path",
+    )
+    .operation("sub")
+    .context("frame_bytes_max", bytes_max)
 }

@@ -56,7 +56,7 @@ pub(crate) fn append(
             Now::Whole => moment.after()?.append_json(&Path::from_key(&key)?, bytes_max, out)?,
         }
         if out.len() - start > bytes_max {
-            return Err(crate::evaluate::too_large(bytes_max));
+            return Err(crate::moment::too_large(bytes_max));
         }
     }
     out.push(b'}');

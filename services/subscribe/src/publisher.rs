@@ -14,7 +14,7 @@ use trellis_tree::{Change, ChangeCause, Followed, Follower};
 use crate::evaluate::{self, Topic};
 use crate::group::Group;
 use crate::matching::Touched;
-use crate::moment::Moment;
+use crate::moment::{Moment, event};
 use crate::registry::{Core, Counters};
 use crate::request::Event;
 use crate::snapshot;
@@ -197,12 +197,6 @@ impl Core {
             }
         }
     }
-}
-
-/// What a commit told a topic.
-pub(crate) fn event(change: &Change, body: bytes::Bytes) -> Event {
-    let commit_key = change.key().map(Arc::from);
-    Event { rev: change.rev(), cause: change.cause(), commit_key, body }
 }
 
 /// The newest state as an event.

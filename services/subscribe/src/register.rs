@@ -13,15 +13,15 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_query::LiveQuery;
 use trellis_tree::{Change, View};
 
-use crate::evaluate::{Topic, too_large};
+use crate::evaluate::Topic;
 use crate::group::Group;
 use crate::mailbox::Mailbox;
-use crate::publisher::event;
+use crate::moment::{event, too_large};
 use crate::registry::Core;
 use crate::request::{Acknowledgement, AcknowledgementKind, Resume, SubscribeRequest};
-use crate::resume::Resuming;
-use crate::window::Started;
-use crate::{snapshot, window};
+use crate::resumer::Resuming;
+use crate::snapshot;
+use crate::window::{self, Started};
 
 /// Snapshots of one call, as largest frames: whoever asks for many waits for all of them, and they
 /// are held meanwhile.

@@ -11,11 +11,11 @@ use trellis_tree::{Follower, FollowerBell, Tree};
 
 use crate::evaluate::Topic;
 use crate::group::Group;
-use crate::live::{LiveOptions, LiveStats};
 use crate::mailbox::{Mailbox, closed};
 use crate::matching::Matches;
 use crate::moment::Moment;
-use crate::resume::Resumer;
+use crate::options::{LiveOptions, LiveStats};
+use crate::resumer::Resumer;
 use crate::trie::Trie;
 
 /// What the publisher and the inboxes share.

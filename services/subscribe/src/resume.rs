@@ -10,46 +10,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Change, ChangeCause, History};
 
 use crate::evaluate::{self, Topic};
-use crate::mailbox::{EVENT_BYTES, Mailbox};
+use crate::mailbox::EVENT_BYTES;
 use crate::matching::{Matches, Registered};
-use crate::moment::Moment;
-use crate::publisher::event;
+use crate::moment::{Moment, event};
 use crate::registry::{Core, Counters};
 use crate::request::Event;
+use crate::resumer::{Resumer, Resuming};
 use crate::trie::Trie;
 
 /// How often one pass is divided, when it is too much to be read at once.
 const DIVISIONS_MAX: usize = 6;
-
-/// A subscription that is to go on.
-#[derive(Debug)]
-pub(crate) struct Resuming {
-    pub(crate) id: u64,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) topic: Topic,
-    pub(crate) since: u64,
-}
-
-/// Those that wait for a pass.
-#[derive(Debug, Default)]
-pub(crate) struct Resumer {
-    state: Mutex<Waiting>,
-    done: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    queue: Vec<(u64, Vec<Resuming>)>,
-    /// The numbers of those that went on, by who waits for them.
-    answers: HashMap<u64, Vec<u64>>,
-    running: bool,
-    tickets: u64,
-}
 
 /// One topic in a pass, evaluated once a commit for all who want it.
 #[derive(Debug)]

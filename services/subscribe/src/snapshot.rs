@@ -6,8 +6,9 @@ use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Path, View};
 
-use crate::evaluate::{Topic, advise, too_large};
+use crate::evaluate::{Topic, advise};
 use crate::json;
+use crate::moment::too_large;
 use crate::request::{EventKind, Mode};
 
 /// Paths that the wildcards of one snapshot are followed to.

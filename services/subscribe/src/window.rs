@@ -14,9 +14,9 @@ use trellis_engine_traits::{Error, Result};
 use trellis_query::{Item, LiveQuery, Page, QuerySpec, WindowEvent, WindowEventKind};
 use trellis_tree::{Change, Path};
 
-use crate::evaluate::{Topic, too_large};
+use crate::evaluate::Topic;
 use crate::json::{member, open_event, text};
-use crate::moment::Moment;
+use crate::moment::{Moment, too_large};
 use crate::patch;
 use crate::request::Mode;
 

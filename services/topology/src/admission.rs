@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::message::{Hello, Refusal};
-use crate::plan::{LinkPlan, LinkPolicy, PeerIdentity, ZoneOffer};
+use crate::message::{Hello, Refusal, ZoneOffer};
+use crate::plan::{LinkPlan, LinkPolicy, PeerIdentity};
 use crate::topology::Topology;
 
 /// The grants of a [`Topology`], and the nodes at the other ends of this node's links.

@@ -7,10 +7,8 @@
 use bytes::Bytes;
 use trellis_tree::Scope;
 
-use crate::message::{Hello, Refusal, RefusalReason};
-use crate::plan::{
-    FillRule, LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, PullPart, PushPlan, ZoneOffer,
-};
+use crate::message::{Hello, OfferedMode, Refusal, RefusalReason, ZoneOffer};
+use crate::plan::{FillRule, LinkPlan, LinkPolicy, PeerIdentity, PullPart, PushPlan};
 use crate::spec::Mode;
 use crate::topology::{Grant, Merge, Topology, UPSTREAM, pull_plan};
 use crate::zones::{Entry, Kind, covers, is_below, written};

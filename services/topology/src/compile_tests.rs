@@ -1,7 +1,7 @@
 //! Each mistake of a configuration is refused with the key at which it stands.
 
-use crate::Topology;
 use crate::spec::{Mode, PathSpec, PeerSpec, SourceSpec, TopologySpec};
+use crate::topology::Topology;
 
 fn hub() -> TopologySpec {
     TopologySpec { primary_url: Some("ws://hub/db".to_owned()), ..TopologySpec::default() }
@@ -122,6 +122,7 @@ fn a_peer_that_is_named_nowhere_is_denied() {
     let spec = TopologySpec { peers: Some(Vec::new()), ..TopologySpec::default() };
     let topology = Topology::compile(&spec).unwrap();
     let hello = crate::zones_tests::hello_of(&[]);
-    let refusal = topology.admit(&crate::PeerIdentity::default(), &hello, &|_| None).unwrap_err();
-    assert_eq!(refusal.reason, crate::RefusalReason::Denied);
+    let refusal =
+        topology.admit(&crate::plan::PeerIdentity::default(), &hello, &|_| None).unwrap_err();
+    assert_eq!(refusal.reason, crate::message::RefusalReason::Denied);
 }

@@ -2,10 +2,11 @@
 
 use trellis_tree::Scope;
 
+use crate::event::{Action, Event};
 use crate::follower::Follower;
 use crate::handshake;
 use crate::message::{Hello, Message, Refusal, RefusalReason};
-use crate::session::{Action, Event, Role, Session, Stage};
+use crate::session::{Role, Session, Stage};
 use crate::source::Source;
 use crate::status::LinkState;
 use crate::task::{Task, TaskId, TaskOutcome};
@@ -147,7 +148,7 @@ impl Session {
     /// What the peer's follower says.
     fn asked(&mut self, message: Message, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         let Some(source) = &mut self.source else {
-            return Err(crate::source::denied("this peer may not pull anything here"));
+            return Err(crate::turn::denied("this peer may not pull anything here"));
         };
         match message {
             Message::Open(open) => {

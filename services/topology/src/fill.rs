@@ -6,35 +6,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::follower::{Applying, Follower, Stage};
+use crate::follower::Follower;
+use crate::follower_stage::{Applying, Fill, Stage};
 use crate::incoming::from_the_future;
 use crate::message::{LogPosition, Message, Opened, Page, PageRequest, Refusal};
 use crate::planted::{Planted, is_planted};
 use crate::position::FillPosition;
+use crate::session_options::tolerated;
 use crate::status::FeedState;
-use crate::tail::tolerated;
 use crate::turn::Turn;
-
-/// Pages on their way.
-#[derive(Debug)]
-pub(crate) struct Fill {
-    /// Of the request that they answer.
-    number: u64,
-    /// Where the next page begins.
-    expected: FillPosition,
-    /// The last one came.
-    ended: bool,
-    queue: VecDeque<Page>,
-    queue_bytes: usize,
-    /// Pages of the request that are applied.
-    acked: u64,
-    items: u32,
-    bytes: u32,
-    /// Since when a page is waited for.
-    waiting_since: Duration,
-    began: Duration,
-    pin: LogPosition,
-}
 
 impl Follower {
     /// The source fills others first.

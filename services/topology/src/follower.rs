@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use trellis_engine_traits::ErrorKind;
-use trellis_tree::{RemoteApplied, RemoteCommit, Scope};
+use trellis_tree::{RemoteApplied, Scope};
 
-use crate::fill::Fill;
+use crate::follower_stage::{Applying, Stage, Waiting};
 use crate::incoming::Following;
 use crate::message::{
-    Ack, Batch, LogPosition, Message, Open, OpenAt, OpenMode, Opened, Refusal, RefusalReason,
+    Ack, LogPosition, Message, Open, OpenAt, OpenMode, Opened, Refusal, RefusalReason,
 };
 use crate::plan::{FillRule, PullPlan};
 use crate::planted::{Planted, is_planted};
@@ -24,56 +24,6 @@ use crate::turn::{Purpose, Turn, failed, unexpected};
 
 /// Prefixes that a source may leave out.
 const EXCEPT_MAX: usize = 4096;
-
-/// Where a follower stands.
-#[derive(Debug)]
-pub(crate) enum Stage {
-    /// Its position is being read.
-    Loading,
-    /// The source is asked how to get on.
-    Opening(Option<OpenAt>),
-    /// Before pages: what is found out or set aside first.
-    Preparing {
-        /// What is left to be done.
-        left: u8,
-        /// What the source knew of this node's log.
-        known_rev: u64,
-        opened: Opened,
-    },
-    /// Pages come.
-    Filling(Fill),
-    /// Commits come.
-    Tailing,
-    /// What is under way is applied first; then it opens again.
-    Reopening {
-        /// From nothing.
-        anew: bool,
-    },
-}
-
-/// A batch that waits to be applied, with its bytes.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) batch: Batch,
-    pub(crate) bytes: usize,
-}
-
-/// What is being applied.
-#[derive(Debug)]
-pub(crate) struct Applying {
-    /// The commits, kept for another attempt.
-    pub(crate) commits: Vec<RemoteCommit>,
-    /// The position afterwards.
-    pub(crate) after: FeedPosition,
-    /// What of it is written.
-    pub(crate) durable: LogPosition,
-    /// Pages in it.
-    pub(crate) pages: u64,
-    /// When its last commit was made.
-    pub(crate) at_ms: u64,
-    /// When it is to be tried again; it is under way otherwise.
-    pub(crate) again_at: Option<Duration>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Follower {

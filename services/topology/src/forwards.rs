@@ -10,10 +10,10 @@ use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind};
 use trellis_tree::{CommitError, Committed, Path, Scope};
 
+use crate::event::Action;
 use crate::forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX};
 use crate::forward_wire::WireAnswer;
 use crate::message::{ForwardMessage, Message, Refusal};
-use crate::session::Action;
 use crate::status::ForwardStatus;
 use crate::task::TaskOutcome;
 use crate::translate;

@@ -2,10 +2,11 @@
 //! other.
 
 use crate::message::{
-    Hello, Message, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Refusal, RefusalReason,
+    Hello, Message, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Refusal, RefusalReason, ZoneOffer,
 };
-use crate::plan::{LinkPlan, ZoneOffer};
-use crate::session::{Role, SessionConfig};
+use crate::plan::LinkPlan;
+use crate::session::Role;
+use crate::session_options::SessionConfig;
 
 /// What this build can do besides the protocol itself.
 const FEATURES: [&str; 1] = ["digest"];
@@ -63,8 +64,8 @@ pub(crate) fn agree(
              make copies by backup and restore, which gives them an id of their own",
         ));
     }
-    if crate::source::origin(hello.node) == crate::source::origin(config.node)
-        || crate::source::origin(hello.node) == 0
+    if crate::message::origin(hello.node) == crate::message::origin(config.node)
+        || crate::message::origin(hello.node) == 0
     {
         let message = "the ids of the two nodes end alike: restore one of them from a backup";
         return Err(Refusal::new(RefusalReason::DuplicateNode, message));

@@ -7,11 +7,10 @@ use trellis_tree::{
     Version,
 };
 
-use crate::message::{Batch, LogPosition, Page, Refusal, WireRecord};
+use crate::message::{Batch, LogPosition, Page, Refusal, WireRecord, origin};
 use crate::plan::{FillRule, PullPlan};
 use crate::planted::{Planted, is_planted};
 use crate::position::{FeedPosition, FillPosition};
-use crate::source::origin;
 use crate::source_check::covers;
 
 /// What the key of an ending has besides that of its path.
@@ -44,7 +43,7 @@ impl Following {
         for op in ops {
             let ending = op.key.strip_suffix(&ENDING).map(<[u8]>::len);
             let path = ending.map_or_else(|| op.key.clone(), |end| op.key.slice(..end));
-            match crate::remapped(prefix, &path) {
+            match crate::remap::remapped(prefix, &path) {
                 Ok(_) => {
                     let key = crate::remap::prefixed(prefix, &op.key);
                     local.push(StampedOp { key, ..op });

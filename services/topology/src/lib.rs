@@ -78,9 +78,11 @@ mod compile;
 #[cfg(test)]
 mod compile_tests;
 mod dispatch;
+mod event;
 mod fill;
 mod flow;
 mod follower;
+mod follower_stage;
 mod forward;
 pub mod forward_wire;
 mod forwards;
@@ -95,6 +97,7 @@ mod node_accept;
 mod node_dial;
 mod node_gate;
 mod node_link;
+mod node_options;
 mod node_poll;
 mod node_shared;
 mod node_wire;
@@ -110,6 +113,7 @@ mod remap;
 mod repair;
 mod route;
 mod session;
+mod session_options;
 mod set_aside;
 mod slot_open;
 mod slot_upkeep;
@@ -134,22 +138,26 @@ mod zones_tests;
 
 pub use admission::Admission;
 pub use backoff::{Backoff, Ended};
+pub use event::{Action, Event, Now};
 pub use forward::{ForwardId, ForwardOutcome, ForwardRequest, HOPS_MAX, RoutedOutcome};
 pub use kept::{Kept, KeptFeed, SetAside};
 pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};
-pub use node::{LinkStatus, Node, NodeOptions, NodeStatus, NotReady};
+pub use message::{OfferedMode, ZoneOffer};
+pub use node::{Node, NodeStatus, NotReady};
+pub use node_options::NodeOptions;
 pub use plan::{
-    DialPlan, FillRule, LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, PullPart, PullPlan,
-    PushPlan, ZoneOffer,
+    DialPlan, FillRule, LinkPlan, LinkPolicy, PeerIdentity, PullPart, PullPlan, PushPlan,
 };
 pub use position::{FeedPosition, FillPosition};
 pub use project::{is_echo, project, relays};
 pub use remap::remapped;
 pub use route::Route;
-pub use session::{Action, Event, Now, Role, Session, SessionConfig, SessionOptions};
+pub use session::{Role, Session};
+pub use session_options::{SessionConfig, SessionOptions};
 pub use slot_upkeep::SlotUpkeep;
 pub use slots::{SlotEnd, SlotOptions, SlotStatus};
 pub use spec::{Mode, PathSpec, PeerSpec, SourceSpec, TopologyError, TopologySpec};
+pub use status::LinkStatus;
 pub use status::{FeedState, ForwardStatus, LinkState, PullStatus, PushStatus, SessionStatus};
 pub use store::Store;
 pub use task::{OpenSlot, PageRead, SlotOpened, TailRead, Task, TaskId, TaskOutcome};

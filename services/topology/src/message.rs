@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use trellis_tree::{Author, StampedOp};
 
 use crate::forward_wire::{WireAnswer, WireCommit};
-use crate::plan::ZoneOffer;
 
 /// The version of the protocol that this build speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -399,4 +398,37 @@ pub struct ForwardMessage {
     pub wait_ms: u32,
     /// How many nodes it has passed; at most 3.
     pub hops: u8,
+}
+
+/// How a zone of the node that dials is held there: the mode of its path, on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OfferedMode {
+    /// The dialing node owns it and emits it.
+    Primary,
+    /// The accepting node owns it, and what is written at the dialing node is forwarded.
+    Replica,
+    /// Both write.
+    Sync,
+    /// The accepting node owns it, and nobody writes at the dialing node.
+    Readonly,
+    /// The dialing node emits it and ignores what others write.
+    Writeonly,
+    /// As `Readonly`, kept under a prefix of its own.
+    Source,
+    /// Neither pulled nor pushed: below another zone, held by the dialing node for itself.
+    Own,
+}
+
+/// A zone as the node that dials offers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneOffer {
+    /// The key of its prefix, as the accepting node names it.
+    pub prefix: Bytes,
+    /// How it is held.
+    pub mode: OfferedMode,
+}
+
+/// The origin of a node's commits.
+pub(crate) fn origin(node: u128) -> u64 {
+    (node & u128::from(u64::MAX)) as u64
 }

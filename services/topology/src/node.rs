@@ -11,18 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use trellis_engine_traits::{Error, ErrorKind, LinkToken, Replicator, Result};
+use trellis_engine_traits::{Error, ErrorKind, Replicator, Result};
 use trellis_runtime::{Alarm, Runtime, Worker};
 use trellis_tree::{Gate, Path, ReplicationStats, Tree};
 
+use crate::kept::SetAside;
 use crate::node_gate::Asked;
+use crate::node_options::{NodeOptions, check_skips};
 use crate::node_poll::{self, Boxed};
 use crate::node_shared::{LinkEntry, Shared};
-use crate::zones::covers;
-use crate::{
-    FeedState, LinkState, SessionOptions, SessionStatus, SetAside, SlotEnd, SlotOptions,
-    SlotStatus, Store, Topology, ZoneStatus, node_accept, node_dial,
-};
+use crate::slots::{SlotEnd, SlotStatus};
+use crate::status::{FeedState, LinkState, LinkStatus, SessionStatus};
+use crate::store::Store;
+use crate::topology::Topology;
+use crate::zones::{ZoneStatus, covers};
+use crate::{node_accept, node_dial};
 
 /// Time between two looks at the followers.
 const UPKEEP_EVERY: Duration = Duration::from_secs(2);
@@ -32,43 +35,6 @@ const COUNT_SHARE: u32 = 20;
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Not being level for so long counts as being behind.
 const BEHIND_AFTER: Duration = Duration::from_secs(5);
-
-/// Times, bounds and names of a node.
-#[derive(Debug, Clone)]
-pub struct NodeOptions {
-    /// What the node is called; its id is its log's.
-    pub name: String,
-    /// What each link is dialed with, by [`Dial::id`](crate::Dial).
-    pub tokens: BTreeMap<String, LinkToken>,
-    /// Of each link.
-    pub session: SessionOptions,
-    /// Of the followers.
-    pub slots: SlotOptions,
-    /// Links at most, those that peers made.
-    pub links_max: usize,
-    /// How long a forwarded write waits for its answer.
-    pub forward_wait: Duration,
-}
-
-/// Where a link stands.
-#[derive(Debug, Clone)]
-pub struct LinkStatus {
-    /// [`Dial::id`](crate::Dial) of a link that this node makes; else the peer's name or address.
-    pub id: String,
-    /// Where the peer is.
-    pub address: String,
-    /// Whether this node makes it.
-    pub dialed: bool,
-    /// Attempts so far.
-    pub attempts: u64,
-    /// Why it ended the last time, or could not be made.
-    pub last_error: Option<String>,
-    /// When it is tried again.
-    pub next_attempt_in: Option<Duration>,
-    /// The session, the last one while there is none. Its counters are those of all sessions of
-    /// this link since the node started.
-    pub session: SessionStatus,
-}
 
 /// Where a node stands: for people, metrics and readiness.
 #[derive(Debug, Clone)]
@@ -463,19 +429,4 @@ fn upkeep(shared: &Arc<Shared>) {
         }
         shared.pause(&alarm, UPKEEP_EVERY);
     }
-}
-
-/// Each position that is written is a commit, of which every follower is told: with too few skips
-/// between two of them nodes that have nothing to do keep each other busy for ever.
-fn check_skips(options: &NodeOptions) -> Result<()> {
-    let least = u64::try_from(options.links_max).unwrap_or(u64::MAX).saturating_mul(2);
-    if options.session.skips_unwritten_max >= least {
-        return Ok(());
-    }
-    let message = "positions would be written so often that idle nodes wake each other for ever: \
-                   raise skips_unwritten_max, or lower links_max";
-    Err(Error::new(ErrorKind::InvalidInput, message)
-        .operation("start")
-        .context("skips_unwritten_max", options.session.skips_unwritten_max)
-        .context("least", least))
 }

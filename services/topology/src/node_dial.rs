@@ -6,10 +6,11 @@ use std::time::Duration;
 use trellis_engine_traits::{Error, ErrorKind, PeerAddress, PeerLink};
 
 use crate::backoff::{Backoff, Ended};
+use crate::event::Now;
 use crate::node_link::{Driver, LinkOutcome};
 use crate::node_poll::{self, Boxed};
 use crate::node_shared::{LinkEntry, Shared, identity};
-use crate::session::{Now, Role, Session};
+use crate::session::{Role, Session};
 use crate::task::Task;
 use crate::topology::Dial;
 

@@ -18,16 +18,16 @@ use trellis_engine_traits::PeerLink;
 use trellis_tree::{CommitBell, PendingCommit};
 
 use crate::backoff::Ended;
+use crate::event::{Action, Event};
 use crate::forward::ForwardId;
-use crate::message::{Refusal, RefusalReason};
+use crate::message::{OpenMode, Refusal, RefusalReason};
 use crate::node_gate::Answer;
 use crate::node_poll;
 use crate::node_shared::{LinkEntry, Shared};
 use crate::node_wire::Wire;
-use crate::session::{Action, Event, Session};
-use crate::status::LinkState;
+use crate::session::Session;
+use crate::status::{LinkState, SessionStatus};
 use crate::task::{Task, TaskId, TaskOutcome};
-use crate::{OpenMode, SessionStatus};
 
 /// Bytes that wait to go out beyond which nothing more is read for the peer, and no write is taken
 /// for it.

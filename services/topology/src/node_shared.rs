@@ -10,13 +10,18 @@ use trellis_engine_traits::{Peer, Replicator};
 use trellis_runtime::{Alarm, Runtime, Worker};
 use trellis_tree::{PendingCommit, ReplicationStats};
 
+use crate::admission::Admission;
+use crate::event::Now;
 use crate::forward::ForwardRequest;
-use crate::message::{Hello, Refusal, RefusalReason};
-use crate::node::NodeOptions;
+use crate::message::{Hello, OfferedMode, Refusal, RefusalReason, ZoneOffer};
 use crate::node_gate::{Mailbox, NodeGate};
-use crate::plan::{LinkPlan, LinkPolicy, OfferedMode, PeerIdentity, ZoneOffer};
+use crate::node_options::NodeOptions;
+use crate::plan::{LinkPlan, LinkPolicy, PeerIdentity};
 use crate::route::Route;
-use crate::{Admission, LinkStatus, Now, SessionConfig, SessionStatus, Store, Topology};
+use crate::session_options::SessionConfig;
+use crate::status::{LinkStatus, SessionStatus};
+use crate::store::Store;
+use crate::topology::Topology;
 
 /// How long a link waits for the one whose place it takes.
 const SUPERSEDE_WAIT: Duration = Duration::from_secs(5);
@@ -166,7 +171,7 @@ impl Shared {
     ) -> Arc<Self> {
         let clock = Arc::clone(runtime.clock());
         let writes_max = options.session.forwards_max;
-        let entry = |dial: &crate::Dial| {
+        let entry = |dial: &crate::topology::Dial| {
             let mail = Mailbox::new(clock.as_ref(), writes_max);
             LinkEntry::new(dial.id.to_string(), &dial.url, true, mail)
         };

@@ -10,35 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trellis_tree::Scope;
 
-use crate::message::{Hello, Refusal};
-
-/// How a zone of the node that dials is held there: the mode of its path, on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum OfferedMode {
-    /// The dialing node owns it and emits it.
-    Primary,
-    /// The accepting node owns it, and what is written at the dialing node is forwarded.
-    Replica,
-    /// Both write.
-    Sync,
-    /// The accepting node owns it, and nobody writes at the dialing node.
-    Readonly,
-    /// The dialing node emits it and ignores what others write.
-    Writeonly,
-    /// As `Readonly`, kept under a prefix of its own.
-    Source,
-    /// Neither pulled nor pushed: below another zone, held by the dialing node for itself.
-    Own,
-}
-
-/// A zone as the node that dials offers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ZoneOffer {
-    /// The key of its prefix, as the accepting node names it.
-    pub prefix: Bytes,
-    /// How it is held.
-    pub mode: OfferedMode,
-}
+use crate::message::{Hello, Refusal, ZoneOffer};
 
 /// What a snapshot does with what is here already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -161,8 +161,9 @@ mod tests {
         let node = crate::store_tests::node(&crate::store_tests::hub());
         let at = LogPosition::default();
         let position = FeedPosition { node: 3, fingerprint: 1, at, fill: None, complete_at: 1 };
-        let task = crate::Task::SavePosition { feed: "up".into(), position: position.clone() };
-        node.store.execute(crate::Now::default(), task);
+        let task =
+            crate::task::Task::SavePosition { feed: "up".into(), position: position.clone() };
+        node.store.execute(crate::event::Now::default(), task);
         let stored = node.store.tree().view().unwrap().get(&FeedPosition::path("up").unwrap());
         let stored = stored.unwrap();
         assert!(stored.is_string() && FeedPosition::from_json(&stored) == Some(position));

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use trellis_tree::{Author, ChangeCause, RemoteCommit, RemoteRule, StampedOp, Version};
 
 use crate::incoming::Following;
+use crate::message::origin;
 use crate::plan::FillRule;
-use crate::source::origin;
 
 /// The keys at which two sides do not hold the same.
 pub(crate) fn differing(

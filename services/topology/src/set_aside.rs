@@ -6,24 +6,22 @@
 use bytes::Bytes;
 use trellis_engine_traits::Result;
 use trellis_tree::{
-    Commit, Input, Leaf, Operation, Path, Scope, StampedChange, StampedOp, Version,
+    Commit, Input, Leaf, Operation, Path, Scope, StampedChange, StampedOp, Tree, Version,
 };
 
 use crate::reads;
-use crate::source::origin;
-use crate::store::Store;
 
 /// Leaves read and written at a time.
 const PAGE_ITEMS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// Copies what this node wrote within a scope; how many leaves.
-pub(crate) fn copy(store: &Store, feed: &str, id: &str, scope: &Scope) -> Result<u64> {
-    let own = origin(store.node());
+pub(crate) fn copy(tree: &Tree, feed: &str, id: &str, scope: &Scope) -> Result<u64> {
+    let own = tree.origin();
     let mut start = Bytes::new();
     let mut leaves = 0;
     loop {
-        let page = reads::page(store.tree(), scope, &start, PAGE_ITEMS, PAGE_BYTES)?;
+        let page = reads::page(tree, scope, &start, PAGE_ITEMS, PAGE_BYTES)?;
         let mut updates = Vec::new();
         for StampedOp { key, version, change } in page.ops {
             let StampedChange::Put(stored) = change else { continue };
@@ -37,7 +35,7 @@ pub(crate) fn copy(store: &Store, feed: &str, id: &str, scope: &Scope) -> Result
         }
         if !updates.is_empty() {
             let operation = Operation::Update { updates, expiry: None };
-            store.tree().commit(Commit { system: true, ..Commit::new(vec![operation]) })?;
+            tree.commit(Commit { system: true, ..Commit::new(vec![operation]) })?;
         }
         match page.next {
             Some(next) => start = next,

@@ -2,8 +2,8 @@
 
 use trellis_engine_traits::{ErrorKind, Result};
 
+use crate::event::Now;
 use crate::message::{LogPosition, OpenAt, OpenMode, Refusal, RefusalReason};
-use crate::session::Now;
 use crate::slots::{Slot, Slots, Table, is_gone};
 use crate::task::{OpenSlot, SlotOpened, TaskOutcome};
 

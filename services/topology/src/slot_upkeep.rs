@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use trellis_engine_traits::Result;
 
+use crate::event::Now;
 use crate::planted::{Planted, is_planted};
 use crate::reads;
-use crate::session::Now;
 use crate::slots::{Mark, Slot, SlotEnd, SlotOptions, SlotStatus, Table};
 use crate::store::Store;
 

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Commit, Input, JournalHold, Path, Tree};
 
+use crate::event::Now;
 use crate::message::{LogPosition, Refusal, RefusalReason};
 use crate::places::Places;
 use crate::position::{log_json, log_position, number};
-use crate::session::Now;
-use crate::source::denied;
+use crate::turn::denied;
 
 /// What is kept for followers, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,18 +6,19 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use trellis_tree::Scope;
 
 use crate::message::{
     Ack, Batch, LogPosition, Message, Open, OpenAt, OpenMode, Opened, Refusal, RefusalReason,
+    origin,
 };
 use crate::plan::PushPlan;
 use crate::planted::{Planted, is_planted};
 use crate::source_check::{check_open, covered_scope};
-use crate::source_pages::Stream;
 use crate::status::{FeedState, PushStatus};
 use crate::task::{OpenSlot, SlotOpened, TailRead, Task, TaskOutcome};
-use crate::turn::{Purpose, Turn, failed, unexpected};
+use crate::turn::{Purpose, Turn, beyond, failed, unexpected};
 
 /// What a batch counts at least, so that skips take credit too.
 const BATCH_BYTES_LEAST: usize = 64;
@@ -390,16 +391,17 @@ impl Source {
     }
 }
 
-pub(crate) fn beyond(what: &str) -> Refusal {
-    Refusal::protocol(format!("an acknowledgement of {what} that were never sent"))
-}
-
-/// The origin of a node's commits.
-pub(crate) fn origin(node: u128) -> u64 {
-    (node & u128::from(u64::MAX)) as u64
-}
-
-/// The refusal of a node that sends what it may not.
-pub(crate) fn denied(message: &str) -> Refusal {
-    Refusal::new(RefusalReason::Denied, message)
+/// Pages of one request.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) number: u64,
+    pub(crate) part: u32,
+    pub(crate) start: Option<Bytes>,
+    pub(crate) items_max: u32,
+    pub(crate) bytes_max: u32,
+    /// Bytes of each page that is not acknowledged.
+    pub(crate) in_flight: VecDeque<usize>,
+    pub(crate) acked: u64,
+    pub(crate) reading: bool,
+    pub(crate) ended: bool,
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trellis_tree::Scope;
 
 use crate::message::{Open, Refusal};
-use crate::source::denied;
+use crate::turn::denied;
 
 /// Prefixes of a feed at most.
 const PREFIXES_MAX: usize = 1024;

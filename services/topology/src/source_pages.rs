@@ -4,32 +4,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::message::{Message, Page, PageRequest, Refusal};
-use crate::source::{Source, Stage, beyond};
+use crate::source::{Source, Stage, Stream};
 use crate::source_check::part_scope;
 use crate::status::FeedState;
 use crate::task::{PageRead, Task, TaskOutcome};
-use crate::turn::{Purpose, Turn, failed, unexpected};
+use crate::turn::{Purpose, Turn, beyond, failed, unexpected};
 
 /// Time between two looks whether there is a place.
 const QUEUE_LOOK: Duration = Duration::from_millis(250);
-
-/// Pages of one request.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    pub(crate) number: u64,
-    part: u32,
-    start: Option<Bytes>,
-    items_max: u32,
-    bytes_max: u32,
-    /// Bytes of each page that is not acknowledged.
-    in_flight: VecDeque<usize>,
-    acked: u64,
-    reading: bool,
-    pub(crate) ended: bool,
-}
 
 impl Source {
     /// There is no place for another follower that is filled: it is told how many come before it,

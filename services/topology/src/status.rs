@@ -257,3 +257,23 @@ impl ForwardStatus {
         self.dropped += other.dropped;
     }
 }
+
+/// Where a link stands.
+#[derive(Debug, Clone)]
+pub struct LinkStatus {
+    /// [`Dial::id`](crate::Dial) of a link that this node makes; else the peer's name or address.
+    pub id: String,
+    /// Where the peer is.
+    pub address: String,
+    /// Whether this node makes it.
+    pub dialed: bool,
+    /// Attempts so far.
+    pub attempts: u64,
+    /// Why it ended the last time, or could not be made.
+    pub last_error: Option<String>,
+    /// When it is tried again.
+    pub next_attempt_in: Option<Duration>,
+    /// The session, the last one while there is none. Its counters are those of all sessions of
+    /// this link since the node started.
+    pub session: SessionStatus,
+}

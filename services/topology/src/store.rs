@@ -4,10 +4,10 @@ use bytes::Bytes;
 use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Commit, Input, Operation, Path, RemoteApplied, RemoteCommit, Scope, Tree};
 
+use crate::event::Now;
 use crate::kept::Kept;
 use crate::position::FeedPosition;
 use crate::reads;
-use crate::session::Now;
 use crate::slots::{SlotOptions, Slots};
 use crate::tails::Tails;
 use crate::task::{PageRead, Task, TaskOutcome};
@@ -110,7 +110,7 @@ impl Store {
             }
             Task::Apply { commits } => self.apply(commits).map(TaskOutcome::Applied),
             Task::SetAside { feed, id, scope } => {
-                crate::set_aside::copy(self, &feed, &id, &scope).map(TaskOutcome::SetAside)
+                crate::set_aside::copy(&self.tree, &feed, &id, &scope).map(TaskOutcome::SetAside)
             }
             Task::HashAt { rev } => self.hash(rev),
             Task::Digest { scope, local_prefix } => self.digest(&scope, &local_prefix),

@@ -1,21 +1,13 @@
 //! A follower in the tail: whole commits, as they are made at the source.
 
-use crate::follower::{Applying, Follower, Stage, Waiting};
+use crate::follower::Follower;
+use crate::follower_stage::{Applying, Stage, Waiting};
 use crate::incoming::from_the_future;
 use crate::message::{Batch, LogPosition, Refusal};
-use crate::session::SessionOptions;
+use crate::session_options::tolerated;
 use crate::status::FeedState;
 use crate::task::{Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, unexpected};
-
-/// Credit that a source may take at least, whatever this node's options are.
-const CREDIT_BYTES_LEAST: usize = 8 << 20;
-
-/// Bytes that may wait before the next message is one too many: the two ends need not have the same
-/// options.
-pub(crate) fn tolerated(options: &SessionOptions) -> usize {
-    CREDIT_BYTES_LEAST.max(4 * options.credit_bytes)
-}
 
 impl Follower {
     pub(crate) fn on_batch(

@@ -11,9 +11,9 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Scope, StampedChange, StampedOp, Tree};
 
 use crate::message::WireRecord;
+use crate::project::{is_echo, relays};
 use crate::reads::record;
 use crate::task::TailRead;
-use crate::{is_echo, relays};
 
 /// Bytes kept. Followers that are apart by more read for themselves.
 const KEPT_BYTES_MAX: usize = 1 << 20;

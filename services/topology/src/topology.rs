@@ -6,9 +6,8 @@ use bytes::Bytes;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Path, Scope, Tracking, Zoning};
 
-use crate::plan::{
-    DialPlan, FillRule, LinkPlan, OfferedMode, PullPart, PullPlan, PushPlan, ZoneOffer,
-};
+use crate::message::{OfferedMode, ZoneOffer};
+use crate::plan::{DialPlan, FillRule, LinkPlan, PullPart, PullPlan, PushPlan};
 use crate::spec::Mode;
 use crate::zones::{Entry, Kind, ZoneStatus, Zones};
 

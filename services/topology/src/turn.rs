@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::event::{Action, Now};
 use crate::message::{Message, Refusal, RefusalReason};
 use crate::parts;
-use crate::session::{Action, Now, SessionOptions};
+use crate::session_options::SessionOptions;
 use crate::task::{Task, TaskId};
 
 /// What a task is for.
@@ -115,4 +116,13 @@ pub(crate) fn failed(error: &trellis_engine_traits::Error) -> Refusal {
 /// The refusal for an outcome that no task of this purpose has: a defect of the driver.
 pub(crate) fn unexpected() -> Refusal {
     Refusal::new(RefusalReason::Failed, "a task came to what it cannot come to")
+}
+
+pub(crate) fn beyond(what: &str) -> Refusal {
+    Refusal::protocol(format!("an acknowledgement of {what} that were never sent"))
+}
+
+/// The refusal of a node that sends what it may not.
+pub(crate) fn denied(message: &str) -> Refusal {
+    Refusal::new(RefusalReason::Denied, message)
 }

@@ -9,9 +9,10 @@ use trellis_tree::{Commit, Input, Operation, Path, Tracking, Zoning as _};
 
 use crate::message::Hello;
 use crate::plan::PeerIdentity;
+use crate::route::Route;
 use crate::source_check::covered_scope;
 use crate::spec::{Mode, PathSpec, PeerSpec, SourceSpec, TopologySpec};
-use crate::{Route, Topology};
+use crate::topology::Topology;
 
 const SYSTEM: [&str; 7] =
     ["_auth/server", "_auth/sessions", "_indexes", "_leases", "_mq", "_repl", "_streams"];
@@ -324,7 +325,7 @@ fn a_commit_goes_where_each_path_that_it_touches_goes() {
 }
 
 /// The first word of a node that offers these zones to pull.
-pub(crate) fn hello_of(pull: &[crate::ZoneOffer]) -> Hello {
+pub(crate) fn hello_of(pull: &[crate::message::ZoneOffer]) -> Hello {
     Hello {
         protocol_min: 1,
         protocol_max: 1,
@@ -342,8 +343,9 @@ pub(crate) fn hello_of(pull: &[crate::ZoneOffer]) -> Hello {
     }
 }
 
-fn hello(topology: &Topology) -> Option<(Hello, &crate::DialPlan)> {
-    let dial = topology.dials().iter().find(|dial| dial.id.as_ref() == crate::UPSTREAM)?;
+fn hello(topology: &Topology) -> Option<(Hello, &crate::plan::DialPlan)> {
+    let dial =
+        topology.dials().iter().find(|dial| dial.id.as_ref() == crate::topology::UPSTREAM)?;
     let hello = Hello { push: dial.plan.push.clone(), ..hello_of(&dial.plan.pull) };
     Some((hello, &dial.plan))
 }
