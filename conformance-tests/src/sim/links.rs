@@ -57,6 +57,9 @@ impl World {
             let again = 500 + self.chance_up_to(3000);
             return self.plan(again, Happening::Dial(node, peer));
         }
+        if self.tuning.one_link {
+            self.supersede(node, peer, target);
+        }
         let link = self.network.open([node, target], self.tuning.delay_ms);
         note!(self, "{} dials {}: link {link}", self.nodes[node].name, self.nodes[target].name);
         let plan = wiring.dials[peer].plan.clone();
@@ -68,6 +71,19 @@ impl World {
         self.sit(target, link, 1, peer, Role::Acceptor(policy), node, now);
         self.step(target, link, Event::Connected);
         self.step(node, link, Event::Connected);
+    }
+
+    /// A newer link takes the place of the one before it, which may still look alive at the node
+    /// that is dialed, as at a real one: two at a time would both move one position.
+    fn supersede(&mut self, node: usize, peer: usize, target: usize) {
+        let Some(life) = &self.nodes[target].life else { return };
+        let is_older = |(link, seat): &(&LinkId, &Seat)| {
+            let nodes = self.network.links.get(link).map(|link| link.nodes);
+            seat.side == 1 && seat.peer == peer && nodes == Some([node, target])
+        };
+        if let Some(link) = life.seats.iter().find(is_older).map(|(link, _)| *link) {
+            self.gone(target, link);
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "an end of a link has so many parts")]

@@ -41,7 +41,7 @@ mod writing;
 use std::fmt;
 
 pub use planted::{Defect, defects};
-pub use troubles::ROUGH;
+pub use troubles::{FORGETFUL, ROUGH};
 
 use plan::Tuning;
 use shapes::Shape;

@@ -33,6 +33,9 @@ pub(super) struct Tuning {
     pub(super) skew_ms: u64,
     /// One start in so many ends in its midst.
     fuse_one_in: usize,
+    /// Whether a newer link ends the one before it, as at a real node; not for the first seeds,
+    /// whose runs are kept.
+    pub(super) one_link: bool,
 }
 
 fn one<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
@@ -88,6 +91,7 @@ impl Tuning {
             endings: rng.one_in(3),
             skew_ms: one(rng, &[0, 50, 20_000, 200_000]),
             fuse_one_in: one(rng, &[usize::MAX, 8, 3]),
+            one_link: false,
         }
     }
 

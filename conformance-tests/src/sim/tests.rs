@@ -6,7 +6,7 @@
 use parking_lot::RwLock;
 
 use super::planted::Defect;
-use super::{ROUGH, kept_seeds, run};
+use super::{FORGETFUL, ROUGH, kept_seeds, run};
 
 /// Seeds that every run of the tests takes; `cargo xtask sim` takes more.
 const SEEDS: u64 = 120;
@@ -28,7 +28,8 @@ fn passes(seeds: impl Iterator<Item = u64>) -> u64 {
 /// Promise: whatever goes wrong, every node comes to hold what was written, and nothing else.
 #[test]
 fn what_was_written_is_what_every_node_holds() {
-    let commits = passes((0..SEEDS).chain(ROUGH..ROUGH + SEEDS / 2));
+    let commits =
+        passes((0..SEEDS).chain(ROUGH..ROUGH + SEEDS / 2).chain(FORGETFUL..FORGETFUL + SEEDS / 2));
     assert!(commits > SEEDS * 20, "somebody wrote: {commits}");
 }
 

@@ -14,7 +14,7 @@ use crate::{Rng, Seed};
 /// Seeds from here on have further troubles: full disks, and modes that change.
 pub const ROUGH: u64 = 1_000_000;
 /// Seeds from here on may forget removals after seconds.
-const FORGETFUL: u64 = 2_000_000;
+pub const FORGETFUL: u64 = 2_000_000;
 /// Modes between which a path changes at a node that may both follow and push it.
 const MODES: [&str; 3] = ["sync", "replica", "readonly"];
 /// No disk is full for longer.
@@ -33,6 +33,7 @@ impl Tuning {
 
     /// Half of the forgetful seeds forget removals after seconds, and wait for whoever is away.
     pub(super) fn forget_early(&mut self, seed: u64, rng: &mut Rng) {
+        self.one_link = seed >= FORGETFUL;
         if rng.one_in(2) && seed >= FORGETFUL {
             let day = Duration::from_secs(86_400);
             self.slots.collect_age = Duration::from_secs([5, 20][rng.below(2)]);

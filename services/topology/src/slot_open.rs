@@ -111,6 +111,7 @@ impl Slots {
         let lazily = mode == OpenMode::Tail && slot.hold.is_some() && slot.at.rev <= at.0.rev;
         (slot.at, slot.applied) = (at.0, at.0.rev);
         slot.pin = at.1.map(|pin| pin.rev);
+        slot.filling = !matches!(mode, OpenMode::Tail | OpenMode::Delta | OpenMode::ResumeDelta);
         (slot.invalid, slot.active, slot.seen_ms) = (None, true, now.wall_ms);
         if slot.hold.is_none() || (moved && !lazily) {
             if slot.hold.is_none() {

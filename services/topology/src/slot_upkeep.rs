@@ -69,7 +69,7 @@ impl Store {
         if table.collected_at.is_none_or(|at| now.mono >= at + every) {
             table.collected_at = Some(now.mono);
             let needed = table.slots.values().filter(|slot| slot.invalid.is_none());
-            let needed = needed.map(|slot| slot.at.rev).min();
+            let needed = needed.map(Slot::seen).min();
             let needed = needed.filter(|_| !is_planted(Planted::CollectIgnoresSlots));
             let floor = needed.unwrap_or(journal.head);
             // Under the lock: no follower opens behind the floor meanwhile.

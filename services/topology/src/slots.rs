@@ -127,6 +127,9 @@ pub(crate) struct Slot {
     pub(crate) applied: u64,
     /// Where the tail begins after a delta: journal is needed from there only.
     pub(crate) pin: Option<u64>,
+    /// Whether the pages of a snapshot are still on their way: until they have come, `at` is where
+    /// its tail will begin, and no tombstone before it is known to the follower.
+    pub(crate) filling: bool,
     pub(crate) invalid: Option<SlotEnd>,
     pub(crate) active: bool,
     pub(crate) seen_ms: u64,
@@ -228,6 +231,7 @@ impl Slots {
             slot.at = LogPosition { log_id: self.node, ..at };
             slot.pin = slot.pin.filter(|pin| *pin > at.rev);
         }
+        slot.filling = false;
         slot.applied = applied.max(slot.at.rev);
         slot.seen_ms = now.wall_ms;
         self.write_if_due(consumer, slot, now)?;
@@ -319,6 +323,7 @@ impl Slot {
             at: LogPosition::default(),
             applied: 0,
             pin: None,
+            filling: false,
             invalid: None,
             active: false,
             seen_ms: 0,
@@ -351,6 +356,11 @@ impl Slot {
         self.pin.unwrap_or(self.at.rev)
     }
 
+    /// The rev up to which its follower has seen every tombstone and clear.
+    pub(crate) fn seen(&self) -> u64 {
+        if self.filling { 0 } else { self.at.rev }
+    }
+
     /// Whether it stands elsewhere than it was written.
     pub(crate) fn is_moved(&self) -> bool {
         self.at.rev > self.written
@@ -365,6 +375,9 @@ impl Slot {
         if let Some(members) = value.as_object_mut() {
             if let Some(pin) = self.pin {
                 members.insert("pin".into(), pin.to_string().into());
+            }
+            if self.filling {
+                members.insert("filling".into(), true.into());
             }
             if let Some(end) = self.invalid {
                 members.insert("invalid".into(), end.code().into());
@@ -381,6 +394,8 @@ pub(crate) fn read_slot(value: &Value) -> Option<Slot> {
     (slot.written, slot.applied) = (slot.at.rev, slot.at.rev);
     slot.seen_ms = number(value.get("seenMs")?)?;
     slot.pin = value.get("pin").and_then(number);
+    // Its end may not have been written; then the follower opens with a tail.
+    slot.filling = value.get("filling").is_some();
     slot.invalid = value.get("invalid").and_then(Value::as_str).and_then(SlotEnd::from_code);
     Some(slot)
 }

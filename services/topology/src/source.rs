@@ -240,6 +240,9 @@ impl Source {
             return Err(Refusal::protocol("the tail is asked for before the pages came"));
         }
         self.give_place(turn);
+        // The slot learns that the pages have come, though no commit may follow for long.
+        self.acked_since = true;
+        self.move_slot(turn);
         self.begin_tail(turn);
         Ok(())
     }

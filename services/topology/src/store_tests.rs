@@ -262,6 +262,27 @@ fn a_slot_beyond_its_bounds_ends_with_its_reason() {
 }
 
 #[test]
+fn removals_are_not_forgotten_while_a_follower_is_filled() {
+    let options = SlotOptions { collect_age: Duration::ZERO, ..SlotOptions::default() };
+    let mut source = node(&hub());
+    source.store = Store::open(source.store.tree().clone(), options.clone()).unwrap();
+    source.set("users", r#"{"u1":1}"#);
+    source.delete("users/u1");
+    let now = Now { mono: Duration::from_secs(1), wall_ms: u64::MAX >> 20 };
+    let open = OpenSlot { consumer: "0a-down".into(), owner: "edge".into(), at: None };
+    let TaskOutcome::Slot(opened) = source.store.execute(now, Task::OpenSlot(open)) else {
+        panic!("it has no slot")
+    };
+    assert_eq!(source.store.upkeep(now).unwrap().collected, 0);
+    source.store = Store::open(source.store.tree().clone(), options).unwrap();
+    assert_eq!(source.store.upkeep(now).unwrap().collected, 0, "over a restart");
+    let (consumer, at) = ("0a-down".to_owned(), opened.pin);
+    let filled = Task::AckSlot { consumer, at, applied: at.rev };
+    assert!(matches!(source.store.execute(now, filled), TaskOutcome::Done));
+    assert!(source.store.upkeep(now).unwrap().collected > 0);
+}
+
+#[test]
 fn a_slot_of_another_peer_cannot_be_taken() {
     let hub = node(&hub());
     let open = |owner: &str| {
