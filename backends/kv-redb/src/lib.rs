@@ -16,6 +16,8 @@ mod room;
 mod snapshot;
 mod state;
 mod write;
+#[cfg(test)]
+mod write_tests;
 
 pub use backend::RedbKv;
 pub use open::RedbOptions;

@@ -22,7 +22,8 @@ use crate::{directory, error, write};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedbOptions {
-    /// The most bytes that redb's page cache takes; filled as pages are read. Default 64 MiB.
+    /// The most bytes that redb's page cache takes; filled as pages are read. Default 24 MiB:
+    /// behind it is the system's own cache of files.
     pub cache_bytes: usize,
     /// Whether to read and check the whole file at open. Without it, damage from outside is found
     /// when it is read. Default `false`.
@@ -31,7 +32,7 @@ pub struct RedbOptions {
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, check_integrity: false }
+        Self { cache_bytes: 24 << 20, check_integrity: false }
     }
 }
 

@@ -101,6 +101,7 @@ mod node_options;
 mod node_poll;
 mod node_shared;
 mod node_wire;
+mod page_in;
 mod parts;
 mod places;
 mod plan;

@@ -7,6 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::message::{Message, Refusal, RefusalReason};
+use crate::page_in;
 
 /// The version of frames and messages.
 const FORMAT: u8 = 1;
@@ -146,13 +147,14 @@ impl Parts {
 }
 
 fn decode(body: &Bytes) -> Result<(Message, usize), Refusal> {
-    let (Some(checksum), Some(rest)) = (body.first_chunk(), body.get(CHECKSUM_BYTES..)) else {
+    let Some(checksum) = body.first_chunk() else {
         return Err(Refusal::protocol("a message is shorter than its checksum"));
     };
-    if crc32fast::hash(rest) != u32::from_le_bytes(*checksum) {
+    let message = body.slice(CHECKSUM_BYTES..);
+    if crc32fast::hash(&message) != u32::from_le_bytes(*checksum) {
         return Err(Refusal::protocol("a message does not have its checksum"));
     }
-    match postcard::take_from_bytes(rest) {
+    match page_in::read(&message) {
         Ok((message, [])) => Ok((message, body.len())),
         Ok(_) => Err(Refusal::protocol("bytes are left over behind a message")),
         Err(error) => Err(Refusal::new(

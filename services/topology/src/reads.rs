@@ -163,10 +163,19 @@ pub(crate) fn buckets(
         }
         let stored = if let StampedChange::Put(stored) = &op.change { stored.len() } else { 8 };
         bytes += 48 + op.key.len() + stored;
-        ops.push(op);
+        ops.push(alone(op));
         true
     })?;
     Ok(PageRead { ops, next, rev })
+}
+
+/// An op of a page that does not keep the page.
+fn alone(op: StampedOp) -> StampedOp {
+    let change = match op.change {
+        StampedChange::Put(stored) => StampedChange::Put(Bytes::copy_from_slice(&stored)),
+        change => change,
+    };
+    StampedOp { key: Bytes::copy_from_slice(&op.key), change, ..op }
 }
 
 /// What there is of a journal.

@@ -88,8 +88,7 @@ impl Core {
     }
 
     fn overlay_wants_room(&self) -> bool {
-        let full = self.active_bytes() >= self.options.overlay_bytes_max / 2;
-        full && self.poison.lock().is_none()
+        self.overlay_is_due() && self.poison.lock().is_none()
     }
 
     /// Applies what the overlay holds; `false` when the store refused and it has to be tried again.

@@ -222,9 +222,15 @@ impl Core {
         self.layers.read().tables().map(|table| table.read().bytes()).sum()
     }
 
-    /// Bytes of the table that takes new commits.
-    pub(crate) fn active_bytes(&self) -> usize {
-        self.layers.read().active.read().bytes()
+    /// Whether the overlay takes no more before some of it is applied.
+    pub(crate) fn overlay_is_full(&self) -> bool {
+        self.overlay_bytes() >= self.options.overlay_bytes_max
+            || self.layers.read().active.read().is_full_of_pages()
+    }
+
+    /// Whether the table that takes new commits has enough for a batch.
+    pub(crate) fn overlay_is_due(&self) -> bool {
+        self.layers.read().active.read().is_due(self.options.overlay_bytes_max)
     }
 
     /// Refuses writes from now on, and wakes whoever waits for what will not come.

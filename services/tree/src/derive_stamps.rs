@@ -36,7 +36,7 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
     let Some(authored) = &record.authored else { return Ok(effects) };
     effects.is_stamped = true;
     let mut clears = Vec::new();
-    let mut changed: HashMap<Bytes, Option<Stamp>> = HashMap::new();
+    let mut changed: Vec<(Bytes, Option<Stamp>)> = Vec::with_capacity(record.effects.len());
     for (effect, version) in record.effects.iter().zip(authored.versions()) {
         let (key, kind) = match effect {
             Effect::Clear(key) => {
@@ -51,20 +51,35 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
             Effect::Collect(key) => (key.clone(), StampKind::Tomb),
             Effect::Unindex(..) | Effect::Forget(..) => continue,
         };
-        let stamp = version.map(|version| Stamp { version, rev: record.rev, kind });
-        // A mark follows what it stands for, and an unstamped delete leaves it alone.
-        changed.insert(key, stamp);
+        changed.push((key, version.map(|version| Stamp { version, rev: record.rev, kind })));
     }
+    // A mark follows what it stands for, and an unstamped delete leaves it alone: of a key the
+    // last one counts.
+    changed.sort_by(|one, other| one.0.cmp(&other.0));
+    changed.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            std::mem::swap(later, kept);
+        }
+        same
+    });
     for key in &clears {
         effects.leaves_stale |= stale_below(before, key, &mut effects.stale)?;
     }
     let clears: HashSet<Bytes> = clears.into_iter().collect();
     let is_cleared =
         |key: &[u8]| std::iter::once(key).chain(path::ancestors(key)).any(|at| clears.contains(at));
-    let asked = changed.keys().filter(|key| clears.is_empty() || !is_cleared(key));
-    let known = stamps_at(before, asked.cloned().collect())?;
+    let asked = changed.iter().filter(|(key, _)| clears.is_empty() || !is_cleared(key));
+    // What is not stamped may lie far apart from the rest, as the notes of a page do.
+    let (stamped, others): (Vec<_>, Vec<_>) = asked.partition(|(_, stamp)| stamp.is_some());
+    let mut known = HashMap::new();
+    for (keys, scan_from) in [(stamped, SCAN_FROM), (others, usize::MAX)] {
+        let keys: Vec<&Bytes> = keys.into_iter().map(|(key, _)| key).collect();
+        stamps_at(before, &keys, scan_from, &mut known)?;
+    }
+    effects.puts.reserve(changed.len());
     for (key, stamp) in changed {
-        let old = known.get(&key);
+        let old = if known.is_empty() { None } else { known.get(&key) };
         if let Some(old) = old {
             effects.stale.push(time_key(old.rev, &key));
         }
@@ -75,8 +90,6 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
         }
     }
     effects.stale.sort_unstable();
-    effects.puts.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-    effects.deletes.sort_unstable();
     Ok(effects)
 }
 
@@ -99,19 +112,24 @@ fn stale_below(before: &State, key: &Bytes, stale: &mut Vec<Bytes>) -> Result<bo
     failure.map_or(Ok(left == 0), Err)
 }
 
-/// The stamps of some keys: one scan where they lie close together, else single reads.
-fn stamps_at(before: &State, mut keys: Vec<Bytes>) -> Result<HashMap<Bytes, Stamp>> {
-    let mut found = HashMap::new();
-    keys.sort_unstable();
+/// The stamps of some keys in order: so many are found by one scan where they lie close together,
+/// others by single reads.
+fn stamps_at(
+    before: &State,
+    keys: &[&Bytes],
+    scan_from: usize,
+    found: &mut HashMap<Bytes, Stamp>,
+) -> Result<()> {
     if let (Some(first), Some(last)) = (keys.first(), keys.last())
-        && keys.len() >= SCAN_FROM
+        && keys.len() >= scan_from
     {
-        let range = KeyRange::new(first.clone(), Some([last, &[0][..]].concat().into()));
+        let end = [&last[..], &[0][..]].concat();
+        let range = KeyRange::new(Bytes::clone(first), Some(end.into()));
         let (mut left, mut failure) = (2 * keys.len(), None);
         let mut wanted = keys.iter().peekable();
         before.scan(STAMP, &range, &mut |at, stored| {
-            while wanted.next_if(|key| ***key < *at).is_some() {}
-            if wanted.next_if(|key| ***key == *at).is_some() {
+            while wanted.next_if(|key| ****key < *at).is_some() {}
+            if wanted.next_if(|key| ****key == *at).is_some() {
                 match Stamp::decode(stored) {
                     Ok(stamp) => drop(found.insert(Bytes::copy_from_slice(at), stamp)),
                     Err(error) => failure = Some(error),
@@ -128,14 +146,14 @@ fn stamps_at(before: &State, mut keys: Vec<Bytes>) -> Result<HashMap<Bytes, Stam
             return Err(failure);
         }
         if left > 0 {
-            return Ok(found);
+            return Ok(());
         }
     }
     for key in keys {
-        if let Some(stored) = before.get(STAMP, &key)? {
+        if let Some(stored) = before.get(STAMP, key)? {
             let stamp = Stamp::decode(&stored)?;
-            found.insert(key, stamp);
+            found.insert(Bytes::clone(key), stamp);
         }
     }
-    Ok(found)
+    Ok(())
 }

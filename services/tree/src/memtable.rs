@@ -5,15 +5,16 @@
 //! each leaf; at the same rev a put wins over a clear, because a commit clears first.
 
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 use std::ops::Bound;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use trellis_engine_traits::{KeyRange, Op, SpaceId, WriteBatch};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::derivation::path_part;
 use crate::derived::{IndexEffects, StampEffects};
 use crate::effect::Effect;
+use crate::here::Stamp;
 use crate::path;
 use crate::record::{self, Remembered};
 use crate::space::{
@@ -24,6 +25,8 @@ use crate::space::{
 const ENTRY_BYTES: usize = 160;
 /// What an older version costs, besides its value.
 const VERSION_BYTES: usize = 64;
+/// Bytes of a table that holds pages: it is applied from here on, and is full at twice that.
+pub(crate) const PAGED_BYTES_MAX: usize = 4 << 20;
 
 fn length(value: &Option<Bytes>) -> usize {
     value.as_ref().map_or(0, Bytes::len)
@@ -58,6 +61,8 @@ pub(crate) struct MemTable {
     is_stamped: bool,
     /// Whether a clear left entries by rev behind.
     leaves_stale: bool,
+    /// Whether pages of another node are among what was entered.
+    is_paged: bool,
     /// Which keys may be here: spares a read that finds nothing the way down the tree.
     filter: Filter,
     bytes: usize,
@@ -67,6 +72,24 @@ impl MemTable {
     /// A bound on the memory that the table takes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What is entered comes from a page of another node.
+    pub(crate) fn note_page(&mut self) {
+        self.is_paged = true;
+    }
+
+    /// Whether there is enough in it for a batch, where so much may be in the whole overlay. Pages
+    /// come in the order of their keys and are not written over: larger batches of them would
+    /// spare the store nothing.
+    pub(crate) fn is_due(&self, overlay_bytes_max: usize) -> bool {
+        let due_bytes = if self.is_paged { PAGED_BYTES_MAX } else { usize::MAX };
+        self.bytes >= due_bytes.min(overlay_bytes_max / 2)
+    }
+
+    /// Whether pages have to wait until it is applied.
+    pub(crate) fn is_full_of_pages(&self) -> bool {
+        self.is_paged && self.bytes >= 2 * PAGED_BYTES_MAX
     }
 
     /// Whether a clear left entries by rev behind.
@@ -163,10 +186,18 @@ impl MemTable {
         for key in changes.deletes {
             self.put(STAMP, key, rev, None, needed_from);
         }
+        // One buffer for the entries by rev of a commit, and most stamps of one are the same.
+        let length = changes.puts.iter().map(|(key, _)| 8 + key.len()).sum();
+        let mut buffer = BytesMut::with_capacity(length);
+        let mut last: Option<(Stamp, Bytes)> = None;
         for (key, stamp) in changes.puts {
-            let by_rev = space::time_key(stamp.rev, &key);
+            buffer.extend_from_slice(&stamp.rev.to_be_bytes());
+            buffer.extend_from_slice(&key);
+            let by_rev = buffer.split().freeze();
             self.put(BY_REV, by_rev, rev, Some(Bytes::new()), needed_from);
-            self.put(STAMP, key, rev, Some(stamp.encode()), needed_from);
+            let same = last.take().filter(|(before, _)| *before == stamp);
+            let (_, stored) = last.insert(same.unwrap_or_else(|| (stamp, stamp.encode())));
+            self.put(STAMP, key, rev, Some(stored.clone()), needed_from);
         }
     }
 
@@ -358,6 +389,9 @@ impl MemTable {
     /// derives them once more from data that is still what it was, or finds them all there.
     pub(crate) fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
+        // At once, so that growing does not take twice the room. Three more: what goes along.
+        let clears = self.index_clears.len() + 3 * self.clears.len();
+        batch.ops.reserve_exact(self.spaces.iter().map(BTreeMap::len).sum::<usize>() + clears + 3);
         if self.leaves_stale {
             // Before what it tells of: a store may take a batch in parts.
             batch = batch.put(META, STALE_KEY, Bytes::new());
@@ -410,10 +444,7 @@ impl Versions {
 
 /// The hash of a key under which a table's filter knows it.
 pub(crate) fn key_hash(space: SpaceId, key: &[u8]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u8(space.0);
-    hasher.write(key);
-    hasher.finish()
+    xxh3_64_with_seed(key, u64::from(space.0))
 }
 
 /// A Bloom filter of two probes, made with the first key. With the 100,000 keys that a full table

@@ -388,7 +388,7 @@ impl<'a> Merge<'a> {
             return Ok(());
         }
         let range = path::below(key);
-        let (kept, over) = (&below.kept, &HashMap::new());
+        let (kept, over) = (&below.kept, &[]);
         self.wipe(&crate::wipe::Wipe { range, kept, edges, over, leaves: false })?;
         Ok(())
     }
@@ -419,12 +419,11 @@ impl<'a> Merge<'a> {
         zone: Zone,
         is_leaf: bool,
     ) -> Result<()> {
-        let ancestors: Vec<Bytes> =
-            path::ancestors(key).map(|ancestor| key.slice(..ancestor.len())).collect();
-        for ancestor in ancestors {
-            if self.leafless.contains(&ancestor) {
+        for ancestor in path::ancestors(key) {
+            if self.leafless.contains(ancestor) {
                 return Ok(());
             }
+            let ancestor = key.slice(..ancestor.len());
             let held = self.record(&ancestor)?.filter(Held::is_leaf);
             if let Some(held) = held {
                 let is_older = held.version < version && ancestor.len() >= zone.prefix_bytes;

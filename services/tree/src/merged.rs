@@ -29,7 +29,7 @@ impl Merge<'_> {
     ///
     /// # Errors
     /// Those of reading what is cleared.
-    pub(crate) fn finish(self) -> Result<Merged> {
+    pub(crate) fn finish(mut self) -> Result<Merged> {
         let (mut images, mut clears) = (Images::new(), Kind::default());
         for key in self.wiped.iter().filter(|key| !self.is_wiped_above(key)) {
             images.clear(self.here, key)?;
@@ -39,16 +39,18 @@ impl Merge<'_> {
         }
         let [mut deletes, mut puts, mut endings, mut marks] =
             std::array::from_fn(|_| Kind::default());
-        for (key, own) in &self.own {
+        let count = self.own.len();
+        puts.0.reserve(count);
+        for (key, own) in std::mem::take(&mut self.own) {
             let version = own.as_ref().map(|held| held.version);
-            let change = own.as_ref().map(|held: &Held| &held.change);
-            if change.is_none() && self.is_wiped(key) {
+            let change = own.map(|held: Held| held.change);
+            if change.is_none() && self.is_wiped(&key) {
                 continue;
             }
-            if let Some(path) = ending_path(key) {
+            if let Some(path) = ending_path(&key) {
                 let path = key.slice(..path.len());
                 let effect = match change {
-                    Some(StampedChange::Ending(Some(at))) => Effect::Expire(path, *at),
+                    Some(StampedChange::Ending(Some(at))) => Effect::Expire(path, at),
                     _ => Effect::Unexpire(path),
                 };
                 endings.0.push((effect, version));
@@ -56,19 +58,19 @@ impl Merge<'_> {
             }
             match change {
                 Some(StampedChange::Put(stored)) => {
-                    puts.0.push((Effect::Put(key.clone(), stored.clone()), version));
+                    puts.0.push((Effect::Put(key, stored), version));
                 }
                 Some(StampedChange::Clear) => {
-                    if self.wiped.contains(key) {
+                    if self.wiped.contains(&key) {
                         continue;
                     }
-                    if self.before.at(key) != Image::Absent {
+                    if self.before.at(&key) != Image::Absent {
                         deletes.0.push((Effect::Delete(key.clone()), None));
                     }
-                    marks.0.push((Effect::Mark(key.clone()), version));
+                    marks.0.push((Effect::Mark(key), version));
                 }
                 None | Some(StampedChange::Tomb | StampedChange::Ending(_)) => {
-                    deletes.0.push((Effect::Delete(key.clone()), version));
+                    deletes.0.push((Effect::Delete(key), version));
                 }
             }
         }
@@ -77,7 +79,11 @@ impl Merge<'_> {
             images.leaf(if self.is_wiped(key) { Image::Absent } else { self.before.at(key) });
         }
         let all = [clears, deletes, puts, endings, marks];
-        let (effects, versions) = all.into_iter().flat_map(|kind| kind.0).unzip();
+        let (mut effects, mut versions) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (effect, version) in all.into_iter().flat_map(|kind| kind.0) {
+            effects.push(effect);
+            versions.push(version);
+        }
         Ok(Merged { effects, versions, images: images.into_all(), came: self.came })
     }
 

@@ -115,13 +115,9 @@ impl Core {
         Entered { layers: Arc::clone(&self.layers.read()), records, last }
     }
 
-    pub(crate) fn overlay_is_full(&self) -> bool {
-        self.overlay_bytes() >= self.options.overlay_bytes_max
-    }
-
     fn after_visible(&self) {
         self.progress.notify_all();
-        if self.active_bytes() >= self.options.overlay_bytes_max / 2 {
+        if self.overlay_is_due() {
             self.apply_alarm.ring();
         }
     }

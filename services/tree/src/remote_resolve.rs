@@ -18,7 +18,7 @@ use crate::record::Authored;
 use crate::remote_check::note_leaves;
 use crate::resolver::{New, Resolver};
 use crate::spared::Told;
-use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule, StampedOp};
+use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule, StampedChange, StampedOp};
 use crate::state::State;
 
 impl Resolver {
@@ -57,6 +57,7 @@ impl Resolver {
             }
         }
         let mut merged = merge.finish()?;
+        detach(&mut merged.effects, &commit.ops);
         *applied = merged.came;
         applied.known += commit.ops.len() - ops.len();
         let ops = commit.ops.iter().map(|op| op.version);
@@ -64,6 +65,9 @@ impl Resolver {
         self.hybrid.see(newest.unwrap_or_default().max(commit.author.version).hlc);
         let (notes, note_images) = self.notes(core, state, &ground, &commit.notes)?;
         let changes = !merged.effects.is_empty();
+        if matches!(commit.rule, RemoteRule::Replace { .. } | RemoteRule::Fill { .. }) && changes {
+            core.layers.read().active.write().note_page();
+        }
         add_notes(&mut merged, notes, note_images);
         let Merged { effects, versions, images, .. } = merged;
         let authored = changes.then(|| Authored::with(commit.author.clone(), &versions));
@@ -102,6 +106,39 @@ impl Resolver {
             }
         }
         draft.finish().map(|(effects, images, _)| (effects, images))
+    }
+}
+
+/// Ops may be parts of one buffer with all others that came with them: where most of it is not
+/// applied, the rest does not keep it in memory.
+fn detach(effects: &mut [Effect], ops: &[StampedOp]) {
+    let stored = |op: &StampedOp| match &op.change {
+        StampedChange::Put(stored) => stored.len(),
+        _ => 0,
+    };
+    let came: usize = ops.iter().map(|op| op.key.len() + stored(op)).sum();
+    let kept = effects.iter().map(|effect| match effect {
+        Effect::Put(key, stored) => key.len() + stored.len(),
+        effect => effect.key().len(),
+    });
+    if 2 * kept.sum::<usize>() >= came {
+        return;
+    }
+    for effect in effects {
+        match effect {
+            Effect::Put(key, stored) => {
+                *key = Bytes::copy_from_slice(key);
+                *stored = Bytes::copy_from_slice(stored);
+            }
+            Effect::Clear(key)
+            | Effect::Delete(key)
+            | Effect::Expire(key, _)
+            | Effect::Unexpire(key)
+            | Effect::Unindex(key, _)
+            | Effect::Forget(key, _)
+            | Effect::Mark(key)
+            | Effect::Collect(key) => *key = Bytes::copy_from_slice(key),
+        }
     }
 }
 

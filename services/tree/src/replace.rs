@@ -3,8 +3,6 @@
 //! One walk over what is here tells what goes and what is the same already: nothing is read for
 //! each leaf of a page.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
@@ -13,8 +11,16 @@ use crate::merge::Merge;
 use crate::path;
 use crate::planted::Planted;
 use crate::stamp::{StampedChange, StampedOp, Version};
-use crate::wipe::{Passed, Wipe};
+use crate::wipe::{Over, Passed, Wipe, version_in};
 use crate::zoning::Zone;
+
+/// An op of a page that may touch this node.
+struct Admitted<'o> {
+    op: &'o StampedOp,
+    zone: Zone,
+    /// Whether nothing below it lies in another zone, or outside the scope.
+    is_plain: bool,
+}
 
 impl Merge<'_> {
     /// Makes an interval of the scope hold these ops and nothing else; sorted, one for each key.
@@ -23,40 +29,18 @@ impl Merge<'_> {
     /// # Errors
     /// Those of reading what is here.
     pub(crate) fn replace(&mut self, ops: &[&StampedOp], interval: &KeyRange) -> Result<()> {
-        let leaves = true;
         let ranges = self.ranges(interval);
         let admitted = self.admit_all(ops, &ranges)?;
-        let kept: Vec<Bytes> = admitted.iter().map(|(op, _)| op.key.clone()).collect();
-        let over: HashMap<Bytes, Version> =
-            admitted.iter().map(|(op, _)| (op.key.clone(), op.version)).collect();
-        let mut passed = Passed::default();
-        for (range, edges) in &ranges {
-            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over: &over, leaves };
-            self.wipe_into(&wipe, &mut passed)?;
-        }
-        for (op, _) in &admitted {
-            // A page goes on behind its interval; a leaf has nothing below it all the same.
-            let goes_on = ranges.iter().any(|(range, _)| range.contains(&op.key));
-            let is_leaf = matches!(op.change, StampedChange::Put(_));
-            if ending_path(&op.key).is_some() || goes_on && !is_leaf {
-                continue;
-            }
-            if !goes_on && !is_leaf && self.planted != Planted::RemovalTakesAll {
-                // The source may have kept below it what is newer, and would tell what it did not.
-                let edges = self.edges(&op.key);
-                let below = self.below(&op.key, op.version, &edges)?;
-                self.hide(&op.key, op.version, below, &edges)?;
-                continue;
-            }
-            let below = path::below(&op.key);
-            let is_told = ranges.iter().any(|(range, _)| is_inside(&below, range));
-            if !is_told && (!goes_on || self.any_leaf(&below)?) {
-                let edges = self.edges(&op.key);
-                let wipe = Wipe { range: below, kept: &kept, edges: &edges, over: &over, leaves };
-                self.wipe_into(&wipe, &mut passed)?;
-            }
-        }
-        for (op, zone) in admitted {
+        let over: Vec<(&Bytes, Version)> =
+            admitted.iter().map(|one| (&one.op.key, one.op.version)).collect();
+        let passed = self.wipe_others(&admitted, &ranges, &over)?;
+        // What was made sure of above a leaf holds above those beside it, if they are not older.
+        let mut done: Option<(&[u8], Zone, Version)> = None;
+        for Admitted { op, zone, is_plain } in &admitted {
+            let parent = path::ancestors(&op.key).next().unwrap_or_default();
+            let is_done = done.is_some_and(|(above, within, version)| {
+                above == parent && within == *zone && version <= op.version
+            });
             let is_told = ranges.iter().any(|(range, _)| range.contains(&op.key));
             let local = match is_told {
                 true => passed.record(&op.key),
@@ -64,15 +48,19 @@ impl Merge<'_> {
             };
             let mut incoming = Held { version: op.version, change: op.change.clone() };
             if incoming.is_leaf() {
-                let edges = self.edges(&op.key);
+                let edges = if *is_plain { Vec::new() } else { self.edges(&op.key) };
                 if self.any_leaf_in(&edges)? {
                     incoming.change = StampedChange::Clear;
                     self.came.lost += 1;
                 }
-                self.open_outside(op, &ranges, &passed, zone)?;
+                if !is_done {
+                    self.open_outside(op, &ranges, &passed, *zone)?;
+                    self.uncover(op, &over, &ranges, &passed, *zone)?;
+                    done = Some((parent, *zone, op.version));
+                }
             }
-            if matches!(op.change, StampedChange::Put(_) | StampedChange::Ending(Some(_))) {
-                self.uncover(op, &over, &ranges, &passed, zone)?;
+            if matches!(op.change, StampedChange::Ending(Some(_))) {
+                self.uncover(op, &over, &ranges, &passed, *zone)?;
             }
             let is_same = local.as_ref() == Some(&incoming) && !self.is_wiped(&op.key);
             if is_same {
@@ -88,28 +76,82 @@ impl Merge<'_> {
         Ok(())
     }
 
+    /// Removes what the ops of a page leave no place for, and tells what is here of their keys.
+    fn wipe_others(
+        &mut self,
+        admitted: &[Admitted<'_>],
+        ranges: &[(KeyRange, Vec<Bytes>)],
+        over: &Over<'_>,
+    ) -> Result<Passed> {
+        let leaves = true;
+        let kept: Vec<Bytes> = admitted.iter().map(|one| one.op.key.clone()).collect();
+        let mut passed = Passed::default();
+        for (range, edges) in ranges {
+            let wipe = Wipe { range: range.clone(), kept: &kept, edges, over, leaves };
+            self.wipe_into(&wipe, &mut passed)?;
+        }
+        for Admitted { op, .. } in admitted {
+            // A page goes on behind its interval; a leaf has nothing below it all the same.
+            let goes_on = ranges.iter().any(|(range, _)| range.contains(&op.key));
+            let is_leaf = matches!(op.change, StampedChange::Put(_));
+            if ending_path(&op.key).is_some() || goes_on && !is_leaf {
+                continue;
+            }
+            if !goes_on && !is_leaf && self.planted != Planted::RemovalTakesAll {
+                // The source may have kept below it what is newer, and would tell what it did not.
+                let edges = self.edges(&op.key);
+                let below = self.below(&op.key, op.version, &edges)?;
+                self.hide(&op.key, op.version, below, &edges)?;
+                continue;
+            }
+            if ranges.iter().any(|(range, _)| holds_below(range, &op.key)) {
+                continue;
+            }
+            let below = path::below(&op.key);
+            if !goes_on || self.any_leaf(&below)? {
+                let edges = self.edges(&op.key);
+                let wipe = Wipe { range: below, kept: &kept, edges: &edges, over, leaves };
+                self.wipe_into(&wipe, &mut passed)?;
+            }
+        }
+        Ok(passed)
+    }
+
     /// The ops that may touch this node, but removals outside of the ranges that something newer
     /// above hides.
     fn admit_all<'o>(
         &mut self,
         ops: &[&'o StampedOp],
         ranges: &[(KeyRange, Vec<Bytes>)],
-    ) -> Result<Vec<(&'o StampedOp, Zone)>> {
+    ) -> Result<Vec<Admitted<'o>>> {
         let mut admitted = Vec::with_capacity(ops.len());
+        let mut plain: Option<(&[u8], Option<Zone>)> = None;
         for op in ops {
-            let Some(zone) = self.admit(op) else {
+            let parent = path::ancestors(&op.key).next().unwrap_or_default();
+            let known = plain.filter(|(above, _)| *above == parent);
+            let zone = known.map_or_else(|| self.admit(op), |(_, zone)| zone);
+            let is_plain = known.is_some() || self.is_plain(parent);
+            plain = is_plain.then_some((parent, zone));
+            let Some(zone) = zone else {
                 self.came.clipped += 1;
                 continue;
             };
             let removes = matches!(op.change, StampedChange::Clear | StampedChange::Tomb);
-            let outside = !ranges.iter().any(|(range, _)| range.contains(&op.key));
-            if removes && outside && self.is_below_newer(op, zone)? {
+            let outside = || !ranges.iter().any(|(range, _)| range.contains(&op.key));
+            if removes && outside() && self.is_below_newer(op, zone)? {
                 self.came.lost += 1;
             } else {
-                admitted.push((*op, zone));
+                admitted.push(Admitted { op, zone, is_plain });
             }
         }
         Ok(admitted)
+    }
+
+    /// Whether no zone and no part of the scope begins below a path: what lies there is in one.
+    fn is_plain(&self, parent: &[u8]) -> bool {
+        let mut keys = self.scope.within.iter().chain(&self.scope.except);
+        let begins_below = |key: &Bytes| key.len() > parent.len() && path::covers(parent, key);
+        !parent.is_empty() && !keys.any(begins_below) && self.zoning.carved(parent).is_empty()
     }
 
     /// Whether something newer above hides what an op says.
@@ -152,7 +194,7 @@ impl Merge<'_> {
         kept.dedup();
         let mut passed = Passed::default();
         for (range, edges) in &ranges {
-            let (range, leaves, over) = (range.clone(), true, &HashMap::new());
+            let (range, leaves, over) = (range.clone(), true, &[]);
             let wipe = Wipe { range, kept: &kept, edges, over, leaves };
             self.wipe_into(&wipe, &mut passed)?;
         }
@@ -163,13 +205,13 @@ impl Merge<'_> {
     fn uncover(
         &mut self,
         op: &StampedOp,
-        named: &HashMap<Bytes, Version>,
+        named: &Over<'_>,
         ranges: &[(KeyRange, Vec<Bytes>)],
         passed: &Passed,
         zone: Zone,
     ) -> Result<()> {
         for ancestor in path::ancestors(&op.key).take_while(|at| at.len() >= zone.prefix_bytes) {
-            if named.contains_key(ancestor) || !self.scope.covers(ancestor) {
+            if version_in(named, ancestor).is_some() || !self.scope.covers(ancestor) {
                 continue;
             }
             let version = if let Some(own) = self.own.get(ancestor) {
@@ -264,11 +306,12 @@ impl Passed {
     }
 }
 
-fn is_inside(inner: &KeyRange, outer: &KeyRange) -> bool {
-    let ends = match (&inner.end, &outer.end) {
-        (_, None) => true,
-        (Some(inner), Some(outer)) => inner <= outer,
-        (None, Some(_)) => false,
-    };
-    inner.start >= outer.start && ends
+/// Whether a range holds all that can be below a path's key.
+fn holds_below(range: &KeyRange, key: &[u8]) -> bool {
+    let begins = *range.start <= *key || range.start.strip_prefix(key) == Some(&[0]);
+    let ends = range.end.as_ref().is_none_or(|end| match end.strip_prefix(key) {
+        Some(rest) => rest.first().is_some_and(|byte| *byte > 0),
+        None => *key < **end,
+    });
+    begins && ends
 }

@@ -11,7 +11,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use trellis_engine_traits::{
     Error, ErrorKind, KeyRange, KvSnapshot, Op, Result, Scan, SpaceId, Visitor, WriteBatch,
 };
@@ -27,6 +27,7 @@ fn checksum(space: SpaceId, key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
 }
 
 /// The value as it is stored.
+#[cfg(test)]
 pub(crate) fn seal(space: SpaceId, key: &[u8], value: &[u8]) -> Bytes {
     let mut sealed = Vec::with_capacity(value.len() + SEAL_BYTES);
     sealed.extend_from_slice(value);
@@ -34,11 +35,18 @@ pub(crate) fn seal(space: SpaceId, key: &[u8], value: &[u8]) -> Bytes {
     sealed.into()
 }
 
-/// Seals every value of a batch.
+/// Seals every value of a batch; one buffer holds them all.
 pub(crate) fn seal_batch(batch: &mut WriteBatch) {
+    let sealed_bytes = |op: &Op| match op {
+        Op::Put(_, value) => value.len() + SEAL_BYTES,
+        Op::Delete(_) | Op::DeleteRange(..) => 0,
+    };
+    let mut buffer = BytesMut::with_capacity(batch.ops.iter().map(sealed_bytes).sum());
     for op in &mut batch.ops {
         if let Op::Put(at, value) = op {
-            *value = seal(at.space, &at.key, value);
+            buffer.extend_from_slice(value);
+            buffer.extend_from_slice(&checksum(at.space, &at.key, value));
+            *value = buffer.split().freeze();
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::path::{self, Path};
 use crate::record::{self, Record};
 use crate::space::{BY_REV, STAMP, split_time_key};
 use crate::stamp::{Author, Scope, StampedChange, StampedOp};
-use crate::stamped_scan::{clear_above, path_of, ranges};
+use crate::stamped_scan::{Packed, Seen, SeenChange, clear_above, path_of, ranges};
 use crate::tree::Tree;
 use crate::view::View;
 use crate::zoning::Zoning;
@@ -47,7 +47,8 @@ pub struct LoggedCommit {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StampedPage {
     /// Live leaves, tombstones, clears and endings; what was never stamped has
-    /// [`Version::ZERO`](crate::Version::ZERO).
+    /// [`Version::ZERO`](crate::Version::ZERO). Keys and leaves are in one buffer, which each of
+    /// them keeps.
     pub ops: Vec<StampedOp>,
     /// The key where the next page starts; `None` after the last.
     pub next: Option<Bytes>,
@@ -298,7 +299,7 @@ impl View {
         bytes_max: usize,
     ) -> Result<StampedPage> {
         let mut page = StampedPage::default();
-        let mut count = 0;
+        let (mut count, mut packed) = (0, Packed::default());
         for mut range in ranges(scope) {
             if range.end.as_ref().is_some_and(|end| **end <= *start) {
                 continue;
@@ -308,28 +309,31 @@ impl View {
                 && scope.within.contains(&range.start)
                 && let Some(op) = clear_above(self.state(), zoning, &range.start)?
             {
-                page.ops.push(op);
+                packed.push(Seen { key: &op.key, version: op.version, change: SeenChange::Clear });
             }
             if *start > *range.start {
                 range.start = Bytes::copy_from_slice(start);
             }
-            let flow = self.state().visit_stamped(&range, &mut |op| {
-                if !scope.covers(path_of(&op.key)) {
+            let left = items_max.saturating_sub(count);
+            let flow = self.state().visit_stamped(&range, left, &mut |seen| {
+                if !scope.covers(path_of(seen.key)) {
                     return Ok(ControlFlow::Continue(()));
                 }
                 if count >= items_max.max(1) || (count > 0 && page.bytes >= bytes_max) {
-                    page.next = Some(op.key);
+                    page.next = Some(Bytes::copy_from_slice(seen.key));
                     return Ok(ControlFlow::Break(()));
                 }
                 count += 1;
-                page.bytes += op_bytes(&op);
-                page.ops.push(op);
+                let leaf = if let SeenChange::Put(stored) = seen.change { stored.len() } else { 8 };
+                page.bytes += seen.key.len() + leaf;
+                packed.push(seen);
                 Ok(ControlFlow::Continue(()))
             })?;
             if flow.is_break() {
                 break;
             }
         }
+        page.ops = packed.into_ops().collect();
         Ok(page)
     }
 
@@ -420,11 +424,11 @@ impl View {
     pub fn scope_digest(&self, scope: &Scope, local_prefix: &[u8]) -> Result<ScopeDigest> {
         let mut digest = ScopeDigest { buckets: vec![0; 256], ..ScopeDigest::default() };
         for range in ranges(scope) {
-            let _whole = self.state().visit_stamped(&range, &mut |op| {
-                if let Some(sum) = summand(&op, local_prefix)
-                    && scope.covers(path_of(&op.key))
+            let _whole = self.state().visit_stamped(&range, usize::MAX, &mut |seen| {
+                if let Some(sum) = summand(seen, local_prefix)
+                    && scope.covers(path_of(seen.key))
                 {
-                    let bucket = digest_bucket(remote_key(&op.key, local_prefix));
+                    let bucket = digest_bucket(remote_key(seen.key, local_prefix));
                     if let Some(bucket) = digest.buckets.get_mut(usize::from(bucket)) {
                         *bucket = bucket.wrapping_add(sum);
                     }
@@ -451,17 +455,17 @@ pub fn digest_bucket(key: &[u8]) -> u8 {
 }
 
 /// What a record adds to a digest, if it is seen.
-fn summand(op: &StampedOp, local_prefix: &[u8]) -> Option<u128> {
+fn summand(seen: Seen<'_>, local_prefix: &[u8]) -> Option<u128> {
     let mut hasher = blake3::Hasher::new();
-    let key = remote_key(&op.key, local_prefix);
+    let key = remote_key(seen.key, local_prefix);
     hasher.update(&u64::try_from(key.len()).unwrap_or(0).to_le_bytes());
     hasher.update(key);
-    hasher.update(&op.version.hlc.to_le_bytes());
-    hasher.update(&op.version.origin.to_le_bytes());
-    match &op.change {
-        StampedChange::Put(stored) => hasher.update(stored),
-        StampedChange::Ending(Some(at)) => hasher.update(&at.to_le_bytes()),
-        StampedChange::Tomb | StampedChange::Clear | StampedChange::Ending(None) => return None,
+    hasher.update(&seen.version.hlc.to_le_bytes());
+    hasher.update(&seen.version.origin.to_le_bytes());
+    match seen.change {
+        SeenChange::Put(stored) => hasher.update(stored),
+        SeenChange::Ending(Some(at)) => hasher.update(&at.to_le_bytes()),
+        SeenChange::Tomb | SeenChange::Clear | SeenChange::Ending(None) => return None,
     };
     Some(u128::from_le_bytes(record::short_hash(hasher.finalize())))
 }

@@ -76,34 +76,29 @@ impl State {
         Ok(change.map(|change| StampedOp { key: key.clone(), version, change }))
     }
 
-    /// Visits every record in a range, in the order of keys, until the visitor breaks. What was
-    /// never stamped has no version. The visitor may read the state.
+    /// Visits every record in a range, in the order of keys, until the visitor breaks; `items` are
+    /// wanted, about. What was never stamped has no version. The visitor may read the state.
     ///
     /// # Errors
     /// Those of reading, and of the visitor.
     pub(crate) fn visit_stamped(
         &self,
         range: &KeyRange,
-        visit: &mut dyn FnMut(StampedOp) -> Result<ControlFlow<()>>,
+        items: usize,
+        visit: &mut dyn FnMut(Seen<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let mut rest = range.clone();
+        // One more, so that it is known where the next page begins.
+        let entries = items.clamp(1, SLICE_ENTRIES - 1) + 1;
         loop {
-            let mut slice = Slice { end: rest.end.clone(), ..Slice::default() };
+            let mut slice = Slice { end: rest.end.clone(), entries, ..Slice::default() };
             slice.read_leaves(self, &rest)?;
             slice.read_stamps(self, &rest)?;
             slice.read_endings(self, &rest)?;
-            let (found, end) = (std::mem::take(&mut slice.found), slice.end);
-            for (key, record) in found {
-                if end.as_ref().is_some_and(|end| key >= *end) {
-                    break;
-                }
-                if let Some(op) = record.into_op(key)
-                    && visit(op)?.is_break()
-                {
-                    return Ok(ControlFlow::Break(()));
-                }
+            if slice.visit(visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
-            match end {
+            match slice.end {
                 Some(end) if Some(&end) != rest.end.as_ref() => rest.start = end,
                 _ => return Ok(ControlFlow::Continue(())),
             }
@@ -115,44 +110,106 @@ fn ending(stored: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(stored.try_into().ok()?))
 }
 
+/// A record as a scan comes by it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) version: Version,
+    pub(crate) change: SeenChange<'a>,
+}
+
+/// As [`StampedChange`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SeenChange<'a> {
+    Put(&'a [u8]),
+    Tomb,
+    Clear,
+    Ending(Option<u64>),
+}
+
+/// Records with one buffer for the keys and the leaves of all.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    buffer: Vec<u8>,
+    /// Where the key ends and where the leaf does; what is no leaf as it is.
+    records: Vec<(usize, usize, Version, Option<StampedChange>)>,
+}
+
+impl Packed {
+    pub(crate) fn push(&mut self, seen: Seen<'_>) {
+        self.buffer.extend_from_slice(seen.key);
+        let key_end = self.buffer.len();
+        let other = match seen.change {
+            SeenChange::Put(leaf) => {
+                self.buffer.extend_from_slice(leaf);
+                None
+            }
+            SeenChange::Tomb => Some(StampedChange::Tomb),
+            SeenChange::Clear => Some(StampedChange::Clear),
+            SeenChange::Ending(at) => Some(StampedChange::Ending(at)),
+        };
+        self.records.push((key_end, self.buffer.len(), seen.version, other));
+    }
+
+    /// The records; each keeps the whole buffer.
+    pub(crate) fn into_ops(self) -> impl Iterator<Item = StampedOp> {
+        let buffer = Bytes::from(self.buffer);
+        let mut begin = 0;
+        self.records.into_iter().map(move |(key_end, end, version, other)| {
+            let key = buffer.slice(begin..key_end);
+            begin = end;
+            let put = || StampedChange::Put(buffer.slice(key_end..end));
+            StampedOp { key, version, change: other.unwrap_or_else(put) }
+        })
+    }
+}
+
+/// A leaf in a slice's buffer.
+#[derive(Debug)]
+struct Leaf {
+    begin: usize,
+    key_end: usize,
+    end: usize,
+    version: Version,
+}
+
+/// What is no leaf.
 #[derive(Debug, Default)]
 struct Found {
     stamp: Option<Stamp>,
-    leaf: Option<Bytes>,
     ending: Option<u64>,
 }
 
 impl Found {
-    fn into_op(self, key: Bytes) -> Option<StampedOp> {
+    fn seen<'a>(&self, key: &'a [u8]) -> Option<Seen<'a>> {
         let version = self.stamp.map_or(Version::ZERO, |stamp| stamp.version);
-        let is_ending = ending_path(&key).is_some();
-        let change = match (self.leaf, self.ending, self.stamp.map(|stamp| stamp.kind)) {
-            (Some(leaf), ..) => StampedChange::Put(leaf),
-            (_, Some(at), _) => StampedChange::Ending(Some(at)),
-            (.., Some(StampKind::Tomb | StampKind::Live)) if is_ending => {
-                StampedChange::Ending(None)
-            }
-            (.., Some(StampKind::Clear)) => StampedChange::Clear,
-            (.., Some(StampKind::Tomb)) => StampedChange::Tomb,
+        let is_ending = ending_path(key).is_some();
+        let change = match (self.ending, self.stamp.map(|stamp| stamp.kind)) {
+            (Some(at), _) => SeenChange::Ending(Some(at)),
+            (_, Some(StampKind::Tomb | StampKind::Live)) if is_ending => SeenChange::Ending(None),
+            (_, Some(StampKind::Clear)) => SeenChange::Clear,
+            (_, Some(StampKind::Tomb)) => SeenChange::Tomb,
             // A stamp without what it stands for: a check finds it.
-            (.., Some(StampKind::Live) | None) => return None,
+            (_, Some(StampKind::Live) | None) => return None,
         };
-        Some(StampedOp { key, version, change })
+        Some(Seen { key, version, change })
     }
 }
 
 /// What the scans found so far, whole before `end`.
 #[derive(Debug, Default)]
 struct Slice {
-    found: BTreeMap<Bytes, Found>,
+    /// Keys and bytes of the leaves.
+    buffer: Vec<u8>,
+    /// In the order of their keys.
+    leaves: Vec<Leaf>,
+    others: BTreeMap<Bytes, Found>,
+    /// Entries of each kind read at most.
+    entries: usize,
     end: Option<Bytes>,
 }
 
 impl Slice {
-    fn at(&mut self, key: Bytes) -> &mut Found {
-        self.found.entry(key).or_default()
-    }
-
     /// A scan ended early, behind a key.
     fn cut(&mut self, last: &[u8]) {
         let end: Bytes = [last, &[0][..]].concat().into();
@@ -161,12 +218,50 @@ impl Slice {
         }
     }
 
+    fn seen(&self, leaf: &Leaf) -> Option<Seen<'_>> {
+        let key = self.buffer.get(leaf.begin..leaf.key_end)?;
+        let change = SeenChange::Put(self.buffer.get(leaf.key_end..leaf.end)?);
+        Some(Seen { key, version: leaf.version, change })
+    }
+
+    fn visit(
+        &self,
+        visit: &mut dyn FnMut(Seen<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let is_whole = |key: &[u8]| self.end.as_ref().is_none_or(|end| *key < **end);
+        let mut others = self.others.iter().peekable();
+        for seen in self.leaves.iter().filter_map(|leaf| self.seen(leaf)) {
+            while let Some((key, other)) = others.next_if(|(key, _)| ***key < *seen.key) {
+                if let Some(seen) = other.seen(key).filter(|_| is_whole(key))
+                    && visit(seen)?.is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            if is_whole(seen.key) && visit(seen)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        for (key, other) in others {
+            if let Some(seen) = other.seen(key).filter(|_| is_whole(key))
+                && visit(seen)?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
     fn read_leaves(&mut self, state: &State, rest: &KeyRange) -> Result<()> {
-        let (mut count, mut bytes, mut last) = (0, 0, None);
+        let mut last = None;
         state.scan(DATA, rest, &mut |key, stored| {
-            (count, bytes) = (count + 1, bytes + stored.len());
-            self.at(Bytes::copy_from_slice(key)).leaf = Some(Bytes::copy_from_slice(stored));
-            if count < SLICE_ENTRIES && bytes < SLICE_BYTES {
+            let begin = self.buffer.len();
+            self.buffer.extend_from_slice(key);
+            let key_end = self.buffer.len();
+            self.buffer.extend_from_slice(stored);
+            let (end, version) = (self.buffer.len(), Version::ZERO);
+            self.leaves.push(Leaf { begin, key_end, end, version });
+            if self.leaves.len() < self.entries && end < SLICE_BYTES {
                 return ControlFlow::Continue(());
             }
             last = Some(key.to_vec());
@@ -177,15 +272,27 @@ impl Slice {
     }
 
     fn read_stamps(&mut self, state: &State, rest: &KeyRange) -> Result<()> {
-        let (mut count, mut last, mut failure) = (0, None, None);
+        let (mut left, mut last, mut failure) = (2 * self.entries, None, None);
         let range = KeyRange::new(rest.start.clone(), self.end.clone());
+        let Self { buffer, leaves, others, .. } = self;
+        let mut leaves = leaves.iter_mut().peekable();
         state.scan(STAMP, &range, &mut |key, stored| {
             match Stamp::decode(stored) {
-                Ok(stamp) => self.at(Bytes::copy_from_slice(key)).stamp = Some(stamp),
+                Ok(stamp) => {
+                    let key_of = |leaf: &Leaf| buffer.get(leaf.begin..leaf.key_end);
+                    while leaves.next_if(|leaf| key_of(leaf) < Some(key)).is_some() {}
+                    match leaves.next_if(|leaf| key_of(leaf) == Some(key)) {
+                        Some(leaf) => leaf.version = stamp.version,
+                        None => {
+                            let found = Found { stamp: Some(stamp), ending: None };
+                            others.insert(Bytes::copy_from_slice(key), found);
+                        }
+                    }
+                }
                 Err(error) => failure = Some(error),
             }
-            count += 1;
-            if count < SLICE_ENTRIES && failure.is_none() {
+            left -= 1;
+            if left > 0 && failure.is_none() {
                 return ControlFlow::Continue(());
             }
             last = Some(key.to_vec());
@@ -196,16 +303,16 @@ impl Slice {
     }
 
     fn read_endings(&mut self, state: &State, rest: &KeyRange) -> Result<()> {
-        let (mut count, mut last) = (0, None);
+        let (mut left, mut last) = (self.entries, None);
         // Keys of endings sort as their paths do.
         let start = ending_path(&rest.start)
             .map_or_else(|| rest.start.clone(), |path| rest.start.slice(..path.len()));
         let range = KeyRange::new(start, self.end.clone());
         state.scan(EXPIRY, &range, &mut |path, stored| {
             let key = ending_key(path);
-            self.at(key.clone()).ending = ending(stored);
-            count += 1;
-            if count < SLICE_ENTRIES {
+            self.others.entry(key.clone()).or_default().ending = ending(stored);
+            left -= 1;
+            if left > 0 {
                 return ControlFlow::Continue(());
             }
             last = Some(key);

@@ -19,6 +19,7 @@ use trellis_runtime::Runtime;
 use crate::cause::ChangeCause;
 use crate::commit::Commit;
 use crate::input::Input;
+use crate::memtable::PAGED_BYTES_MAX;
 use crate::options::TreeOptions;
 use crate::path::Path;
 use crate::stamp::{Author, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp, Version};
@@ -98,6 +99,34 @@ fn a_chain_ends_where_the_journal_had_no_room() {
         one.wait().unwrap();
     }
     assert_eq!(tree.view().unwrap().get(&note).unwrap(), 2_999);
+}
+
+/// Pages go into the store by small batches: a fill takes little of the room that the overlay has.
+#[test]
+fn pages_take_little_of_the_overlay() {
+    let tree = tree();
+    let key = |number: u64| Bytes::from(format!("a\0{number:08}"));
+    let stored = Bytes::from([&b"\x05"[..], &[b'x'; 50 << 10]].concat());
+    let page = |number: u64| {
+        let version = Version { hlc: 1 << 16, origin: 7 };
+        let put = |number| StampedOp {
+            key: key(number),
+            version,
+            change: StampedChange::Put(stored.clone()),
+        };
+        let (from, until) = (20 * number, 20 * number + 20);
+        let (ops, author) = ((from..until).map(put).collect(), Author { version, via: Vec::new() });
+        let rule = RemoteRule::Replace { from: key(from), until: Some(key(until)) };
+        let (cause, scope) = (ChangeCause::Request, scope(&["a"]));
+        RemoteCommit { author, cause, ops, scope, rule, notes: Vec::new() }
+    };
+    // Two tables, each full, and what was taken to be resolved by then.
+    let bound = 2 * (2 * PAGED_BYTES_MAX + (2 << 20));
+    for one in tree.submit_remotes((0..32).map(page).collect()) {
+        one.wait().unwrap();
+        assert!(tree.stats().unwrap().overlay_bytes <= bound);
+    }
+    assert!(bound < (32 << 20) && tree.options().overlay_bytes_max > bound);
 }
 
 /// In its order from the only node that writes it, what comes counts, in the one commit that has

@@ -26,13 +26,22 @@ pub(crate) struct Wipe<'k> {
     pub(crate) kept: &'k [Bytes],
     /// In order.
     pub(crate) edges: &'k [Bytes],
-    /// Of kept paths that are written again, the version: all below one may go at once if it is
-    /// older and nothing of it is kept.
-    pub(crate) over: &'k HashMap<Bytes, Version>,
+    /// Of kept paths that are written again, in order, the version: all below one may go at once
+    /// if it is older and nothing of it is kept.
+    pub(crate) over: &'k Over<'k>,
     /// Whether what is live leaves a record behind that is just newer, so that whoever follows
     /// this node is told; and what is not live stays. If not, all goes because of a record that
     /// tells it.
     pub(crate) leaves: bool,
+}
+
+/// Keys in order, with a version each.
+pub(crate) type Over<'k> = [(&'k Bytes, Version)];
+
+/// The version of a key.
+pub(crate) fn version_in(over: &Over<'_>, key: &[u8]) -> Option<Version> {
+    let at = over.binary_search_by(|(own, _)| (***own).cmp(key)).ok()?;
+    over.get(at).map(|(_, version)| *version)
 }
 
 /// What is here of kept keys, as a wipe came by.
@@ -84,7 +93,7 @@ impl Wipe<'_> {
             (None, Some(_)) => false,
             (_, None) => true,
         };
-        let kept = if self.over.contains_key(key) { &below } else { &whole };
+        let kept = if version_in(self.over, key).is_some() { &below } else { &whole };
         *key >= *self.range.start
             && is_inside
             && !Self::any(self.edges, &whole)
@@ -240,8 +249,8 @@ impl Merge<'_> {
             newest = newest.max(stamp.version);
             ControlFlow::Continue(())
         })?;
-        if let Some(over) = wipe.over.get(key) {
-            return Ok((newest < *over).then_some(Left(None)));
+        if let Some(over) = version_in(wipe.over, key) {
+            return Ok((newest < over).then_some(Left(None)));
         }
         Ok(Some(Left(Some(newest.next()))))
     }
