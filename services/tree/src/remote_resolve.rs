@@ -196,3 +196,41 @@ pub(crate) fn in_order(ops: &[StampedOp]) -> Vec<&StampedOp> {
     });
     sorted
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::stamp::Version;
+
+    use super::*;
+
+    /// Promise: a few leaves of a page do not keep in memory what else came with them; most of it
+    /// is not copied.
+    #[test]
+    fn a_few_leaves_do_not_keep_their_page() {
+        let buffer = Bytes::from([b'k'; 100].repeat(10));
+        let leaf = |at: usize| (buffer.slice(at..at + 10), buffer.slice(at + 10..at + 100));
+        let ops = (0..10).map(|number| {
+            let (key, stored) = leaf(100 * number);
+            StampedOp { key, version: Version::ZERO, change: StampedChange::Put(stored) }
+        });
+        let ops: Vec<StampedOp> = ops.collect();
+        let inside = buffer.as_ptr_range();
+        for (applied, is_kept) in [(10, true), (5, true), (4, false), (1, false)] {
+            let puts = ops.iter().take(applied).filter_map(|op| match &op.change {
+                StampedChange::Put(stored) => Some(Effect::Put(op.key.clone(), stored.clone())),
+                _ => None,
+            });
+            let mut effects: Vec<Effect> = puts.collect();
+            let before = effects.clone();
+            detach(&mut effects, &ops);
+            assert_eq!(effects, before);
+            let kept = effects.iter().any(|effect| match effect {
+                Effect::Put(key, stored) => {
+                    inside.contains(&key.as_ptr()) || inside.contains(&stored.as_ptr())
+                }
+                _ => true,
+            });
+            assert_eq!(kept, is_kept, "{applied} of 10");
+        }
+    }
+}
