@@ -23,6 +23,9 @@ pub(crate) struct Plan {
     pub(crate) in_order: bool,
     /// The source is read from its end.
     pub(crate) reverse: bool,
+    /// A plan in the query's order, where this one narrows more and is in none: it may find a page
+    /// of items where this one has too many to look at.
+    pub(crate) otherwise: Option<Box<Plan>>,
 }
 
 /// What is read.
@@ -74,7 +77,8 @@ pub(crate) fn plan(spec: &QuerySpec, ready: &[Arc<IndexDefinition>]) -> Plan {
     spec.filter.fields(&mut |field| empty |= bounds(&spec.filter, field).is_empty());
     let orders = open_order(spec);
     if empty {
-        return Plan { source: Source::Nothing, keys, in_order: true, reverse: false };
+        let source = Source::Nothing;
+        return Plan { source, keys, in_order: true, reverse: false, otherwise: None };
     }
     let first = orders.first().filter(|order| order.field == Field::Key);
     let counts = spec.totals == Some(Totals::Count);
@@ -86,16 +90,23 @@ pub(crate) fn plan(spec: &QuerySpec, ready: &[Arc<IndexDefinition>]) -> Plan {
             in_order: first.is_some() && !spec.path.has_wildcard() && !counts,
             reverse: first.is_some_and(|order| order.descending),
             keys: keys.clone(),
+            otherwise: None,
         },
     };
     let fitting = ready.iter().filter(|index| index.path.covers(&spec.path));
     let indexed = fitting.filter_map(|index| candidate(spec, &orders, &keys, index));
-    // Of equal ones the first stays: the collection itself costs least.
-    let best = indexed.fold(own, |best, next| if next.rank() > best.rank() { next } else { best });
-    best.plan
+    let all: Vec<Candidate> = std::iter::once(own.clone()).chain(indexed).collect();
+    let in_order = all.iter().filter(|candidate| candidate.plan.in_order).cloned();
+    let in_order = in_order.reduce(Candidate::better);
+    let mut best = all.into_iter().fold(own, Candidate::better).plan;
+    if !best.in_order && spec.totals.is_none() {
+        best.otherwise = in_order.map(|candidate| Box::new(candidate.plan));
+    }
+    best
 }
 
 /// A plan and how much it narrows what is read.
+#[derive(Clone)]
 struct Candidate {
     score: usize,
     plan: Plan,
@@ -104,6 +115,11 @@ struct Candidate {
 impl Candidate {
     fn rank(&self) -> (usize, bool) {
         (self.score, self.plan.in_order)
+    }
+
+    /// Of equal ones the first: the collection itself costs least.
+    fn better(self, next: Self) -> Self {
+        if next.rank() > self.rank() { next } else { self }
     }
 }
 
@@ -176,6 +192,7 @@ fn build(
         keys: keys.clone(),
         in_order: if counts { settled } else { reverse.is_some() },
         reverse: reverse.unwrap_or(false),
+        otherwise: None,
     };
     Candidate { score: 2 * (prefix_fields + narrowed), plan }
 }

@@ -84,6 +84,20 @@ impl<'a> Run<'a> {
     /// As for every read; `TooLarge` when groups pass their bound. That too much was looked at is
     /// no error here: `end` says so.
     pub(crate) fn fill(&mut self, sink: &mut Sink) -> Result<()> {
+        self.fill_as_planned(sink)?;
+        if self.end == WalkEnd::TooMany
+            && let Some(otherwise) = self.plan.otherwise.take()
+        {
+            sink.clear();
+            self.plan = *otherwise;
+            self.looked = 0;
+            self.end = WalkEnd::Exhausted;
+            return self.fill_as_planned(sink);
+        }
+        Ok(())
+    }
+
+    fn fill_as_planned(&mut self, sink: &mut Sink) -> Result<()> {
         match self.plan.source.clone() {
             Source::Nothing => Ok(()),
             Source::Collection => self.fill_from_collection(sink),
@@ -259,9 +273,11 @@ impl<'a> Run<'a> {
             })?;
             return Ok(false);
         }
+        // In order a few may do, or turn out not to fit; else all are looked at.
+        let mut wanted = if self.plan.in_order { sink.wanted() } else { BATCH_ENTRIES };
+        wanted = wanted.min(BATCH_ENTRIES);
         while !keys.is_empty() {
             let mut batch: Vec<Vec<u8>> = Vec::new();
-            let wanted = sink.wanted().min(BATCH_ENTRIES);
             self.indexes.scan(
                 self.view,
                 &range.index,
@@ -291,6 +307,7 @@ impl<'a> Run<'a> {
                 }
                 _ => break,
             }
+            wanted = (2 * wanted).min(BATCH_ENTRIES);
         }
         Ok(false)
     }
@@ -379,6 +396,13 @@ impl Sink {
         match totals {
             Totals::Count => Self::Count(0),
             Totals::Groups(aggregate) => Self::Groups(Groups::new(aggregate)),
+        }
+    }
+
+    /// Forgets the places; what is for totals is filled once.
+    fn clear(&mut self) {
+        if let Self::Best { heap, .. } = self {
+            heap.clear();
         }
     }
 

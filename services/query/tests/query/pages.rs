@@ -156,6 +156,21 @@ fn a_count_of_a_large_collection_is_served_by_the_index_that_is_named_for_it() {
 }
 
 #[test]
+fn an_index_does_not_stand_in_the_way_of_a_page_in_the_order_of_the_keys() {
+    let tree = bed::open();
+    set(&tree, "c", many(LOOKED_MAX + 1));
+    let query = json!({ "path": "c", "where": [["n", ">=", 0]], "limit": 2 });
+    assert_eq!(keys(&tree, query.clone()), ["k00000", "k00001"]);
+    let index = json!({ "path": "c", "fields": ["n"] });
+    let indexed = Queries::with_indexes(&tree, Computed::of(&[index]));
+    let found = page(&indexed, &tree.view().unwrap(), &spec(query));
+    let found: Vec<&str> = found.items.iter().map(|item| item.key()).collect();
+    assert_eq!(found, ["k00000", "k00001"]);
+    let none = json!({ "path": "c", "where": [["n", ">=", LOOKED_MAX]], "limit": 2 });
+    assert_eq!(explained(&tree, &indexed, none)["plan"], "index", "the narrower one comes first");
+}
+
+#[test]
 fn what_no_index_can_serve_says_so_instead_of_naming_one() {
     let tree = bed::open();
     set(&tree, "c", many(LOOKED_MAX + 1));
