@@ -28,8 +28,7 @@ impl Config {
     /// alone means what [`Config::in_directory`] means. `log` names another journal than the usual
     /// one: a URL as in [`Config::log`].
     ///
-    /// So `trellis serve --data a`, with `--kv` and `--log` as [`Config::kv_url`] and
-    /// [`Config::log_url`] say, serves what was moved to `redb:a`.
+    /// So `trellis serve --data a` serves what was moved to `redb:a`.
     ///
     /// # Errors
     /// `InvalidInput` for a place without a directory, for one that begins with another name than a

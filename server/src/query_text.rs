@@ -92,7 +92,7 @@ fn conditions_of(text: &str) -> Result<Vec<Value>, WireError> {
         let shown: String = text.chars().take(60).collect();
         WireError::invalid(format!(
             "{shown:?} is no condition: write age>=18, name starts-with A, country in DE,FR, \
-             email exists, or JSON such as [[\"age\",\">=\",18]]"
+             email exists, or JSON such as [[\"age\",\">=\",18]]; several are given one by one"
         ))
     })
 }
@@ -125,7 +125,17 @@ fn condition_of(text: &str) -> Option<Value> {
     if field.is_empty() {
         return None;
     }
-    Some(json!([field, operator, operand_of(rest.strip_prefix(operator)?.trim())]))
+    let operand = rest.strip_prefix(operator)?.trim();
+    (!is_more(operand)).then(|| json!([field, operator, operand_of(operand)]))
+}
+
+/// Whether this is more than one operand: `= 5` of `age == 5`, `5 and b = 2`. As a text it would
+/// only find nothing; who means such a text writes it in quotes.
+fn is_more(operand: &str) -> bool {
+    let signs = ['=', '<', '>'];
+    let joins = |word: &str| ["and", "or", "&&", "||"].contains(&word.to_lowercase().as_str());
+    let is_joined = operand.contains(signs) && operand.split_whitespace().any(joins);
+    (operand.starts_with(signs) || is_joined) && serde_json::from_str::<Value>(operand).is_err()
 }
 
 fn operand_of(text: &str) -> Value {
@@ -189,6 +199,8 @@ mod tests {
             ("age<18", json!([["age", "<", 18]])),
             ("name=Alice", json!([["name", "=", "Alice"]])),
             ("name = \"18\"", json!([["name", "=", "18"]])),
+            ("name = Simon and Garfunkel", json!([["name", "=", "Simon and Garfunkel"]])),
+            ("name = \"a and b = c\"", json!([["name", "=", "a and b = c"]])),
             ("a!=b=c", json!([["a", "!=", "b=c"]])),
             ("gone=null", json!([["gone", "=", null]])),
             ("profile/name starts-with Al", json!([["profile/name", "starts-with", "Al"]])),
@@ -204,7 +216,9 @@ mod tests {
         ] {
             assert_eq!(conditions(text), expected, "{text}");
         }
-        for text in ["", "age", "=5", ">=", "age exists not", "[", "age starts-with"] {
+        let no_single = ["age > 5 and c = DE", "a=1 || b=2", "age == 5", "age => 5", "age <> 5"];
+        let no_condition = ["", "age", "=5", ">=", "age exists not", "[", "age starts-with"];
+        for text in no_single.into_iter().chain(no_condition) {
             let error = conditions_of(text).expect_err(text);
             assert_eq!(error.code, "invalid", "{text}");
         }

@@ -64,13 +64,20 @@ pub(super) async fn check(repair: bool, json: bool, place: &Place) -> Result<(),
     if !json {
         print_line(describe(report).trim_end())?;
     }
+    let helps = !repair && (more > 0 || is_repairable(report));
     match findings + more {
         0 => Ok(()),
-        count => Err(Failure::Damaged(match repair {
-            true => format!("{count} findings that a repair cannot help; rebuild or restore"),
-            false => format!("{count} findings; `trellis check --repair` repairs what it can"),
+        count => Err(Failure::Damaged(match helps {
+            true => format!("{count} findings; `trellis check --repair` repairs what it can"),
+            false => format!("{count} findings that a repair cannot help; rebuild or restore"),
         })),
     }
+}
+
+/// Whether a repair can do anything about one of the findings.
+fn is_repairable(report: &Value) -> bool {
+    let findings = report.get("findings").and_then(Value::as_array).into_iter().flatten();
+    findings.filter_map(|finding| finding.get("remedy")).any(|remedy| remedy != "restore")
 }
 
 fn tell_repairs(repaired: &RepairReport) {
@@ -171,4 +178,18 @@ pub(super) async fn rebuild(database: &Database) -> Result<(), Failure> {
         print_line(&format!("the old store is {}", old.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::is_repairable;
+
+    #[test]
+    fn a_repair_is_named_only_where_it_helps() {
+        assert!(!is_repairable(&json!({ "findings": [{ "remedy": "restore" }] })));
+        let one = json!({ "findings": [{ "remedy": "restore" }, { "remedy": "journal" }] });
+        assert!(is_repairable(&one));
+    }
 }

@@ -19,6 +19,18 @@ use crate::state::State;
 const FAILED_VALUE_BYTES_MAX: usize = 64 << 10;
 /// Beyond this sum the values of a refusal are left out.
 const FAILED_BYTES_MAX: usize = 512 << 10;
+/// JSON that is hashed for the conditions of a commit together, unless it has one only: nobody
+/// else commits meanwhile.
+const HASHED_BYTES_MAX: u64 = 64 << 20;
+/// Journal records that are read for the conditions of a commit together, to see what changed
+/// after a rev.
+const RECORDS_MAX: usize = 100_000;
+
+/// What the conditions of a commit may still read.
+struct Budget {
+    hashed_bytes: u64,
+    records: usize,
+}
 
 /// Refuses the commit unless every condition holds.
 pub(crate) fn check_conditions(
@@ -33,17 +45,20 @@ pub(crate) fn check_conditions(
     let reader = Reader { state: state.clone(), hidden: hidden.clone() };
     let mut failed = Vec::new();
     let mut left = FAILED_BYTES_MAX;
+    let hashed_bytes = if conditions.len() == 1 { u64::MAX } else { HASHED_BYTES_MAX };
+    let mut budget = Budget { hashed_bytes, records: RECORDS_MAX };
     for condition in conditions {
         let path = &condition.path;
-        let holds =
-            holds(core, &reader, condition).map_err(|error| CommitError::at(path, error))?;
-        if !holds {
+        let at_path = |error| CommitError::at(path, error);
+        if !holds(core, &reader, condition, &mut budget).map_err(at_path)? {
             let value = reader.get_value(path, left)?;
-            left = left.saturating_sub(value.as_ref().map_or(0, |value| value.get().len()));
+            // What is too large was read all the same.
+            let read = value.as_ref().map_or(FAILED_VALUE_BYTES_MAX, |value| value.get().len());
+            left = left.saturating_sub(read);
             let too_large = value.is_none();
             let null = || raw(b"null".to_vec());
             let value: Box<RawValue> = value.map_or_else(null, Ok)?;
-            let hash = reader.hash(path)?;
+            let hash = reader.hash_within(path, &mut budget.hashed_bytes).map_err(at_path)?;
             failed.push(FailedCondition { path: path.clone(), value, hash, too_large });
         }
     }
@@ -58,12 +73,15 @@ pub(crate) fn check_conditions(
     Err(CommitError { error, path: None, failed })
 }
 
-fn holds(core: &Core, reader: &Reader, condition: &Condition) -> Result<bool> {
+fn holds(core: &Core, reader: &Reader, condition: &Condition, budget: &mut Budget) -> Result<bool> {
     let path = &condition.path;
     Ok(match &condition.check {
         Check::Exists => reader.exists(path)?,
         Check::Absent => !reader.exists(path)?,
-        Check::Hash(hash) => reader.hash(path)?.as_deref() == Some(hash.as_str()),
+        Check::Hash(hash) => {
+            let present = reader.hash_within(path, &mut budget.hashed_bytes)?;
+            present.as_deref() == Some(hash.as_str())
+        }
         Check::Value(value) => {
             let wanted = canonical(value)?;
             let mut present = Vec::new();
@@ -73,7 +91,7 @@ fn holds(core: &Core, reader: &Reader, condition: &Condition) -> Result<bool> {
                 Err(error) => return Err(error),
             }
         }
-        Check::Rev(rev) => !core.changed_after(&reader.state, *rev, path)?,
+        Check::Rev(rev) => !core.changed_after(&reader.state, *rev, path, &mut budget.records)?,
     })
 }
 

@@ -31,9 +31,6 @@ use crate::sweep::Sweep;
 use crate::views::Views;
 use crate::zoning::Gate;
 
-/// A `rev` condition looks at no more journal records than this.
-const REV_CHECK_RECORDS_MAX: usize = 100_000;
-
 pub(crate) struct Core {
     pub(crate) kv: Arc<dyn KvBackend>,
     pub(crate) log: Arc<dyn StreamLog>,
@@ -294,8 +291,15 @@ impl Core {
     }
 
     /// Whether anything at or below a path changed after `rev`; `true` when the journal no longer
-    /// tells.
-    pub(crate) fn changed_after(&self, state: &State, rev: u64, path: &Path) -> Result<bool> {
+    /// tells, or more records than `records_left` would have to be read; what is read is taken from
+    /// them.
+    pub(crate) fn changed_after(
+        &self,
+        state: &State,
+        rev: u64,
+        path: &Path,
+        records_left: &mut usize,
+    ) -> Result<bool> {
         let key = path.key();
         let visible = self.visible.load(Ordering::Acquire);
         // Every table of the overlay holds whole commits only, and all after `applied_rev`.
@@ -307,13 +311,14 @@ impl Core {
         }
         let bounds = self.log.bounds(&self.journal)?;
         let from = (rev + 1).saturating_sub(self.base);
-        if from < bounds.first || rev < self.base {
+        if from < bounds.first || rev < self.base || *records_left == 0 {
             return Ok(true);
         }
         let mut changed = Ok(false);
         let mut last = rev;
-        let budget = ReadBudget { records_max: REV_CHECK_RECORDS_MAX, bytes_max: usize::MAX };
+        let budget = ReadBudget { records_max: *records_left, bytes_max: usize::MAX };
         self.log.read(&self.journal, from, budget, &mut |_, bytes| {
+            *records_left = records_left.saturating_sub(1);
             changed = Record::decode(bytes).map(|record| {
                 last = record.rev;
                 record.effects.iter().any(|effect| touches(effect, key))

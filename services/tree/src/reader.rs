@@ -273,13 +273,31 @@ impl Reader {
     }
 
     pub(crate) fn hash(&self, path: &Path) -> Result<Option<String>> {
+        let mut unbounded = u64::MAX;
+        self.hash_within(path, &mut unbounded)
+    }
+
+    /// As [`Reader::hash`]; takes the bytes that are read from those that are left.
+    ///
+    /// # Errors
+    /// `TooLarge` when they do not suffice.
+    pub(crate) fn hash_within(&self, path: &Path, left: &mut u64) -> Result<Option<String>> {
         let mut hasher = blake3::Hasher::new();
         let mut first: Option<Vec<u8>> = None;
+        let mut suffices = true;
         self.stream_json(path, &mut |slice| {
             first.get_or_insert_with(|| slice.to_vec());
             hasher.update(slice);
-            ControlFlow::Continue(())
+            suffices = *left >= slice.len() as u64;
+            *left = left.saturating_sub(slice.len() as u64);
+            if suffices { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        if !suffices {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                "the conditions of the commit read too much together; test narrower paths",
+            ));
+        }
         if first.as_deref() == Some(b"null") {
             return Ok(None);
         }

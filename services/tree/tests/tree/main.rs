@@ -8,6 +8,7 @@
     reason = "a test that fails may panic"
 )]
 
+mod conditions;
 mod drafts;
 mod follow;
 mod history;
