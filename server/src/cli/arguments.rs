@@ -142,8 +142,7 @@ pub(super) struct Database {
     /// Directory of the data
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// Settings, TOML or JSON; alone they lead no verb but `serve` to a directory: name it with
-    /// --data
+    /// Settings, TOML or JSON
     #[arg(long, env = "TRELLIS_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Named set of engines: memory, embedded, single-file, edge, server
