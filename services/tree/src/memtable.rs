@@ -26,7 +26,7 @@ const ENTRY_BYTES: usize = 160;
 /// What an older version costs, besides its value.
 const VERSION_BYTES: usize = 64;
 /// Bytes of a table that holds pages: it is applied from here on, and is full at twice that.
-pub(crate) const PAGED_BYTES_MAX: usize = 2 << 20;
+pub(crate) const PAGED_BYTES_MAX: usize = 3 << 20;
 
 fn length(value: &Option<Bytes>) -> usize {
     value.as_ref().map_or(0, Bytes::len)
