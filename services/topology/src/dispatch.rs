@@ -115,6 +115,10 @@ impl Session {
             Message::Heartbeat(beat) => {
                 self.status.peer_head = self.status.peer_head.max(beat.head);
                 self.status.peer_ahead_ms = ahead(beat.wall_ms, turn.now.wall_ms);
+                if let Some(source) = &mut self.source {
+                    let have = self.follower.as_ref().map_or(u64::MAX, Follower::applied_rev);
+                    source.on_head(beat.head, have, turn);
+                }
                 let Some(follower) = &mut self.follower else { return Ok(()) };
                 follower.status.head = follower.status.head.max(beat.head);
                 follower.note_level(turn);

@@ -116,6 +116,7 @@ mod route;
 mod session;
 mod session_options;
 mod set_aside;
+mod settled;
 mod slot_open;
 mod slot_upkeep;
 mod slots;

@@ -130,6 +130,9 @@ pub(crate) struct Slot {
     /// Whether the pages of a snapshot are still on their way: until they have come, `at` is where
     /// its tail will begin, and no tombstone before it is known to the follower.
     pub(crate) filling: bool,
+    /// The commit up to which also all is here that the follower wrote before it knew of that:
+    /// what a removal up to there has to meet has met it.
+    pub(crate) settled: u64,
     pub(crate) invalid: Option<SlotEnd>,
     pub(crate) active: bool,
     pub(crate) seen_ms: u64,
@@ -219,6 +222,7 @@ impl Slots {
         consumer: &str,
         at: LogPosition,
         applied: u64,
+        settled: u64,
         now: Now,
     ) -> Result<bool> {
         let mut table = self.table.lock();
@@ -227,14 +231,18 @@ impl Slots {
             // As long as it does not move there is nothing to begin anew for.
             return Ok(at.rev <= slot.at.rev);
         }
-        if at.rev > slot.at.rev {
+        let moves = at.rev > slot.at.rev;
+        if moves {
             slot.at = LogPosition { log_id: self.node, ..at };
             slot.pin = slot.pin.filter(|pin| *pin > at.rev);
         }
         slot.filling = false;
+        slot.settled = slot.settled.max(settled);
         slot.applied = applied.max(slot.at.rev);
         slot.seen_ms = now.wall_ms;
-        self.write_if_due(consumer, slot, now)?;
+        if moves {
+            self.write_if_due(consumer, slot, now)?;
+        }
         Ok(true)
     }
 
@@ -324,6 +332,7 @@ impl Slot {
             applied: 0,
             pin: None,
             filling: false,
+            settled: 0,
             invalid: None,
             active: false,
             seen_ms: 0,
@@ -356,9 +365,9 @@ impl Slot {
         self.pin.unwrap_or(self.at.rev)
     }
 
-    /// The rev up to which its follower has seen every tombstone and clear.
+    /// The rev up to which no tombstone and no clear is needed for its follower any more.
     pub(crate) fn seen(&self) -> u64 {
-        if self.filling { 0 } else { self.at.rev }
+        if self.filling { 0 } else { self.at.rev.min(self.settled) }
     }
 
     /// Whether it stands elsewhere than it was written.
@@ -371,6 +380,7 @@ impl Slot {
             "owner": self.owner,
             "at": log_json(&self.at),
             "seenMs": self.seen_ms.to_string(),
+            "settled": self.settled.to_string(),
         });
         if let Some(members) = value.as_object_mut() {
             if let Some(pin) = self.pin {
@@ -394,6 +404,7 @@ pub(crate) fn read_slot(value: &Value) -> Option<Slot> {
     (slot.written, slot.applied) = (slot.at.rev, slot.at.rev);
     slot.seen_ms = number(value.get("seenMs")?)?;
     slot.pin = value.get("pin").and_then(number);
+    slot.settled = value.get("settled").and_then(number).unwrap_or(0);
     // Its end may not have been written; then the follower opens with a tail.
     slot.filling = value.get("filling").is_some();
     slot.invalid = value.get("invalid").and_then(Value::as_str).and_then(SlotEnd::from_code);

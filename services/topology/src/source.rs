@@ -15,6 +15,7 @@ use crate::message::{
 };
 use crate::plan::PushPlan;
 use crate::planted::{Planted, is_planted};
+use crate::settled::Settled;
 use crate::source_check::{check_open, covered_scope};
 use crate::status::{FeedState, PushStatus};
 use crate::task::{OpenSlot, SlotOpened, TailRead, Task, TaskOutcome};
@@ -83,6 +84,7 @@ pub(crate) struct Source {
     acked: u64,
     acking: bool,
     acked_since: bool,
+    settled: Settled,
     /// This node's newest commit.
     pub(crate) head: u64,
     /// When it looks again, for what was not durable or has gathered meanwhile.
@@ -117,6 +119,7 @@ impl Source {
             acked: 0,
             acking: false,
             acked_since: false,
+            settled: Settled::default(),
             head,
             again_at: None,
             status: PushStatus::default(),
@@ -371,8 +374,18 @@ impl Source {
         }
         self.acking = true;
         let consumer = self.status.slot.clone();
-        let (at, applied) = (self.durable, self.acked);
-        turn.run(Purpose::AckSlot, Task::AckSlot { consumer, at, applied });
+        let (at, applied, settled) = (self.durable, self.acked, self.settled.rev());
+        turn.run(Purpose::AckSlot, Task::AckSlot { consumer, at, applied, settled });
+    }
+
+    /// The peer tells its newest commit; `have` is what of its log is here, all if nothing of it
+    /// is followed.
+    pub(crate) fn on_head(&mut self, head: u64, have: u64, turn: &mut Turn<'_>) {
+        // Before the tail it has not what it will be taken to have.
+        if self.stage == Stage::Tail && self.settled.heard(self.durable.rev, head, have) {
+            self.acked_since = true;
+            self.move_slot(turn);
+        }
     }
 
     pub(crate) fn on_slot_moved(

@@ -97,8 +97,8 @@ impl Store {
                     read => read.map(TaskOutcome::Tail),
                 }
             }
-            Task::AckSlot { consumer, at, applied } => {
-                let valid = self.slots.acknowledge(&consumer, at, applied, now);
+            Task::AckSlot { consumer, at, applied, settled } => {
+                let valid = self.slots.acknowledge(&consumer, at, applied, settled, now);
                 valid.map(|valid| if valid { TaskOutcome::Done } else { TaskOutcome::TailGone })
             }
             Task::Filled { consumer } => {

@@ -277,7 +277,7 @@ fn removals_are_not_forgotten_while_a_follower_is_filled() {
     source.store = Store::open(source.store.tree().clone(), options).unwrap();
     assert_eq!(source.store.upkeep(now).unwrap().collected, 0, "over a restart");
     let (consumer, at) = ("0a-down".to_owned(), opened.pin);
-    let filled = Task::AckSlot { consumer, at, applied: at.rev };
+    let filled = Task::AckSlot { consumer, at, applied: at.rev, settled: at.rev };
     assert!(matches!(source.store.execute(now, filled), TaskOutcome::Done));
     assert!(source.store.upkeep(now).unwrap().collected > 0);
 }

@@ -80,6 +80,8 @@ pub enum Task {
         /// The commit up to which it has applied everything, durably but for what is not its
         /// business.
         applied: u64,
+        /// The commit up to which also all is here that it wrote before it knew of that.
+        settled: u64,
     },
     /// The follower of a slot needs no more pages, or takes none: another one may be filled.
     Filled {
