@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use trellis::{Config, Runtime, Trellis};
+use trellis_topology::GREETING_LINKS;
 
 use super::arguments::{Database, Serve};
 use super::failure::Failure;
@@ -30,7 +31,7 @@ pub(super) async fn run(serve: Serve, log_level: Option<&str>) -> Result<(), Fai
     start_logging(&config.log_level)?;
     let mut options = ServerOptions::from(&config.server);
     if let Some(replication) = &config.replication {
-        options.peers_max = replication.links_max;
+        options.peers_max = replication.links_max.saturating_add(GREETING_LINKS);
     }
     let listener = listen(&config, &options).await?;
     let address = listener

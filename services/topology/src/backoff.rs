@@ -10,8 +10,8 @@ const LEAST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 /// The longest wait for a peer that refuses what it is sent: somebody has to change something.
 const LONGEST_REFUSED: Duration = Duration::from_secs(300);
-/// A link that was up for so long was healthy.
-const HEALTHY: Duration = Duration::from_secs(60);
+/// A link whose feeds were live for so long was healthy.
+const HEALTHY: Duration = Duration::from_secs(10);
 
 /// How a link ended, as far as the next one depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +53,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait after a link ended that was up for `up`; `random` is any 64 random bits.
-    pub fn wait(&mut self, ended: Ended, up: Duration, random: u64) -> Duration {
-        if up >= HEALTHY {
+    /// How long to wait after a link ended whose feeds were live for `live`; `random` is any 64
+    /// random bits.
+    pub fn wait(&mut self, ended: Ended, live: Duration, random: u64) -> Duration {
+        if live >= HEALTHY {
             self.failures = 0;
         }
         let longest = match ended {

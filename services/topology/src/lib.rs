@@ -92,6 +92,7 @@ mod handshake;
 mod incoming;
 mod kept;
 pub mod message;
+mod metered;
 mod node;
 mod node_accept;
 mod node_dial;
@@ -146,6 +147,7 @@ pub use kept::{Kept, KeptFeed, SetAside};
 pub use message::{Hello, LogPosition, OpenMode, Refusal, RefusalReason};
 pub use message::{OfferedMode, ZoneOffer};
 pub use node::{Node, NodeStatus, NotReady};
+pub use node_accept::GREETING_LINKS;
 pub use node_options::NodeOptions;
 pub use plan::{
     DialPlan, FillRule, LinkPlan, LinkPolicy, PeerIdentity, PullPart, PullPlan, PushPlan,

@@ -8,14 +8,17 @@ use trellis_engine_traits::{ErrorKind, LinkMessage, PeerLink, Result};
 use trellis_runtime::Alarm;
 
 use crate::backoff::Ended;
-use crate::message::{Message, Refusal, RefusalReason};
+use crate::message::{Message, Refusal};
 use crate::node_dial::guarded;
 use crate::node_gate::Mailbox;
 use crate::node_poll::{self, Boxed};
-use crate::node_shared::{Accepted, Entrance, LinkEntry, Shared, identity};
+use crate::node_shared::{Accepted, Entrance, LinkEntry, Shared, identity, too_many};
 use crate::parts;
 use crate::session::{Role, Session};
 
+/// Links besides [`NodeOptions::links_max`](crate::NodeOptions) whose peers have not said who they
+/// are, or are on their way out. They end by themselves within seconds.
+pub const GREETING_LINKS: usize = 32;
 /// How long a peer that is turned away may take to hear why.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 /// Time between attempts when no link can be taken.
@@ -60,11 +63,11 @@ fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, alarm: &Arc<Alarm>) {
     let links_max = shared.options.links_max;
     // Held until the thread is entered: it takes itself out at its end.
     let mut accepted = shared.accepted.lock();
-    if accepted.len() >= links_max {
+    // Who comes in is counted when it has said who it is: it may take the place of a link of its own.
+    if accepted.len() >= links_max.saturating_add(GREETING_LINKS) {
         drop(accepted);
-        let message = format!("{links_max} links are open: raise the bound, or close some");
         tracing::warn!(peer = %id, links_max, "a link is turned away: too many are open");
-        return turn_away(shared, link.as_ref(), message, alarm);
+        return turn_away(shared, link.as_ref(), too_many(links_max), alarm);
     }
     let clock = shared.runtime.clock().as_ref();
     let mail = Mailbox::new(clock, shared.options.session.forwards_max);
@@ -108,10 +111,10 @@ fn serve(shared: &Arc<Shared>, entry: &Arc<LinkEntry>, link: &dyn PeerLink, numb
 }
 
 /// Tells a peer that there is no room, and ends its link.
-fn turn_away(shared: &Shared, link: &dyn PeerLink, message: String, alarm: &Arc<Alarm>) {
+fn turn_away(shared: &Shared, link: &dyn PeerLink, refusal: Refusal, alarm: &Arc<Alarm>) {
     let clock = shared.runtime.clock().as_ref();
     let options = &shared.options.session;
-    let refusal = Message::Refuse(Refusal::new(RefusalReason::Busy, message));
+    let refusal = Message::Refuse(refusal);
     let frames = parts::encode(&refusal, options.part_bytes, options.message_bytes_max);
     let stop = || shared.is_closing();
     let deadline = node_poll::deadline_in(clock, REFUSAL_WAIT);

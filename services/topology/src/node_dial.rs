@@ -33,14 +33,14 @@ pub(crate) fn run(shared: &Shared, entry: &LinkEntry, dial: &Dial) {
                 guarded(shared, entry, link.as_ref(), session)
             }
             Some(Err(error)) => {
-                LinkOutcome { ended: ended(&error), up: Duration::ZERO, error: error.to_string() }
+                LinkOutcome { ended: ended(&error), live: Duration::ZERO, error: error.to_string() }
             }
         };
         if shared.is_closing() {
             return;
         }
-        let LinkOutcome { ended, up, error } = outcome;
-        let wait = backoff.wait(ended, up, shared.runtime.random().next_u64());
+        let LinkOutcome { ended, live, error } = outcome;
+        let wait = backoff.wait(ended, live, shared.runtime.random().next_u64());
         let link = entry.id.as_str();
         if entry.failed(&error) {
             tracing::warn!(link, address = %entry.address, %error, ?wait, "a link is down");
@@ -85,7 +85,7 @@ pub(crate) fn guarded(
         entry.mail.close();
         give_up_slot(shared, entry);
         let error = "the driver of the link broke down: see the log".to_owned();
-        LinkOutcome { ended: Ended::Away, up: Duration::ZERO, error }
+        LinkOutcome { ended: Ended::Away, live: Duration::ZERO, error }
     })
 }
 

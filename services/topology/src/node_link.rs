@@ -43,7 +43,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct LinkOutcome {
     pub(crate) ended: Ended,
-    pub(crate) up: Duration,
+    /// For how long its feeds had been live.
+    pub(crate) live: Duration,
     pub(crate) error: String,
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct Driver<'a> {
     answers: BTreeMap<ForwardId, Answer>,
     forwards: u64,
     refusal: Option<Refusal>,
-    began: Duration,
+    live_since: Option<Duration>,
     shown_at: Duration,
     told: Told,
 }
@@ -82,7 +83,6 @@ impl<'a> Driver<'a> {
         session: Session,
     ) -> Self {
         let alarm = &entry.mail.alarm;
-        let began = shared.now().mono;
         Self {
             shared,
             entry,
@@ -96,8 +96,8 @@ impl<'a> Driver<'a> {
             answers: BTreeMap::new(),
             forwards: 0,
             refusal: None,
-            began,
-            shown_at: began,
+            live_since: None,
+            shown_at: shared.now().mono,
             told: Told::default(),
         }
     }
@@ -279,6 +279,9 @@ impl<'a> Driver<'a> {
         self.shown_at = now;
         let status = self.session.status();
         self.log(&status);
+        if status.is_live() {
+            self.live_since.get_or_insert(now);
+        }
         self.entry.show(status, false);
     }
 
@@ -324,7 +327,8 @@ impl<'a> Driver<'a> {
             Some(text) if refusal.reason == RefusalReason::Closing => text.to_owned(),
             _ => reason.clone(),
         };
-        let up = self.shared.now().mono.saturating_sub(self.began);
+        let now = self.shared.now().mono;
+        let live = self.live_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let status = self.session.status();
         self.log(&status);
         self.entry.show(status, true);
@@ -333,7 +337,7 @@ impl<'a> Driver<'a> {
         let hurried = || shared.is_closing() || entry.is_superseded();
         let wait = if entry.is_superseded() { Duration::ZERO } else { CLOSE_WAIT };
         wire.close(&reason, wait, &entry.mail.alarm, clock, &hurried);
-        LinkOutcome { ended: Ended::from(refusal.reason), up, error }
+        LinkOutcome { ended: Ended::from(refusal.reason), live, error }
     }
 }
 

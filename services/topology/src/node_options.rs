@@ -19,7 +19,8 @@ pub struct NodeOptions {
     pub session: SessionOptions,
     /// Of the followers.
     pub slots: SlotOptions,
-    /// Links at most, those that peers made.
+    /// Links at most, those that peers made; [`GREETING_LINKS`](crate::GREETING_LINKS) more may be
+    /// saying who they are.
     pub links_max: usize,
     /// How long a forwarded write waits for its answer.
     pub forward_wait: Duration,

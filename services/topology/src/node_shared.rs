@@ -351,12 +351,23 @@ impl LinkPolicy for Entrance {
                  connection is given up",
             ));
         }
+        let links_max = self.shared.options.links_max;
+        if guests.len() >= links_max {
+            tracing::warn!(peer = %peer.name, links_max, "a peer is turned away: too many links");
+            return Err(too_many(links_max));
+        }
         let plan = self.shared.admission.admit(peer, hello)?;
         let Hello { node, epoch, life, attempt, .. } = *hello;
         let (entry, peer) = (Arc::clone(&self.entry), peer.clone());
         guests.insert(self.number, Guest { node, epoch, life, attempt, peer, offers, entry });
         Ok(plan)
     }
+}
+
+/// The refusal of one link more.
+pub(crate) fn too_many(links_max: usize) -> Refusal {
+    let message = format!("{links_max} links are open: raise the bound, or close some");
+    Refusal::new(RefusalReason::Busy, message)
 }
 
 /// The peer as sessions know it: by the name that its token gives it, else by its role, whatever

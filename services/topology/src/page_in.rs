@@ -6,6 +6,7 @@ use serde::Deserialize;
 use trellis_tree::{StampedChange, StampedOp, Version};
 
 use crate::message::{Message, Page};
+use crate::metered::{self, Undecoded};
 
 /// What a message begins with that is a [`Message::Page`].
 const PAGE: u8 = 8;
@@ -42,15 +43,15 @@ enum ChangeIn<'a> {
     Ending(Option<u64>),
 }
 
-/// Reads a message, and what is left over behind it.
+/// Reads a message of so many values at most, and what is left over behind it.
 ///
 /// # Errors
-/// When it is none.
-pub(crate) fn read(message: &Bytes) -> postcard::Result<(Message, &[u8])> {
+/// When it is none, or has more of them.
+pub(crate) fn read(message: &Bytes, values_max: usize) -> Result<(Message, &[u8]), Undecoded> {
     let Some((&PAGE, body)) = message.split_first() else {
-        return postcard::take_from_bytes(message);
+        return metered::take(message, values_max);
     };
-    let (page, rest) = postcard::take_from_bytes::<PageIn<'_>>(body)?;
+    let (page, rest) = metered::take::<PageIn<'_>>(body, values_max)?;
     let part = |bytes: &[u8]| message.slice_ref(bytes);
     let op = |op: OpIn<'_>| StampedOp {
         key: part(op.key),
@@ -97,7 +98,7 @@ mod tests {
             let mut frame = postcard::to_allocvec(&message).unwrap();
             frame.push(9);
             let frame = Bytes::from(frame);
-            let (read, rest) = read(&frame).unwrap();
+            let (read, rest) = read(&frame, 1000).ok().unwrap();
             assert_eq!((&read, rest), (&message, &[9][..]));
             let Message::Page(page) = read else { panic!("a page") };
             let inside = frame.as_ptr_range();
@@ -105,7 +106,7 @@ mod tests {
             for cut in 0..frame.len() - 1 {
                 let cut = frame.slice(..cut);
                 assert_eq!(
-                    super::read(&cut).is_ok(),
+                    super::read(&cut, 1000).is_ok(),
                     postcard::take_from_bytes::<Message>(&cut).is_ok()
                 );
             }

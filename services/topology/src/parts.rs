@@ -2,11 +2,13 @@
 //!
 //! A frame is a version byte, a kind (whole, more, last) and its part. The parts of a message
 //! follow each other; the message begins with the CRC-32 of the rest. What is received is bounded
-//! in the frame, in the message and in the number of parts, before it is taken in.
+//! in the frame, in the message and in the number of parts, before it is taken in, and in what it
+//! takes in memory (`metered.rs`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::message::{Message, Refusal, RefusalReason};
+use crate::metered::{self, Undecoded};
 use crate::page_in;
 
 /// The version of frames and messages.
@@ -28,12 +30,14 @@ const PARTS_MAX: usize = 1 << 16;
 /// The frames of a message, in order.
 ///
 /// # Errors
-/// `unsupported` when it is larger than `bytes_max`: the other node would refuse it.
+/// `unsupported` when it is larger than `bytes_max`, or of too many operations: the other node would
+/// refuse it.
 pub(crate) fn encode(
     message: &Message,
     part_bytes: usize,
     bytes_max: usize,
 ) -> Result<Vec<Bytes>, Refusal> {
+    metered::check(message)?;
     let body = BytesMut::from(&[FORMAT, WHOLE, 0, 0, 0, 0][..]).writer();
     let body = postcard::to_io(message, body);
     let body = body.map_err(|error| failed(format!("a message cannot be encoded: {error}")))?;
@@ -119,14 +123,14 @@ impl Parts {
         }
         let part = frame.slice(HEADER_BYTES..);
         match *kind {
-            WHOLE if self.parts == 0 => decode(&part).map(Some),
+            WHOLE if self.parts == 0 => decode(&part, self.bytes_max).map(Some),
             MORE | LAST => {
                 self.add(&part)?;
                 if *kind == MORE {
                     return Ok(None);
                 }
                 self.parts = 0;
-                decode(&std::mem::take(&mut self.body).freeze()).map(Some)
+                decode(&std::mem::take(&mut self.body).freeze(), self.bytes_max).map(Some)
             }
             _ => Err(Refusal::protocol("a frame is no part of the message that is under way")),
         }
@@ -146,7 +150,7 @@ impl Parts {
     }
 }
 
-fn decode(body: &Bytes) -> Result<(Message, usize), Refusal> {
+fn decode(body: &Bytes, bytes_max: usize) -> Result<(Message, usize), Refusal> {
     let Some(checksum) = body.first_chunk() else {
         return Err(Refusal::protocol("a message is shorter than its checksum"));
     };
@@ -154,10 +158,13 @@ fn decode(body: &Bytes) -> Result<(Message, usize), Refusal> {
     if crc32fast::hash(&message) != u32::from_le_bytes(*checksum) {
         return Err(Refusal::protocol("a message does not have its checksum"));
     }
-    match page_in::read(&message) {
+    match page_in::read(&message, metered::values_max(bytes_max)) {
         Ok((message, [])) => Ok((message, body.len())),
         Ok(_) => Err(Refusal::protocol("bytes are left over behind a message")),
-        Err(error) => Err(Refusal::new(
+        Err(Undecoded::TooMany(values_max)) => {
+            Err(Refusal::protocol(format!("a message has more than {values_max} values")))
+        }
+        Err(Undecoded::Unknown(error)) => Err(Refusal::new(
             RefusalReason::Unsupported,
             format!("a message is not understood, so that nothing after it can be: {error}"),
         )),

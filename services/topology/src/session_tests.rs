@@ -385,7 +385,7 @@ fn what_differs_from_the_source_is_found_and_repaired() {
     assert_eq!(pair.pulled().verified, 1 + status.verified);
 }
 
-fn forwarding() -> Pair {
+pub(crate) fn forwarding() -> Pair {
     let forward = Scope { within: vec![key("a")], except: Vec::new() };
     let plans = [
         LinkPlan { pull: Some(pull(REPLACE)), ..LinkPlan::default() },
@@ -396,7 +396,7 @@ fn forwarding() -> Pair {
     pair
 }
 
-fn request(path: &str) -> ForwardRequest {
+pub(crate) fn request(path: &str) -> ForwardRequest {
     let value = Input::parse(br#"{"n":{".sv":{"increment":1}}}"#).unwrap();
     let commit = Commit::set(Path::parse(path).unwrap(), value).with_key("k");
     ForwardRequest { commit, wait: Duration::from_secs(10), hops: 0 }

@@ -39,6 +39,11 @@ pub enum FeedState {
 }
 
 impl FeedState {
+    /// Whether what is followed comes, or will in its turn.
+    const fn is_live(self) -> bool {
+        !matches!(self, Self::Connecting | Self::Stalled)
+    }
+
     /// Its name in status and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -180,6 +185,13 @@ pub struct ForwardStatus {
 }
 
 impl SessionStatus {
+    /// Whether the link is up and what it is for has begun, in both directions.
+    pub(crate) fn is_live(&self) -> bool {
+        let pulled = self.pull.as_ref().is_none_or(|pull| pull.state.is_live());
+        let pushed = self.push.as_ref().is_none_or(|push| push.state.is_live());
+        self.link == LinkState::Up && pulled && pushed
+    }
+
     /// Counts on from what earlier sessions of the same link counted. Until something is known of
     /// its feeds, they stand where they stood.
     pub(crate) fn add_earlier(&mut self, earlier: &Self) {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use trellis_engine_traits::ErrorKind;
+
+use crate::forward_wire::{WireAnswer, WireCommitted, WireResult};
 use crate::message::Message;
 use crate::pair::Pair;
-use crate::session_tests::{FIVE, REPLACE, source};
+use crate::session_tests::{FIVE, REPLACE, forwarding, request, source};
 use crate::*;
 
 #[test]
@@ -91,4 +94,34 @@ fn what_is_asked_for_while_a_feed_is_being_opened_is_not_forgotten() {
         assert_eq!((begun, pair.pulled().opened), (1, Some(OpenMode::Snapshot)), "{turns}");
     }
     assert!(opening > 0, "some of it was asked for while the feed was being opened");
+}
+
+/// Promise: an answer that this node does not understand is no failure: what it is about happened.
+#[test]
+fn an_answer_that_cannot_be_read_leaves_the_outcome_unknown_and_the_link_up() {
+    let answer = |log_id: &str, resolved: (&str, &str)| WireCommitted {
+        log_id: log_id.into(),
+        rev: 7,
+        reached: 0,
+        replayed: false,
+        results: vec![WireResult {
+            pushed: None,
+            resolved: vec![(resolved.0.to_owned(), resolved.1.to_owned())],
+        }],
+    };
+    let unreadable = [("a//b", "1"), ("a/b", "{"), ("a/b", "")];
+    for (number, resolved) in (1..).zip(unreadable) {
+        let mut pair = forwarding();
+        pair.cut = true;
+        pair.event(0, Event::Forward(ForwardId(number), request("a/x")));
+        pair.cut = false;
+        let answer = WireAnswer::Committed(answer("00", resolved));
+        pair.say(1, &Message::Forwarded { number: 1, answer });
+        let (id, outcome) = pair.ends[0].answers.pop().unwrap();
+        assert_eq!(
+            (id, outcome.unwrap_err().error.kind()),
+            (ForwardId(number), ErrorKind::OutcomeUnknown)
+        );
+        assert!(pair.ends[0].closed.is_none(), "{resolved:?}");
+    }
 }

@@ -85,6 +85,23 @@ fn what_is_set_aside_is_named_by_its_source_and_removed_by_its_name() {
     assert_eq!(edge.node.set_asides().unwrap(), std::slice::from_ref(second));
 }
 
+/// Promise: a status costs no more where more is kept; what is counted is counted when asked for.
+#[test]
+fn a_status_counts_no_stamps_unless_it_is_asked_to() {
+    let hub = LoopbackHub::new();
+    let center = Site::new(&hub, "central", central());
+    for number in 0..5 {
+        center.set(&format!("shared/n{number}"), json!(number)).unwrap();
+    }
+    let entries = || center.node.status().unwrap().stats.by_rev_entries;
+    assert_eq!(entries(), 0, "nobody counted");
+    center.node.count().unwrap();
+    let counted = entries();
+    assert!(counted >= 5, "{counted}");
+    center.set("shared/n9", json!(9)).unwrap();
+    assert_eq!(entries(), counted, "it is what was counted last");
+}
+
 /// Promise: without links the same is seen, and what is asked for counts at the next open.
 #[test]
 fn a_node_that_is_closed_tells_where_it_was_and_takes_wishes() {

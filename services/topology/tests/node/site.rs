@@ -65,11 +65,20 @@ impl Site {
         spec: TopologySpec,
         disks: Disks,
     ) -> Self {
+        Self::in_time(links, options, spec, disks, Runtime::system())
+    }
+
+    pub(crate) fn in_time(
+        links: Arc<dyn Replicator>,
+        options: NodeOptions,
+        spec: TopologySpec,
+        disks: Disks,
+        runtime: Arc<Runtime>,
+    ) -> Self {
         let name = options.name.clone();
         let topology = Arc::new(Topology::compile(&spec).unwrap());
         let tree_options =
             TreeOptions { zoning: Some(topology.zoning()), ..TreeOptions::default() };
-        let runtime = Runtime::system();
         let kv = Arc::new(MemoryKv::on(&disks.0).unwrap());
         let log = Arc::new(MemoryLog::on(&disks.1).unwrap());
         let tree = Tree::open(kv, log, Arc::clone(&runtime), tree_options).unwrap();
