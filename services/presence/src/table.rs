@@ -7,13 +7,13 @@ use trellis_runtime::Clock;
 use trellis_tree::Tree;
 
 use crate::beat::moment_ms;
-use crate::request::{Granted, not_found};
-use trellis_engine_traits::Result;
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::options::PresenceOptions;
 use crate::request::{Answer, Ended};
+use crate::request::{Granted, not_found};
 use crate::stats::PresenceStats;
+use trellis_engine_traits::Result;
 
 /// All leases, and what the worker needs for them.
 pub(crate) struct Worker {

@@ -1,6 +1,5 @@
 //! Bounds of live subscriptions, and their figures.
 
-
 /// Bounds of [`Live`](crate::Live).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveOptions {

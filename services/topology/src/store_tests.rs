@@ -8,7 +8,7 @@ use trellis_log_memory::MemoryLog;
 use trellis_runtime::Runtime;
 use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
 
-use crate::message::OpenMode;
+use crate::message::{Message, OpenMode};
 use crate::pair::{Host, Pair};
 use crate::*;
 
@@ -409,4 +409,41 @@ fn a_relay_serves_what_it_follows_with_its_author() {
     let relayed = pair.ends[1].host.store.tree().origin();
     let last = commits.iter().rev().find(|commit| !commit.ops.is_empty()).unwrap();
     assert_eq!((last.author.version.origin, &last.author.via), (author, &vec![relayed]));
+}
+
+/// Promise: a comparison holds a few MiB of either end, and goes on behind them until all is alike.
+#[test]
+fn what_differs_by_more_than_is_compared_at_a_time_is_repaired_piece_by_piece() {
+    const LEAF_BYTES: usize = 512 << 10;
+    const COMPARED_BYTES: usize = 4 << 20;
+    let large = |letter: &str| format!("\"{}\"", letter.repeat(LEAF_BYTES));
+    let source = node(&hub());
+    for number in 10..20 {
+        source.set(&format!("users/a{number}"), &large("s"));
+    }
+    let mut pair = linked(node(&edge(&[("users", Mode::Replica)])), source, 200);
+    pair.run();
+    for number in 10..20 {
+        set(&pair, 0, &format!("users/a{number}"), &large("e"));
+    }
+    for number in 10..28 {
+        set(&pair, 0, &format!("users/z{number}"), &large("e"));
+    }
+    pair.run();
+    let mut rounds = 0;
+    while get(&pair, 0, "users") != get(&pair, 1, "users") {
+        rounds += 1;
+        assert!(rounds < 60, "it comes to an end: {:?}", pair.pulled());
+        pair.event(0, Event::Verify { repair: true });
+        pair.pass(Duration::from_secs(5));
+    }
+    let mut held = std::collections::BTreeMap::<u64, usize>::new();
+    for (_, message) in &pair.said {
+        if let Message::BucketPage { number, ops, .. } = message {
+            *held.entry(*number).or_default() += ops.len() * LEAF_BYTES;
+        }
+    }
+    assert!(held.len() > 2, "in pieces: {held:?}");
+    let most = COMPARED_BYTES + 2 * LEAF_BYTES;
+    assert!(held.values().all(|bytes| *bytes <= most), "{held:?}");
 }
