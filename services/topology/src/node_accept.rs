@@ -63,7 +63,7 @@ fn take(shared: &Arc<Shared>, link: Box<dyn PeerLink>, alarm: &Arc<Alarm>) {
     let links_max = shared.options.links_max;
     // Held until the thread is entered: it takes itself out at its end.
     let mut accepted = shared.accepted.lock();
-    // Who comes in is counted when it has said who it is: it may take the place of a link of its own.
+    // Who comes in is counted when it has said who it is: it may take the place of its own link.
     if accepted.len() >= links_max.saturating_add(GREETING_LINKS) {
         drop(accepted);
         tracing::warn!(peer = %id, links_max, "a link is turned away: too many are open");

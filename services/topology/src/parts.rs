@@ -30,8 +30,8 @@ const PARTS_MAX: usize = 1 << 16;
 /// The frames of a message, in order.
 ///
 /// # Errors
-/// `unsupported` when it is larger than `bytes_max`, or of too many operations: the other node would
-/// refuse it.
+/// `unsupported` when it is larger than `bytes_max`, or of too many operations: the other node
+/// would refuse it.
 pub(crate) fn encode(
     message: &Message,
     part_bytes: usize,
