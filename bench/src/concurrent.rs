@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use trellis_tree::{Commit, Input, Path, Tree};
 
-use crate::Result;
-use crate::engine::{Kv, loaded_tree};
+use crate::engine::loaded_tree;
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::load::settle_disk;
 use crate::measure::{Achieved, Client, Load, median};
-use crate::raw::{self, Pair, RawEngine};
+use crate::raw_engine::{Pair, RawEngine};
 use crate::redis::Redis;
 use crate::report::{Report, Row};
 use crate::settings::Settings;
+use crate::{Result, raw};
 
 const GROUP: &str = "concurrent-writers";
 const TARGET: f64 = 1.5;

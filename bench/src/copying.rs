@@ -13,8 +13,9 @@ use trellis::{Config, Trellis};
 use trellis_tree::{Commit, Input, Path as TreePath, Tree};
 
 use crate::Result;
-use crate::engine::{Kv, load};
+use crate::engine::load;
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::load::{once, settle_disk};
 use crate::report::{Report, Row};
 use crate::settings::Settings;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
 
 use crate::Result;
-use crate::engine::{Kv, loaded_tree_of, update};
+use crate::engine::{loaded_tree_of, update};
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::load::settle_disk;
 use crate::measure::{median, rate_for};
 use crate::report::{Report, Row};

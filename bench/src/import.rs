@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::Result;
-use crate::engine::Kv;
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::load::settle_disk;
 use crate::process::peak_kib;
 use crate::report::{Report, Row};

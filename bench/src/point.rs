@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use trellis_tree::{Path, Tree, TreeOptions};
 
-use crate::Result;
-use crate::engine::{Kv, loaded_tree, update};
+use crate::engine::{loaded_tree, update};
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::measure::rate;
-use crate::raw::{self, RawEngine};
+use crate::raw_engine::RawEngine;
 use crate::report::{Report, Row};
 use crate::settings::Settings;
+use crate::{Result, raw};
 
 const GROUP: &str = "point-reads";
 const TARGET: f64 = 0.7;

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use trellis_query::{Answer, FIELD_INDEXES, IndexDefinition, Queries, QuerySpec, create_index};
 use trellis_tree::{Commit, Input, Operation, Path, Tree, TreeOptions};
 
-use crate::Result;
-use crate::engine::{Kv, open_tree};
+use crate::engine::open_tree;
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::load::once;
 use crate::measure::median;
-use crate::raw::{self, RawEngine};
+use crate::raw_engine::RawEngine;
 use crate::report::{Report, Row};
 use crate::settings::Settings;
+use crate::{Result, raw};
 
 const GROUP: &str = "query";
 /// Children that a query finds.

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::Result;
-use crate::engine::Kv;
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::load::once;
+use crate::raw_engine::RawEngine;
 use crate::raw_redb::RawRedb;
 use crate::raw_sled::RawSled;
 use crate::raw_sqlite::RawSqlite;
@@ -14,24 +15,6 @@ use crate::settings::Settings;
 
 /// Pairs of one transaction while loading.
 const LOAD_PAIRS: usize = 10_000;
-
-/// A key with its value.
-pub(crate) type Pair = (Vec<u8>, Vec<u8>);
-
-/// An engine, used by one thread at a time.
-pub(crate) trait RawEngine: Send {
-    /// Writes the pairs in one transaction that survives loss of power.
-    fn commit(&mut self, pairs: &[Pair]) -> Result<()>;
-
-    /// Gets each key in a read transaction of its own; answers the bytes found.
-    fn get_each(&self, keys: &[Vec<u8>], out: &mut Vec<u8>) -> Result<()>;
-
-    /// Gets all keys in one read transaction.
-    fn get_all(&self, keys: &[Vec<u8>], out: &mut Vec<u8>) -> Result<()>;
-
-    /// Walks over a range; answers the number of pairs and their bytes.
-    fn scan(&self, start: &[u8], end: &[u8]) -> Result<(usize, usize)>;
-}
 
 /// The engine with all keys in it.
 pub(crate) fn loaded(settings: &Settings, kv: Kv) -> Result<Box<dyn RawEngine>> {

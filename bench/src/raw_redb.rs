@@ -6,7 +6,7 @@ use std::path::Path;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 
 use crate::Result;
-use crate::raw::{Pair, RawEngine};
+use crate::raw_engine::{Pair, RawEngine};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("entries");
 

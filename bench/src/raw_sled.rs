@@ -9,7 +9,7 @@ use std::path::Path;
 use sled::{Batch, Db};
 
 use crate::Result;
-use crate::raw::{Pair, RawEngine};
+use crate::raw_engine::{Pair, RawEngine};
 
 pub(crate) struct RawSled {
     database: Db,

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{CachedStatement, Connection};
 
 use crate::Result;
-use crate::raw::{Pair, RawEngine};
+use crate::raw_engine::{Pair, RawEngine};
 
 const PUT: &str = "REPLACE INTO entries (key, value) VALUES (?1, ?2)";
 const GET: &str = "SELECT value FROM entries WHERE key = ?1";

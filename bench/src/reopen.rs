@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use trellis_tree::{Tree, TreeOptions};
 
 use crate::Result;
-use crate::engine::{Kv, loaded_tree, open_tree, update};
+use crate::engine::{loaded_tree, open_tree, update};
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::report::{Report, Row};
 use crate::settings::{Arguments, Settings};
 

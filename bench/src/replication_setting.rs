@@ -9,8 +9,9 @@ use trellis_topology::{Node, NodeOptions, SessionOptions, SlotOptions, Topology,
 use trellis_tree::{Commit, Input, Operation, Path, Tree, TreeOptions};
 
 use crate::Result;
-use crate::engine::{Kv, open_tree};
+use crate::engine::open_tree;
 use crate::keys::Random;
+use crate::kv::Kv;
 use crate::load::settle_disk;
 use crate::settings::Settings;
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use trellis_tree::TreeOptions;
 
 use crate::Result;
-use crate::engine::Kv;
+use crate::kv::Kv;
 
 /// Measures Trellis against the engines that it is built on.
 #[derive(Debug, Parser)]

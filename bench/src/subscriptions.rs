@@ -8,8 +8,9 @@ use trellis_subscribe::{Inbox, Live, LiveOptions, Pattern, SubscribeRequest};
 use trellis_tree::{Commit, Input, Path, Tree, TreeOptions};
 
 use crate::Result;
-use crate::engine::{Kv, open_tree};
+use crate::engine::open_tree;
 use crate::keys::{self, Random};
+use crate::kv::Kv;
 use crate::measure::{Client, Load, median};
 use crate::report::{Report, Row};
 use crate::settings::Settings;

@@ -2,14 +2,15 @@
 
 use trellis_tree::{Path, Tree};
 
-use crate::Result;
-use crate::engine::{Kv, loaded_tree, update};
+use crate::engine::{loaded_tree, update};
 use crate::keys::{self, Random, SUBTREE, SUBTREE_LEAVES};
+use crate::kv::Kv;
 use crate::measure::rate;
 use crate::point::reading_options;
-use crate::raw::{self, RawEngine};
+use crate::raw_engine::RawEngine;
 use crate::report::{Report, Row};
 use crate::settings::Settings;
+use crate::{Result, raw};
 
 const GROUP: &str = "subtree";
 const TARGET: f64 = 0.5;

@@ -42,6 +42,14 @@ pub struct AsyncTrellis {
     db: Trellis,
 }
 
+impl Trellis {
+    /// The same database for async code, under any executor.
+    #[must_use]
+    pub fn asynchronous(&self) -> AsyncTrellis {
+        AsyncTrellis::new(self.clone())
+    }
+}
+
 impl AsyncTrellis {
     pub(crate) fn new(db: Trellis) -> Self {
         Self { db }

@@ -19,7 +19,6 @@ use trellis_tree::{
     Children, Commit, CommitError, Committed, Input, Operation, Path, Tree, TreeStats, WritePause,
 };
 
-use crate::asynchronous::AsyncTrellis;
 use crate::config::Config;
 use crate::description::Description;
 use crate::encode::{self, IntoPath};
@@ -98,12 +97,6 @@ impl Trellis {
         linking: &Linking,
     ) -> Result<Self> {
         Ok(Self(Arc::new(Open::all(config, runtime, paused, linking)?)))
-    }
-
-    /// The same database for async code, under any executor.
-    #[must_use]
-    pub fn asynchronous(&self) -> AsyncTrellis {
-        AsyncTrellis::new(self.clone())
     }
 
     /// The value at a path, `null` where there is none.
@@ -242,37 +235,6 @@ impl Trellis {
     /// As for [`Trellis::set`].
     pub fn commit(&self, commit: Commit) -> Result<Committed, CommitError> {
         self.0.tree.commit(commit)
-    }
-
-    /// Reads a value, changes it, and writes it if nobody else has in the meantime; else tries
-    /// again, 25 times at most. `change` may run several times; its error ends the transaction and
-    /// is passed on.
-    ///
-    /// # Errors
-    /// As for [`Trellis::set`], whatever `change` answers, and `Conflict` when every try met
-    /// another writer. Nothing was changed, except after `OutcomeUnknown`.
-    ///
-    /// # Durability
-    /// As for [`Trellis::set`].
-    ///
-    /// # Cost
-    /// One read and one commit a try. Where one field is counted, an `increment` needs no retries.
-    ///
-    /// ```
-    /// use serde_json::{Value, json};
-    ///
-    /// let db = trellis::Trellis::memory()?;
-    /// let append = |current: Value| Ok(json!(format!("{}x", current.as_str().unwrap_or(""))));
-    /// db.transaction("marks", append)?;
-    /// db.transaction("marks", append)?;
-    /// assert_eq!(db.get("marks")?, json!("xx"));
-    /// # Ok::<(), trellis::Error>(())
-    /// ```
-    pub fn transaction<F>(&self, path: impl IntoPath, change: F) -> Result<Committed>
-    where
-        F: FnMut(Value) -> Result<Value>,
-    {
-        crate::transaction::run(self, &path.into_path()?, change)
     }
 
     /// The subscriptions of this database, for whoever hands many of them on, as a server does;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::Result;
 use trellis_query::{IndexDefinition, create_index, drop_index};
-use trellis_tree::{IndexStatus, Tree};
+use trellis_tree::IndexStatus;
 
-use crate::config::IndexConfig;
 use crate::handle::Trellis;
 
 impl Trellis {
@@ -67,27 +65,4 @@ impl Trellis {
     pub fn drop_index(&self, id: &str) -> Result<bool> {
         drop_index(self.tree(), id)
     }
-}
-
-/// Creates the indexes that a configuration names and the database lacks.
-///
-/// # Errors
-/// `InvalidInput` for a definition that makes no sense; as for a commit. A full disk is none: one
-/// must be able to open, to read and to remove.
-pub(crate) fn declare(tree: &Tree, indexes: &[IndexConfig]) -> Result<()> {
-    let invalid = |error: Error| error.context("key", "indexes");
-    for index in indexes {
-        let json = json!({ "path": index.path, "fields": index.fields });
-        let definition = IndexDefinition::from_json(&json).map_err(invalid)?;
-        match create_index(tree, &definition) {
-            Err(error)
-                if error.fact("reason") == Some("storage_full")
-                    || error.kind() == ErrorKind::Unsupported =>
-            {
-                tracing::warn!(%error, "an index of the configuration is not created");
-            }
-            created => drop(created.map_err(invalid)?),
-        }
-    }
-    Ok(())
 }

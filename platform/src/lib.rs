@@ -42,6 +42,7 @@ mod handle;
 mod indexes;
 mod known_keys;
 mod migrate;
+mod node;
 mod open;
 mod options;
 mod peer_entrance;

@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use trellis_engine_traits::Result;
+use serde_json::json;
+use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_presence::Presence;
+use trellis_query::{IndexDefinition, create_index};
 use trellis_runtime::Runtime;
 use trellis_subscribe::Live;
 use trellis_topology::Topology;
 use trellis_tree::{Tree, TreeOptions, WritePause};
 
-use crate::config::Config;
+use crate::config::{Config, IndexConfig};
 use crate::data_directory::DataDirectory;
 use crate::description::Description;
 use crate::registry::{Choice, Engines};
@@ -149,7 +151,7 @@ fn start(
     if pause.is_some() {
         return Ok(None);
     }
-    crate::indexes::declare(tree, &config.indexes)?;
+    crate::open::declare(tree, &config.indexes)?;
     match (&config.replication, topology) {
         (Some(replication), Some(topology)) => {
             Replication::start(tree, runtime, Arc::clone(topology), replication, linking)
@@ -162,4 +164,27 @@ fn warn_of(closing: Result<()>) {
     if let Err(closing) = closing {
         tracing::warn!(%closing, "closing after a failed open");
     }
+}
+
+/// Creates the indexes that a configuration names and the database lacks.
+///
+/// # Errors
+/// `InvalidInput` for a definition that makes no sense; as for a commit. A full disk is none: one
+/// must be able to open, to read and to remove.
+pub(crate) fn declare(tree: &Tree, indexes: &[IndexConfig]) -> Result<()> {
+    let invalid = |error: Error| error.context("key", "indexes");
+    for index in indexes {
+        let json = json!({ "path": index.path, "fields": index.fields });
+        let definition = IndexDefinition::from_json(&json).map_err(invalid)?;
+        match create_index(tree, &definition) {
+            Err(error)
+                if error.fact("reason") == Some("storage_full")
+                    || error.kind() == ErrorKind::Unsupported =>
+            {
+                tracing::warn!(%error, "an index of the configuration is not created");
+            }
+            created => drop(created.map_err(invalid)?),
+        }
+    }
+    Ok(())
 }

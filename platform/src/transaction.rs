@@ -6,11 +6,44 @@ use serde_json::Value;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Check, Commit, CommitError, Committed, Condition, Operation, Path};
 
-use crate::encode;
+use crate::encode::{self, IntoPath};
 use crate::handle::Trellis;
 
 /// How often a transaction is tried; with the pauses between, some 0.2 s of other writers.
 pub(crate) const TRIES_MAX: u32 = 25;
+
+impl Trellis {
+    /// Reads a value, changes it, and writes it if nobody else has in the meantime; else tries
+    /// again, 25 times at most. `change` may run several times; its error ends the transaction and
+    /// is passed on.
+    ///
+    /// # Errors
+    /// As for [`Trellis::set`], whatever `change` answers, and `Conflict` when every try met
+    /// another writer. Nothing was changed, except after `OutcomeUnknown`.
+    ///
+    /// # Durability
+    /// As for [`Trellis::set`].
+    ///
+    /// # Cost
+    /// One read and one commit a try. Where one field is counted, an `increment` needs no retries.
+    ///
+    /// ```
+    /// use serde_json::{Value, json};
+    ///
+    /// let db = trellis::Trellis::memory()?;
+    /// let append = |current: Value| Ok(json!(format!("{}x", current.as_str().unwrap_or(""))));
+    /// db.transaction("marks", append)?;
+    /// db.transaction("marks", append)?;
+    /// assert_eq!(db.get("marks")?, json!("xx"));
+    /// # Ok::<(), trellis::Error>(())
+    /// ```
+    pub fn transaction<F>(&self, path: impl IntoPath, change: F) -> Result<Committed>
+    where
+        F: FnMut(Value) -> Result<Value>,
+    {
+        run(self, &path.into_path()?, change)
+    }
+}
 
 /// One try, up to the commit: reads, changes and puts the condition into words.
 pub(crate) fn prepare<F>(db: &Trellis, path: &Path, change: &mut F) -> Result<Commit>
@@ -53,7 +86,7 @@ pub(crate) fn next(db: &Trellis, tried: u32, outcome: Result<Committed, CommitEr
     Next::Pause(Duration::from_micros(pause_us))
 }
 
-pub(crate) fn run<F>(db: &Trellis, path: &Path, mut change: F) -> Result<Committed>
+fn run<F>(db: &Trellis, path: &Path, mut change: F) -> Result<Committed>
 where
     F: FnMut(Value) -> Result<Value>,
 {

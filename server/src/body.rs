@@ -12,19 +12,10 @@ use tokio::time::timeout;
 use trellis_engine_traits::ErrorKind;
 
 use crate::error::WireError;
-use crate::state::State;
+use crate::state::{BODY_STEP_BYTES, State};
 
-/// Bytes of all bodies that are held at once, beyond the first few of each.
-const ALL_BYTES_MAX: usize = 256 << 20;
-/// Room is taken in steps.
-const STEP_BYTES: usize = 64 << 10;
 /// What every body may have without asking: most requests are smaller.
 const FREE_BYTES: usize = 16 << 10;
-
-/// The room that all bodies share.
-pub(crate) fn room_for_all() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(ALL_BYTES_MAX / STEP_BYTES))
-}
 
 /// A body that has arrived. It gives its room back when it is dropped.
 #[derive(Debug, Default)]
@@ -98,7 +89,7 @@ fn take_room(
     room: &mut Option<OwnedSemaphorePermit>,
     bytes: usize,
 ) -> Result<(), WireError> {
-    let steps = bytes.saturating_sub(FREE_BYTES).div_ceil(STEP_BYTES);
+    let steps = bytes.saturating_sub(FREE_BYTES).div_ceil(BODY_STEP_BYTES);
     let missing = steps.saturating_sub(room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
     if missing == 0 {
         return Ok(());
@@ -117,6 +108,7 @@ fn take_room(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{BODIES_BYTES_MAX, room_for_all};
 
     #[test]
     fn bodies_share_their_room_and_give_it_back() {
@@ -124,9 +116,9 @@ mod tests {
         let (mut first, mut second, mut third) = (None, None, None);
         take_room(&all, &mut first, FREE_BYTES).expect("free");
         assert!(first.is_none());
-        take_room(&all, &mut first, ALL_BYTES_MAX / 2).expect("room");
-        take_room(&all, &mut first, ALL_BYTES_MAX - STEP_BYTES).expect("more room");
-        take_room(&all, &mut second, STEP_BYTES).expect("the last room");
+        take_room(&all, &mut first, BODIES_BYTES_MAX / 2).expect("room");
+        take_room(&all, &mut first, BODIES_BYTES_MAX - BODY_STEP_BYTES).expect("more room");
+        take_room(&all, &mut second, BODY_STEP_BYTES).expect("the last room");
         let refused = take_room(&all, &mut third, FREE_BYTES + 1).expect_err("no room");
         assert_eq!(refused.code, "busy");
         take_room(&all, &mut third, FREE_BYTES).expect("always free");

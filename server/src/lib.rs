@@ -65,7 +65,4 @@ pub use guard::check_listen_address;
 pub use listen::{serve, serve_on};
 pub use options::ServerOptions;
 pub use routes::router;
-pub use state::Server;
-
-/// The version that `hello`, `/health` and the start-up lines name.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub use state::{Server, VERSION};

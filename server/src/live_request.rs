@@ -9,9 +9,8 @@ use serde_json::value::RawValue;
 
 use crate::answer::{push_number, push_string};
 use crate::error::WireError;
-use crate::operation::missing;
+use crate::operation::{ID_BYTES_MAX, missing};
 use crate::text::Text;
-use crate::wire::ID_BYTES_MAX;
 
 /// What a subscription tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use trellis_topology::NodeStatus;
 use trellis_tree::TreeStats;
 
 use crate::metrics_repl;
-use crate::wire::OPERATIONS;
+use crate::operation::OPERATIONS;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {

@@ -224,3 +224,48 @@ fn parse_input(value: &RawValue, path: &Path) -> Result<Input, WireError> {
     Input::parse(value.get().as_bytes())
         .map_err(|error| WireError::from(error).at(path.to_string()))
 }
+
+/// Longest request id, in bytes.
+pub(crate) const ID_BYTES_MAX: usize = 256;
+
+/// Items of one page of `children` when the request names no limit.
+pub(crate) const CHILDREN_DEFAULT: usize = 100;
+
+/// Most items of one page of `children`.
+pub(crate) const CHILDREN_MAX: usize = 1_000;
+
+/// The size of a page of children.
+pub(crate) fn children_limit(limit: Option<u64>) -> Result<usize, WireError> {
+    let Some(limit) = limit else {
+        return Ok(CHILDREN_DEFAULT);
+    };
+    match usize::try_from(limit) {
+        Ok(limit) if (1..=CHILDREN_MAX).contains(&limit) => Ok(limit),
+        _ => Err(WireError::invalid(format!(
+            "limit is 1 to {CHILDREN_MAX}; page on with after = nextCursor"
+        ))),
+    }
+}
+
+/// The operations that this server has; the index of each names its counters.
+pub(crate) const OPERATIONS: [&str; 19] = [
+    "hello",
+    "ping",
+    "stats",
+    "get",
+    "exists",
+    "children",
+    "set",
+    "update",
+    "delete",
+    "push",
+    "batch",
+    "commit",
+    "sub",
+    "batch-sub",
+    "unsub",
+    "query",
+    "explain",
+    "lease",
+    "on-disconnect",
+];

@@ -15,12 +15,12 @@ use trellis_tree::{Path, View};
 use crate::error::WireError;
 use crate::live_request::{Event, Mode, Subscription};
 use crate::location::path_after;
+use crate::operation::children_limit;
 use crate::query_text::TypedQuery;
 use crate::read_job::push_children;
 use crate::rest::{is_known, json, refusal, set_etag, set_rev};
 use crate::state::State;
 use crate::stream::{self, Format};
-use crate::wire::children_limit;
 use crate::{body, live_stream, queries};
 
 /// Values up to this size are sent in one piece, with their length.

@@ -16,7 +16,7 @@ use crate::error::WireError;
 use crate::guard::check_request;
 use crate::options::ServerOptions;
 use crate::rest::{json, refusal};
-use crate::state::{Server, State};
+use crate::state::{Server, State, VERSION};
 use crate::{
     admin, admin_indexes, admin_repl, lease_rest, openapi, peers, rest_read, rest_write, socket,
 };
@@ -42,7 +42,16 @@ pub fn router(db: Trellis, options: ServerOptions) -> Router {
     Server::new(db, options).router()
 }
 
-pub(crate) fn build(state: &Arc<State>) -> Router {
+impl Server {
+    /// The routes of the protocol, to be mounted at the root or under a prefix (`nest`).
+    ///
+    /// Everything else is left to the host application.
+    pub fn router(&self) -> Router {
+        build(&self.state)
+    }
+}
+
+fn build(state: &Arc<State>) -> Router {
     Router::new()
         .route("/db", any(root))
         .route("/db/", any(value))
@@ -148,11 +157,8 @@ async fn health(FromState(state): FromState<Arc<State>>) -> Response<Body> {
     let stats = state.runtime.run(move || stats_state.tree.stats()).await;
     match stats {
         Ok(stats) if stats.poisoned.is_none() => {
-            let body = format!(
-                "{{\"status\":\"ok\",\"version\":\"{}\",\"rev\":{}}}",
-                crate::VERSION,
-                stats.rev
-            );
+            let body =
+                format!("{{\"status\":\"ok\",\"version\":\"{}\",\"rev\":{}}}", VERSION, stats.rev);
             json(StatusCode::OK, body)
         }
         Ok(_) => refusal(&WireError::new(

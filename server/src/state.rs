@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::{Semaphore, watch};
 use trellis::{PeerEntrance, Trellis};
 use trellis_engine_traits::Result;
@@ -11,12 +10,13 @@ use trellis_runtime::Runtime;
 use trellis_tree::{Tree, TreeStats};
 
 use crate::answer::{push_number, push_string};
-use crate::body;
 use crate::frames::Frames;
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 use crate::replication;
 
+/// The version that `hello`, `/health` and the start-up lines name.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Room for the framing of a request around a commit of the largest size.
 const BODY_OVERHEAD_BYTES: usize = 1 << 20;
 
@@ -98,7 +98,7 @@ impl Server {
             entrance: OnceLock::new(),
             peer_places: Arc::new(Semaphore::new(options.peers_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
-            bodies: body::room_for_all(),
+            bodies: room_for_all(),
             metrics: Metrics::new(),
             frames: Frames::new(),
             stopping: watch::Sender::new(false),
@@ -109,13 +109,6 @@ impl Server {
             hello,
         };
         Self { state: Arc::new(state) }
-    }
-
-    /// The routes of the protocol, to be mounted at the root or under a prefix (`nest`).
-    ///
-    /// Everything else is left to the host application.
-    pub fn router(&self) -> Router {
-        crate::routes::build(&self.state)
     }
 
     /// Serves other nodes too, who come in by this entrance: `/db` with the subprotocol
@@ -172,7 +165,7 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
     let limits = &tree.options().limits;
     let mut out = Vec::with_capacity(384);
     out.extend_from_slice(b",\"version\":");
-    push_string(&mut out, crate::VERSION);
+    push_string(&mut out, VERSION);
     out.extend_from_slice(b",\"node\":");
     push_string(&mut out, &identity.log_id);
     out.extend_from_slice(b",\"epoch\":");
@@ -197,9 +190,9 @@ fn hello_data(db: &Trellis, options: &ServerOptions) -> Vec<u8> {
         ("commitBytes", limits.commit_bytes_max),
         ("commitOperations", limits.commit_operations_max),
         ("keyBytes", limits.key_bytes_max),
-        ("idBytes", crate::wire::ID_BYTES_MAX),
-        ("childrenDefault", crate::wire::CHILDREN_DEFAULT),
-        ("children", crate::wire::CHILDREN_MAX),
+        ("idBytes", crate::operation::ID_BYTES_MAX),
+        ("childrenDefault", crate::operation::CHILDREN_DEFAULT),
+        ("children", crate::operation::CHILDREN_MAX),
     ];
     out.extend_from_slice(b",\"limits\":{");
     for (index, (name, figure)) in figures.into_iter().enumerate() {
@@ -220,7 +213,7 @@ pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Result<Vec<u8>> {
     // Figures and names only: always representable.
     let _infallible = serde_json::to_writer(&mut out, stats);
     out.extend_from_slice(b",\"server\":{\"version\":");
-    push_string(&mut out, crate::VERSION);
+    push_string(&mut out, VERSION);
     out.extend_from_slice(b",\"connections\":");
     out.extend_from_slice(state.metrics.connections.get().to_string().as_bytes());
     let live = state.db.live_stats();
@@ -239,3 +232,14 @@ pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Result<Vec<u8>> {
     out.push(b'}');
     Ok(out)
 }
+
+/// Bytes of all bodies that are held at once, beyond the first few of each.
+pub(crate) const BODIES_BYTES_MAX: usize = 256 << 20;
+
+/// The room that all bodies share.
+pub(crate) fn room_for_all() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_STEP_BYTES))
+}
+
+/// Room is taken in steps.
+pub(crate) const BODY_STEP_BYTES: usize = 64 << 10;

@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use trellis_engine_traits::ErrorKind;
 use trellis_tree::{Commit, Path};
 
 use crate::error::WireError;
@@ -13,40 +14,10 @@ use crate::live_request::{
     Listed, QueryFields, Subscription, SubscriptionFields, WireSubscription, listed,
 };
 use crate::operation::{
-    ResultShape, Updates, WireCondition, WireOperation, missing, parse_path, path_of, present,
+    ID_BYTES_MAX, OPERATIONS, ResultShape, Updates, WireCondition, WireOperation, children_limit,
+    missing, parse_path, path_of, present,
 };
 use crate::text::Text;
-use trellis_engine_traits::ErrorKind;
-
-/// Longest request id, in bytes.
-pub(crate) const ID_BYTES_MAX: usize = 256;
-/// Items of one page of `children` when the request names no limit.
-pub(crate) const CHILDREN_DEFAULT: usize = 100;
-/// Most items of one page of `children`.
-pub(crate) const CHILDREN_MAX: usize = 1_000;
-
-/// The operations that this server has; the index of each names its counters.
-pub(crate) const OPERATIONS: [&str; 19] = [
-    "hello",
-    "ping",
-    "stats",
-    "get",
-    "exists",
-    "children",
-    "set",
-    "update",
-    "delete",
-    "push",
-    "batch",
-    "commit",
-    "sub",
-    "batch-sub",
-    "unsub",
-    "query",
-    "explain",
-    "lease",
-    "on-disconnect",
-];
 
 /// Families and operations that the protocol names and this server does not offer yet.
 const NOT_OFFERED: [&str; 3] = ["search", "vector-search", "auth"];
@@ -377,19 +348,6 @@ pub(crate) fn build_commit(
     Ok(commit)
 }
 
-/// The size of a page of children.
-pub(crate) fn children_limit(limit: Option<u64>) -> Result<usize, WireError> {
-    let Some(limit) = limit else {
-        return Ok(CHILDREN_DEFAULT);
-    };
-    match usize::try_from(limit) {
-        Ok(limit) if (1..=CHILDREN_MAX).contains(&limit) => Ok(limit),
-        _ => Err(WireError::invalid(format!(
-            "limit is 1 to {CHILDREN_MAX}; page on with after = nextCursor"
-        ))),
-    }
-}
-
 fn refused(id: Option<String>, error: WireError) -> Refused {
     Refused { id, error: Box::new(error) }
 }
@@ -433,6 +391,7 @@ fn not_offered(op: &str) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::CHILDREN_DEFAULT;
 
     fn refusal(text: &str) -> Refused {
         Request::parse(text).expect_err("the frame is to be refused")

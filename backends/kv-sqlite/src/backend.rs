@@ -16,7 +16,7 @@ use trellis_engine_traits::{
 };
 
 use crate::lock::ExclusiveLock;
-use crate::open::{SqliteOptions, open_reader};
+use crate::options::{SqliteOptions, open_reader};
 use crate::snapshot::{Pinned, Pool, SqliteSnapshot, pin};
 use crate::write::Writer;
 use crate::{error, read, room};

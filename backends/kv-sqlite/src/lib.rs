@@ -14,10 +14,11 @@ mod directory;
 mod error;
 mod lock;
 mod open;
+mod options;
 mod read;
 mod room;
 mod snapshot;
 mod write;
 
 pub use backend::SqliteKv;
-pub use open::SqliteOptions;
+pub use options::SqliteOptions;

@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::backend::SqliteKv;
-    use crate::open::SqliteOptions;
+    use crate::options::SqliteOptions;
 
     #[test]
     fn no_statement_is_compiled_twice_whatever_is_bound() {
@@ -135,7 +135,7 @@ mod tests {
         let path = directory.path().join("store.sqlite");
         let options = SqliteOptions::default();
         let _store = SqliteKv::open(&path, options.clone()).expect("opens");
-        let connection = crate::open::open_reader(&path, &options).expect("a reader");
+        let connection = crate::options::open_reader(&path, &options).expect("a reader");
         let range = KeyRange::new("a", Some("b".into()));
         for number in 0..8 {
             let space = SpaceId(number % 4);

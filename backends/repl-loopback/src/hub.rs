@@ -2,29 +2,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use trellis_engine_traits::{Error, ErrorKind, Peer, Result};
 
-use crate::endpoint::{Door, LoopbackPass, LoopbackReplicator};
+use crate::door::{Door, LoopbackPass};
 use crate::faults::{Faults, LinkOpening};
-use crate::link::{LoopbackLink, SharedLink};
+use crate::link::{HubTime, LoopbackLink, SharedLink};
 use crate::state::{LinkState, Side};
 
 type Plan = Arc<dyn Fn(&LinkOpening) -> Faults + Send + Sync>;
-
-/// The hub's own time, in microseconds since it was made.
-#[derive(Debug, Default)]
-pub(crate) struct HubTime(AtomicU64);
-
-impl HubTime {
-    pub(crate) fn now(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Acquire))
-    }
-}
 
 /// Names endpoints and makes links between them. Cheap to clone; every clone is the same hub.
 ///
@@ -72,12 +61,11 @@ impl LoopbackHub {
         Self::default()
     }
 
-    /// A replicator that others dial as `loopback:name`. Without passes it takes everybody; with
-    /// some only who shows one of their tokens.
+    /// Opens a door under a name.
     ///
     /// # Errors
     /// `AlreadyExists` while another endpoint of this name is open.
-    pub fn endpoint(&self, name: &str, passes: Vec<LoopbackPass>) -> Result<LoopbackReplicator> {
+    pub(crate) fn open_door(&self, name: &str, passes: Vec<LoopbackPass>) -> Result<Arc<Door>> {
         let mut state = self.inner.state.lock();
         if state.doors.get(name).is_some_and(|door| !door.is_closed()) {
             let message = "an endpoint of this name is open; names are unique at a hub";
@@ -85,7 +73,7 @@ impl LoopbackHub {
         }
         let door = Arc::new(Door::new(name, passes));
         state.doors.insert(name.to_owned(), Arc::clone(&door));
-        Ok(LoopbackReplicator::new(self.clone(), door))
+        Ok(door)
     }
 
     /// Decides about every link from now on; `None` for no faults.
@@ -99,7 +87,7 @@ impl LoopbackHub {
     /// Moves the hub's time on, so that what was delayed arrives.
     pub fn advance(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-        self.inner.time.0.fetch_add(micros, Ordering::AcqRel);
+        self.inner.time.advance(micros);
         for (_, _, link) in self.links() {
             link.with(|state, _| state.wake_all());
         }

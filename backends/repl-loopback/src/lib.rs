@@ -11,19 +11,16 @@
 //!
 //! Not here: anything that a message means.
 
+mod door;
 mod endpoint;
 mod faults;
 mod hub;
+mod limits;
 mod link;
 mod state;
 
-pub use endpoint::{LoopbackPass, LoopbackReplicator};
+pub use door::LoopbackPass;
+pub use endpoint::LoopbackReplicator;
 pub use faults::{Faults, LinkOpening};
 pub use hub::LoopbackHub;
-
-/// Bytes of the largest message.
-pub const MESSAGE_BYTES_MAX: usize = 512 << 10;
-/// Bytes that one direction of a link holds, but for one message.
-pub const BUFFERED_BYTES_MAX: usize = 1 << 20;
-/// Bytes of the reason of a close.
-pub const REASON_BYTES_MAX: usize = 120;
+pub use limits::{BUFFERED_BYTES_MAX, MESSAGE_BYTES_MAX, REASON_BYTES_MAX};

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use trellis_engine_traits::{Error, ErrorKind, LinkEnd, LinkMessage, Peer, PeerLink, Result};
 
-use crate::hub::HubTime;
+use crate::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use crate::state::{LinkState, Side};
-use crate::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 
 /// What both sides of a link share.
 pub(crate) struct SharedLink {
@@ -110,5 +111,19 @@ impl fmt::Debug for LoopbackLink {
             .field("peer", &self.peer)
             .field("end", &self.end())
             .finish()
+    }
+}
+
+/// The hub's own time, in microseconds since it was made.
+#[derive(Debug, Default)]
+pub(crate) struct HubTime(AtomicU64);
+
+impl HubTime {
+    pub(crate) fn now(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn advance(&self, micros: u64) {
+        self.0.fetch_add(micros, Ordering::AcqRel);
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use trellis_engine_traits::{EndedBy, Error, ErrorKind, LinkEnd, Result};
 
-use crate::BUFFERED_BYTES_MAX;
 use crate::faults::Faults;
+use crate::limits::BUFFERED_BYTES_MAX;
 
 /// What a message costs beside its body, so that empty ones are bounded too.
 const OVERHEAD_BYTES: usize = 64;

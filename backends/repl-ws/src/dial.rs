@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri, header}
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use trellis_engine_traits::{Error, ErrorKind, LinkToken, Peer, PeerAddress, Result};
 
+use crate::limits::{FRAME_BYTES_MAX, SUBPROTOCOL};
 use crate::socket::DialedSocket;
-use crate::{FRAME_BYTES_MAX, SUBPROTOCOL};
 
 /// Bytes that the codec gathers before it writes.
 const WRITE_BUFFER_BYTES: usize = 64 << 10;

@@ -14,11 +14,11 @@ use trellis_engine_traits::{
 };
 
 use crate::dial::{Target, dial};
-use crate::door::Lobby;
+use crate::limits::{BUFFERED_BYTES_MAX, MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use crate::link::WsLink;
+use crate::lobby::Lobby;
 use crate::pump::Pump;
 use crate::state::{SharedState, closed};
-use crate::{BUFFERED_BYTES_MAX, MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 
 const PROFILE: ReplProfile = ReplProfile {
     name: "ws",

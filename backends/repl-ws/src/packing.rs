@@ -11,7 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use trellis_engine_traits::{Error, ErrorKind, LinkMessage, Result};
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::MESSAGE_BYTES_MAX;
+use crate::limits::MESSAGE_BYTES_MAX;
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use trellis_engine_traits::{EndedBy, Error, ErrorKind, LinkEnd, Result};
 
-use crate::{BUFFERED_BYTES_MAX, REASON_BYTES_MAX};
+use crate::limits::{BUFFERED_BYTES_MAX, REASON_BYTES_MAX};
 
 /// What a frame costs beside its bytes, so that empty ones are bounded too.
 const OVERHEAD_BYTES: usize = 64;

@@ -232,3 +232,20 @@ async fn write_all(
         sink.flush().await.map_err(lost)?;
     }
 }
+
+impl Shared {
+    /// Reads what the server says about a lease that a new connection wants to take over.
+    pub(crate) fn taken_over(
+        &self,
+        lease: &str,
+        outcome: Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        match outcome {
+            Err(error) if error.code() == "not_found" => {
+                self.presence.lose(lease);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+}

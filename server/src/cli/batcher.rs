@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::target::Entry;
+use crate::cli::target::Entry;
 
 /// Most leaves of a batch.
 const LEAVES_MAX: usize = 1_000;

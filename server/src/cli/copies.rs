@@ -8,12 +8,12 @@ use trellis::{
     backup_to_directory, backup_to_file,
 };
 
-use super::failure::Failure;
-use super::operators::{Backup, Migrate, Restore, Verify};
-use super::progress::Progress;
-use super::remote::{Remote, Source, is_url};
-use super::upkeep::{blocking, config_of};
-use super::verbs::print_line;
+use crate::cli::failure::Failure;
+use crate::cli::operators::{Backup, Migrate, Restore, Verify};
+use crate::cli::output::print_line;
+use crate::cli::progress::Progress;
+use crate::cli::remote::{Remote, Source, is_url};
+use crate::cli::upkeep::{blocking, config_of};
 
 /// Differences that are named.
 const NAMED_MAX: usize = 10;

@@ -10,10 +10,10 @@ use std::path::{Path as FilePath, PathBuf};
 use trellis_client::ExportFormat;
 use trellis_tree::Path;
 
-use super::arguments::{Format, Place};
-use super::failure::Failure;
-use super::progress::Progress;
-use super::target::Target;
+use crate::cli::failure::Failure;
+use crate::cli::place::{Format, Place};
+use crate::cli::progress::Progress;
+use crate::cli::target::Target;
 use crate::stream::for_each_chunk;
 
 /// Prints the value at a path.

@@ -14,12 +14,12 @@ use indicatif::ProgressBar;
 use tokio::sync::{mpsc, oneshot};
 use trellis::{Path, Runtime};
 
-use super::arguments::{Format, Place};
-use super::batcher::Batch;
-use super::failure::Failure;
-use super::progress::Progress;
-use super::target::{Entries, Entry, Target};
-use super::walk;
+use crate::cli::batcher::Batch;
+use crate::cli::failure::Failure;
+use crate::cli::place::{Format, Place};
+use crate::cli::progress::Progress;
+use crate::cli::target::{Entries, Entry, Target};
+use crate::cli::walk;
 
 /// Batches that are parsed ahead.
 const BATCHES_WAITING: usize = 4;

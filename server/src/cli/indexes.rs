@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use trellis::IndexDefinition;
 use trellis_client::Admin;
 
-use super::arguments::Place;
-use super::failure::Failure;
-use super::progress::Progress;
-use super::upkeep::{admin, blocking, config_of};
-use super::verbs::print_line;
+use crate::cli::failure::Failure;
+use crate::cli::output::print_line;
+use crate::cli::place::Place;
+use crate::cli::progress::Progress;
+use crate::cli::upkeep::{admin, blocking, config_of};
 
 /// How often the progress of a build is asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -8,10 +8,10 @@ use trellis_client::{
     SubscribeMode, SubscribeOptions, SubscriptionEvent,
 };
 
-use super::arguments::{Place, Running};
-use super::failure::Failure;
-use super::target::Target;
-use super::verbs::print_line;
+use crate::cli::failure::Failure;
+use crate::cli::output::print_line;
+use crate::cli::place::{Place, Running};
+use crate::cli::target::Target;
 use crate::query_text::TypedQuery;
 
 /// Longest page of a closed database, in bytes.

@@ -15,6 +15,8 @@ mod import;
 mod indexes;
 mod live;
 mod operators;
+mod output;
+mod place;
 mod progress;
 mod remote;
 mod replication;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::arguments::{Database, Place};
+use crate::cli::place::{Database, Place};
 
 /// Take a backup of a database while it goes on being used
 ///

@@ -7,12 +7,14 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use trellis_client::Admin;
 
-use super::arguments::Place;
-use super::failure::Failure;
-use super::replication_closed as closed;
-use super::replication_text::{describe, describe_set_asides, describe_slots, list, number, text};
-use super::upkeep::admin;
-use super::verbs::print_line;
+use crate::cli::failure::Failure;
+use crate::cli::output::print_line;
+use crate::cli::place::Place;
+use crate::cli::replication_closed as closed;
+use crate::cli::replication_text::{
+    describe, describe_set_asides, describe_slots, list, number, text,
+};
+use crate::cli::upkeep::admin;
 
 /// How often the outcome of a comparison is asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use trellis::{Config, Runtime, Trellis};
 use trellis_topology::{Kept, KeptFeed, LinkState, Topology};
 
-use super::arguments::{Database, Place};
-use super::failure::Failure;
-use super::upkeep::{blocking, config_of};
+use crate::cli::failure::Failure;
+use crate::cli::place::{Database, Place};
+use crate::cli::upkeep::{blocking, config_of};
 use crate::replication::{
     no_set_aside, no_slot, role, set_asides_json, slot, state_word, zones_json,
 };

@@ -1,7 +1,7 @@
 //! `trellis serve`, and what every command needs of its process: settings, logging.
 
 use std::io::{IsTerminal as _, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, lookup_host};
@@ -10,8 +10,8 @@ use tracing_subscriber::filter::LevelFilter;
 use trellis::{Config, Runtime, Trellis};
 use trellis_topology::GREETING_LINKS;
 
-use super::arguments::{Database, Serve};
-use super::failure::Failure;
+use crate::cli::failure::Failure;
+use crate::cli::place::{Serve, builder};
 use crate::guard::check_listen_address;
 use crate::listen::serve_on;
 use crate::options::ServerOptions;
@@ -87,42 +87,6 @@ fn announce(db: &Trellis, address: SocketAddr, options: &ServerOptions) -> Resul
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|error| Failure::io("standard output", &error)),
     }
-}
-
-/// The settings that these options, the environment and a file come to.
-pub(super) fn builder(database: &Database) -> trellis::ConfigBuilder {
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let mut builder = Config::builder().environment();
-    if let Some(file) = &database.config {
-        builder = builder.file(file);
-    }
-    builder
-        .set_optional("data", database.data.as_deref().map(text))
-        .set_optional("profile", database.profile.clone())
-        .set_optional("kv", database.kv.clone())
-        .set_optional("log", database.log.clone())
-}
-
-/// Where the server of these settings listens, as far as a configuration is named that says it.
-pub(super) fn address_of(database: &Database) -> Result<String, Failure> {
-    let server = match &database.config {
-        Some(_) => builder(database).load()?.server,
-        None => trellis::ServerConfig::default(),
-    };
-    if server.port == 0 {
-        let message = "the configuration lets the system choose the port: name the server with \
-                       --url, as its start-up lines say it";
-        return Err(Failure::Usage(message.to_owned()));
-    }
-    let host = server.host.trim_start_matches('[').trim_end_matches(']');
-    let host = match host.parse::<IpAddr>() {
-        // It listens on every address; this machine's own is one of them.
-        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
-        Ok(IpAddr::V6(address)) if address.is_unspecified() => "[::1]".to_owned(),
-        Ok(IpAddr::V6(address)) => format!("[{address}]"),
-        _ => host.to_owned(),
-    };
-    Ok(format!("ws://{host}:{}/db", server.port))
 }
 
 /// Opens a database for a verb, off the executor: it may replay a journal. It is no node meanwhile.

@@ -8,10 +8,10 @@ use trellis::Trellis;
 use trellis_client::{Client, ClientOptions, WriteOptions};
 use trellis_tree::{Commit, Committed, Expiry, Input, Operation, Path};
 
-use super::arguments::Place;
-use super::failure::Failure;
-use super::serve::open;
-use super::upkeep::{blocking, config_of};
+use crate::cli::failure::Failure;
+use crate::cli::place::Place;
+use crate::cli::serve::open;
+use crate::cli::upkeep::{blocking, config_of};
 
 /// Where the tree is.
 pub(super) enum Target {

@@ -7,11 +7,10 @@ use serde_json::Value;
 use trellis::{CheckOptions, Config, RepairReport, Runtime};
 use trellis_client::{Admin, ClientOptions};
 
-use super::arguments::{Database, Place};
-use super::failure::Failure;
-use super::progress::Progress;
-use super::serve::builder;
-use super::verbs::print_line;
+use crate::cli::failure::Failure;
+use crate::cli::output::print_line;
+use crate::cli::place::{Database, Place, builder};
+use crate::cli::progress::Progress;
 
 /// The settings of a closed database: what is not said about its engines, its directory knows.
 pub(super) fn config_of(database: &Database) -> Result<Config, Failure> {

@@ -1,14 +1,16 @@
 //! The verbs on single values.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::arguments::{Command, Format, Place};
-use super::failure::Failure;
-use super::target::{Entry, Target};
-use super::{copies, export, import, indexes, live, replication, upkeep};
+use crate::cli::arguments::Command;
+use crate::cli::failure::Failure;
+use crate::cli::output::print_line;
+use crate::cli::place::{Format, Place};
+use crate::cli::target::{Entry, Target};
+use crate::cli::{copies, export, import, indexes, live, replication, upkeep};
 
 /// Children that are asked for at once.
 const PAGE: usize = 1_000;
@@ -140,9 +142,4 @@ fn json_of(argument: &str) -> Result<Box<RawValue>, Failure> {
             "the value is no JSON: {error}; a string is written '\"with quotes\"', a file @NAME"
         ))
     })
-}
-
-pub(super) fn print_line(line: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").map_err(|error| Failure::io("standard output", &error))
 }

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::failure::Failure;
-use super::target::Entry;
+use crate::cli::failure::Failure;
+use crate::cli::target::Entry;
 
 /// Most bytes of text that one leaf may have; the tree's limit on its value is lower.
 const LEAF_TEXT_BYTES_MAX: usize = 64 << 20;
