@@ -21,6 +21,8 @@ mod tidy_documents;
 #[cfg(test)]
 mod tidy_edges;
 #[cfg(test)]
+mod tidy_modules;
+#[cfg(test)]
 mod tidy_source;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::step::workspace_root;
-use crate::{tidy_documents, tidy_source};
+use crate::{tidy_documents, tidy_modules, tidy_source};
 
 /// A text file of the workspace.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ const RULES: &[(&str, Rule)] = &[
     ("no_sleep_in_tests", tidy_source::no_sleep_in_tests),
     ("nothing_is_left_over", tidy_source::nothing_is_left_over),
     ("only_runtime_reads_the_clock", tidy_source::only_runtime_reads_the_clock),
+    ("modules_name_no_circle", tidy_modules::modules_name_no_circle),
     ("no_paths_of_one_machine", tidy_documents::no_paths_of_one_machine),
     ("paths_in_root_documents_exist", tidy_documents::paths_in_root_documents_exist),
     ("links_between_documents_exist", tidy_documents::links_between_documents_exist),
