@@ -31,7 +31,7 @@ impl Kv {
         }
     }
 
-    fn open(self, dir: &FilePath, cache_bytes: usize) -> Result<Arc<dyn KvBackend>> {
+    pub(crate) fn open(self, dir: &FilePath, cache_bytes: usize) -> Result<Arc<dyn KvBackend>> {
         Ok(match self {
             Self::Memory => Arc::new(MemoryKv::new()),
             Self::Redb => {

@@ -1,6 +1,6 @@
 //! [`RawEngine`]: an engine as its own users use it.
 
-use crate::{Result, keys};
+use crate::Result;
 
 /// A key with its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);

@@ -131,7 +131,7 @@ pub(crate) fn files() -> Vec<SourceFile> {
 fn is_foreign(folder: &str, name: &str) -> bool {
     let hidden = name.starts_with('.') && ![".ci", ".config", ".cargo", ".github"].contains(&name);
     hidden
-        || name.starts_with("target")
+        || (name.starts_with("target") && !name.ends_with(".rs"))
         || ["node_modules", "Cargo.lock", "package-lock.json"].contains(&name)
         || (folder.is_empty() && name == "data")
 }

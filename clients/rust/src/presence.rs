@@ -21,8 +21,8 @@ pub struct ConnectionState {
     /// Since when it is so.
     pub since: Instant,
     /// How often the lease of this client ended although it was not closed, so that what was stored
-    /// with [`Client::on_disconnect`](crate::Client::on_disconnect) has run. When this grows, store it anew, and write again that
-    /// the client is there.
+    /// with [`Client::on_disconnect`](crate::Client::on_disconnect) has run. When this grows, store
+    /// it anew, and write again that the client is there.
     pub leases_lost: u64,
     /// The server's time, in milliseconds since 1970, and when it was that.
     server_time: (u64, Instant),
@@ -38,7 +38,8 @@ impl ConnectionState {
     }
 }
 
-/// Watches how a client stands with its server; see [`Client::connection`](crate::Client::connection).
+/// Watches how a client stands with its server; see
+/// [`Client::connection`](crate::Client::connection).
 #[derive(Debug, Clone)]
 pub struct ConnectionWatch(watch::Receiver<ConnectionState>);
 

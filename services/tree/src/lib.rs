@@ -159,6 +159,7 @@ mod refusal;
 mod remote;
 mod remote_check;
 mod remote_resolve;
+mod removal;
 mod repair;
 mod replace;
 mod resolve;

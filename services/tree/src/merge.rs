@@ -9,7 +9,7 @@
 //! 2. What lies in zones carved out below a key, or outside the scope, is not touched from above.
 //! 3. What is hidden goes, as one clear where nothing below has to stay, else one by one.
 //!
-//! Replacing and filling an interval are in `replace`, what removes many keys is in `wipe`, and
+//! Replacing and filling an interval are in `replace`, what removes many keys in `removal`, and
 //! what the record is told of it all in `merged`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
