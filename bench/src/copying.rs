@@ -24,6 +24,8 @@ const GROUP: &str = "copy";
 const TARGET_LEAVES: f64 = 100_000.0;
 const TARGET_BACKUP: f64 = 0.5;
 const TARGET_WRITERS: f64 = 0.8;
+/// Megabytes a second of a backup that leaves writers room.
+const TARGET_PACED: f64 = 100.0;
 const WRITERS: usize = 8;
 const COPY_BYTES: usize = 1 << 20;
 /// How long writers write alone, and beside backups that follow each other.
@@ -88,7 +90,7 @@ fn backups(settings: &Settings, kv: Kv, report: &mut Report) -> Result<()> {
     let db = Trellis::open_config(loaded(settings, kv)?)?;
     let file = settings.dir.join("copy.archive");
     let time = if settings.quick { Duration::from_millis(500) } else { WRITING_TIME };
-    let [mut rates, mut plain, mut alone, mut beside] = [const { Vec::new() }; 4];
+    let [mut rates, mut plain, mut alone, mut beside, mut paced] = [const { Vec::new() }; 5];
     for round in 0..settings.rounds {
         settle_disk(&settings.dir)?;
         let (bytes, seconds) = backup(&db, &file)?;
@@ -107,7 +109,8 @@ fn backups(settings: &Settings, kv: Kv, report: &mut Report) -> Result<()> {
         let again = || {
             let begin = Instant::now();
             while begin.elapsed() < time {
-                backup(&db, &file)?;
+                let (bytes, seconds) = backup(&db, &file)?;
+                paced.push(bytes / seconds);
             }
             Ok(())
         };
@@ -122,6 +125,8 @@ fn backups(settings: &Settings, kv: Kv, report: &mut Report) -> Result<()> {
     report.push(row.note("100 MB/s suffice where the disk is fast"));
     let title = format!("{} {WRITERS} writers beside a backup vs alone", kv.name());
     report.push(Row::ratio(GROUP, title, "commits/s", (&beside, &alone), Some(TARGET_WRITERS)));
+    let title = format!("{} backup beside {WRITERS} writers", kv.name());
+    report.push(Row::at_least(GROUP, title, "MB/s", &paced, TARGET_PACED));
     Ok(())
 }
 

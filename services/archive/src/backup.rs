@@ -19,7 +19,7 @@ use crate::format::{ArchiveKind, Header, Summary};
 /// Bytes of one page of entries or of records; the last one of each may go beyond.
 const PAGE_BYTES: usize = 1 << 20;
 /// So much is read a second while somebody writes, who needs the cores and the disk more.
-const BYTES_PER_SECOND_BESIDE_WRITERS: u64 = 150 << 20;
+const BYTES_PER_SECOND_BESIDE_WRITERS: u64 = 112 << 20;
 
 #[derive(Debug)]
 enum Stage {
@@ -30,7 +30,7 @@ enum Stage {
 }
 
 /// An archive in the making. It is pulled: whoever takes its chunks sets the pace, but for some
-/// 150 MiB a second, beyond which it waits while others write.
+/// 112 MiB a second, beyond which it waits while others write.
 ///
 /// ```
 /// use std::sync::Arc;
