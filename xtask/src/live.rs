@@ -1,7 +1,7 @@
 //! `live`: the soak of subscriptions, a case of the conformance suite, at a chosen size.
 //!
 //! `TRELLIS_SOAK_SCALE` hands the size over: subscriptions, writers, disconnections,
-//! kills, commits.
+//! kills, commits; `TRELLIS_SOAK_UNTHROTTLED`, that writers wait for nobody.
 
 use clap::Args;
 
@@ -26,6 +26,10 @@ pub(crate) struct Live {
     /// Commits that the writers make in all.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     commits: u32,
+    /// Writers wait for nobody; otherwise for subscribers that are 800 revs behind. Those too slow
+    /// are told everything anew, which is then no failure: what they miss or get twice still is.
+    #[arg(long)]
+    unthrottled: bool,
     #[command(flatten)]
     engines: Engines,
     /// The seed of writes, disconnections and kills, as a run printed it.
@@ -43,6 +47,9 @@ impl Live {
         let Self { subscriptions, writers, disconnects, restarts, commits, .. } = self;
         let scale = format!("{subscriptions},{writers},{disconnects},{restarts},{commits}");
         let mut step = self.engines.set_on(program).environment("TRELLIS_SOAK_SCALE", scale);
+        if self.unthrottled {
+            step = step.environment("TRELLIS_SOAK_UNTHROTTLED", "1");
+        }
         if let Some(seed) = self.seed {
             step = step.environment("TRELLIS_SEED", seed.to_string());
         }
@@ -68,6 +75,13 @@ mod tests {
             Line::parse_from(line.split_whitespace()).live.step().to_string(),
             "TRELLIS_MATRIX=kv=redb TRELLIS_SOAK_SCALE=300,64,5,2,20000 TRELLIS_SEED=7 \
              cargo test -p trellis-conformance --test matrix -- crash.live --nocapture"
+        );
+        let line = "live --kv redb --unthrottled";
+        assert_eq!(
+            Line::parse_from(line.split_whitespace()).live.step().to_string(),
+            "TRELLIS_MATRIX=kv=redb TRELLIS_SOAK_SCALE=10000,64,100,10,20000 \
+             TRELLIS_SOAK_UNTHROTTLED=1 cargo test -p trellis-conformance --test matrix -- \
+             crash.live --nocapture"
         );
     }
 }

@@ -8,7 +8,8 @@
 //!    code with the subscriptions.
 //! 3. Each run plants defects into what it recorded (`planted`), and fails if one is not found.
 //!
-//! Deliberately not here: slow subscribers. Writers wait when those of a run fall behind.
+//! Deliberately not here: clients that never read. Writers wait when subscribers fall behind,
+//! unless they are told not to; what is told anew then is compared from its new snapshot on.
 
 mod judge;
 mod peer;
@@ -31,6 +32,8 @@ use crate::tree::TreeWorld;
 const SOAK: &str = "TRELLIS_SOAK";
 /// `subscriptions,writers,disconnects,restarts,commits`.
 const SCALE: &str = "TRELLIS_SOAK_SCALE";
+/// Set where writers do not wait for subscribers that fall behind.
+const UNTHROTTLED: &str = "TRELLIS_SOAK_UNTHROTTLED";
 
 /// How much happens in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +43,13 @@ struct Scale {
     disconnects: usize,
     restarts: usize,
     commits: u64,
+    unthrottled: bool,
 }
 
 impl Scale {
     /// What the environment says; some seconds' worth without it.
     fn from_env() -> Self {
+        let unthrottled = std::env::var_os(UNTHROTTLED).is_some();
         let Ok(text) = std::env::var(SCALE) else {
             return Self {
                 subscriptions: 200,
@@ -52,6 +57,7 @@ impl Scale {
                 disconnects: 4,
                 restarts: 1,
                 commits: 500,
+                unthrottled,
             };
         };
         let numbers: Vec<usize> = text
@@ -61,16 +67,19 @@ impl Scale {
         let [subscriptions, writers, disconnects, restarts, commits] = numbers[..] else {
             panic!("{SCALE} has five numbers: {text:?}");
         };
-        Self { subscriptions, writers, disconnects, restarts, commits: commits as u64 }
+        let commits = commits as u64;
+        Self { subscriptions, writers, disconnects, restarts, commits, unthrottled }
     }
 }
 
 impl fmt::Display for Scale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subscriptions, writers, disconnects, restarts, commits } = self;
+        let Self { subscriptions, writers, disconnects, restarts, commits, unthrottled } = self;
+        let waiting = if *unthrottled { " that wait for nobody" } else { "" };
         write!(
             f,
-            "{subscriptions} subscriptions, {writers} writers, {commits} commits asked for, \
+            "{subscriptions} subscriptions, {writers} writers{waiting}, \
+             {commits} commits asked for, \
              {disconnects} disconnections, {restarts} kills"
         )
     }

@@ -25,6 +25,8 @@ pub(super) struct Stage {
     pub(super) texts: Texts,
     pub(super) sockets: Vec<Line>,
     pub(super) writers: Vec<Mutex<Option<Scissors>>>,
+    /// Writers do not wait for subscribers that fall behind.
+    pub(super) unthrottled: bool,
     /// Commits that writers may still begin.
     turns: AtomicU64,
     pub(super) acknowledged: AtomicU64,
@@ -51,6 +53,7 @@ impl Stage {
             topics,
             sockets: (0..sockets).map(|_| Line::default()).collect(),
             writers: (0..writers).map(|_| Mutex::default()).collect(),
+            unthrottled: false,
             turns: AtomicU64::new(commits),
             acknowledged: AtomicU64::new(0),
             newest: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! [`Group`]: everybody who watches the same thing in the same way. It is evaluated once a commit,
 //! and its event is shared.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -18,8 +18,9 @@ use crate::window::Window;
 pub(crate) struct Group {
     id: u64,
     topic: Topic,
-    /// By the number of the subscription.
-    members: Mutex<HashMap<u64, Arc<Mailbox>>>,
+    /// By the number of the subscription: who came first is told first, which is also how they lie
+    /// in memory.
+    members: Mutex<BTreeMap<u64, Arc<Mailbox>>>,
     /// Of a query.
     window: Window,
 }

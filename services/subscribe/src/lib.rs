@@ -49,6 +49,7 @@ mod registry;
 mod request;
 mod resume;
 mod resumer;
+mod rounds;
 mod snapshot;
 mod trie;
 mod window;

@@ -23,6 +23,7 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::group::Group;
 use crate::request::{Delivery, Event};
+use crate::rounds::Round;
 
 /// What an event takes besides its text.
 pub(crate) const EVENT_BYTES: usize = 160;
@@ -65,6 +66,8 @@ struct State {
     waker: Option<Waker>,
     /// Somebody is going to ring for what was put in.
     ring_due: bool,
+    /// The round whose receivers this one was woken with, until it comes.
+    round: Option<u64>,
     closed: bool,
 }
 
@@ -86,6 +89,7 @@ pub(crate) struct Mailbox {
     state: Mutex<State>,
     bell: Condvar,
     bytes_max: usize,
+    round: Arc<Round>,
 }
 
 impl Slot {
@@ -117,7 +121,8 @@ impl Slot {
     }
 }
 
-fn cost(event: &Event) -> usize {
+/// What an event takes of a mailbox.
+pub(crate) fn cost(event: &Event) -> usize {
     EVENT_BYTES + event.body.len()
 }
 
@@ -186,7 +191,7 @@ impl State {
     }
 
     fn hand_out(&mut self) -> Vec<Delivery> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.ready.len().min(HAND_OUT_MAX));
         let mut bytes = 0;
         while out.len() < HAND_OUT_MAX && bytes < HAND_OUT_BYTES {
             let Some(id) = self.ready.pop_front() else { break };
@@ -208,8 +213,8 @@ impl State {
 }
 
 impl Mailbox {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), bell: Condvar::new(), bytes_max }
+    pub(crate) fn new(bytes_max: usize, round: Arc<Round>) -> Self {
+        Self { state: Mutex::default(), bell: Condvar::new(), bytes_max, round }
     }
 
     /// Enters a held subscription.
@@ -313,9 +318,15 @@ impl Mailbox {
         (put, ring_due)
     }
 
-    /// Wakes the receiver if anything waits.
+    /// Wakes the receiver if anything waits; it is then one of the round until it comes.
     pub(crate) fn ring(&self) {
-        self.change(|_| {});
+        self.change(|state| {
+            // Who does not wait is busy, perhaps with a peer that takes nothing: it is not waited
+            // for.
+            if state.waker.is_some() && !state.ready.is_empty() {
+                state.round = Some(self.round.enter());
+            }
+        });
     }
 
     /// Events are dropped: the receiver needs a new snapshot. Whether that is news.
@@ -350,6 +361,9 @@ impl Mailbox {
             state.names.clear();
             state.ready.clear();
             state.bytes = 0;
+            if let Some(number) = state.round.take() {
+                self.round.leave(number);
+            }
             slots = std::mem::take(&mut state.slots);
         });
         slots.into_iter().map(|(id, slot)| (id, slot.group)).collect()
@@ -363,6 +377,9 @@ impl Mailbox {
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Delivery>> {
         let mut state = self.state.lock();
         let out = state.hand_out();
+        if let Some(number) = state.round.take() {
+            self.round.leave(number);
+        }
         if !out.is_empty() || state.closed {
             return Poll::Ready(out);
         }
@@ -422,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_is_ended_unread_leaves_nothing_behind() {
-        let mailbox = Mailbox::new(1 << 20);
+        let mailbox = Mailbox::new(1 << 20, Arc::default());
         let pattern = Pattern::parse("a").unwrap();
         let topic = Topic { pattern, event: EventKind::Child, mode: Mode::Full };
         let group = Arc::new(Group::new(0, topic));
@@ -444,5 +461,29 @@ mod tests {
         assert_eq!(mailbox.wait(Duration::ZERO).len(), 10);
         mailbox.leave(100);
         assert_eq!(mailbox.bytes(), 0);
+    }
+
+    #[test]
+    fn a_receiver_that_is_busy_is_not_waited_for() {
+        let round = Arc::new(Round::default());
+        let mailbox = Mailbox::new(1 << 20, Arc::clone(&round));
+        let pattern = Pattern::parse("a").unwrap();
+        let topic = Topic { pattern, event: EventKind::Child, mode: Mode::Full };
+        mailbox.enter(1, "1", Arc::new(Group::new(0, topic)), 1).unwrap();
+        assert!(mailbox.activate("1"));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(mailbox.poll(&mut context).is_pending());
+        for (rev, comes) in [(1, true), (2, false), (3, false)] {
+            let (cause, body) = (ChangeCause::Request, Bytes::from_static(b"[]"));
+            let event = Event { rev, cause, commit_key: None, body };
+            assert_eq!(mailbox.put(1, &Arc::new(event)).0, Put::Kept);
+            mailbox.ring();
+            // It comes only the first time, and then has too much to do to come again.
+            assert_eq!(round.is_over(), !comes);
+            if comes {
+                assert!(mailbox.poll(&mut context).is_ready());
+            }
+            assert!(round.is_over());
+        }
     }
 }

@@ -13,23 +13,20 @@ use trellis_tree::{Change, ChangeCause, Followed, Follower};
 
 use crate::evaluate::{self, Topic};
 use crate::group::Group;
+use crate::mailbox::cost;
 use crate::matching::Touched;
 use crate::moment::{Moment, event};
 use crate::registry::{Core, Counters};
 use crate::request::Event;
+use crate::rounds::{MANY, Pace};
 use crate::snapshot;
 
 /// How long the publisher sleeps when nothing is committed.
 const IDLE: Duration = Duration::from_secs(60);
-/// Commits that are told before their receivers are woken: each writes what it has with one call
-/// of the system, which costs more than all else that is done for it.
+/// Commits that are told before few receivers are woken.
 const TOLD_TOGETHER: usize = 16;
-/// From so many receivers on, commits that are under way are waited for before they are woken.
-const MANY: usize = 64;
-/// How long at most, for each receiver: some part of what it takes to wake them all.
-const GATHER: Duration = Duration::from_micros(3);
-/// And for however many.
-const GATHER_MAX: Duration = Duration::from_millis(5);
+/// Which part of an inbox may fill while receivers are not woken.
+const HELD_BACK_PART: usize = 8;
 
 /// Publishes until the subscriptions are closed.
 pub(crate) fn run(core: &Arc<Core>, clock: &dyn Clock) {
@@ -55,19 +52,19 @@ pub(crate) fn run(core: &Arc<Core>, clock: &dyn Clock) {
 
 impl Core {
     fn publish_while_wanted(&self, mut follower: Follower, clock: &dyn Clock) -> Result<()> {
-        // Commits told to receivers that were not woken yet, and until when they need not be.
-        let (mut told, mut gathers_until) = (0, None);
+        self.round.tell(follower.bell());
+        let mut pace = Pace::default();
         while !self.retire() {
-            let left = |until: Duration| until.saturating_sub(clock.monotonic());
-            match follower.next(gathers_until.map_or(IDLE, left))? {
+            // Asked each time: the bell may mean that a round is over, and its rest begins.
+            let wait = pace.patience(&self.round, clock.monotonic());
+            let is_held_back = !self.rings.lock().mailboxes.is_empty();
+            match follower.next(if is_held_back { wait } else { IDLE })? {
                 Followed::Changes(changes) => {
                     // Each is let go when it is told: it keeps old versions.
-                    for change in changes {
+                    for (number, change) in (1..).zip(changes) {
                         self.publish(&change);
-                        told += 1;
-                        if told == TOLD_TOGETHER {
-                            self.ring();
-                            (told, gathers_until) = (0, None);
+                        if number % TOLD_TOGETHER == 0 {
+                            self.ring_in_time(&mut pace, &follower, clock);
                         }
                     }
                 }
@@ -77,26 +74,29 @@ impl Core {
                 }
                 Followed::Nothing => {}
             }
-            let gather = self.gather();
-            let now = clock.monotonic();
-            let until = *gathers_until.get_or_insert(now.saturating_add(gather));
-            if gather.is_zero() || now >= until || !follower.has_more_coming() {
-                self.ring();
-                (told, gathers_until) = (0, None);
-            }
+            self.ring_in_time(&mut pace, &follower, clock);
         }
         Ok(())
     }
 
-    /// How long to wait for commits under way before waking whoever was told.
-    fn gather(&self) -> Duration {
-        match self.rings.lock().len() {
-            few if few < MANY => Duration::ZERO,
-            many => {
-                let many = u32::try_from(many).unwrap_or(u32::MAX);
-                GATHER.saturating_mul(many).min(GATHER_MAX)
+    /// Wakes whoever was given something, unless they are many and it is not their time yet.
+    fn ring_in_time(&self, pace: &mut Pace, follower: &Follower, clock: &dyn Clock) {
+        let (receivers, bytes) = {
+            let rings = self.rings.lock();
+            (rings.mailboxes.len(), rings.bytes)
+        };
+        if receivers >= MANY {
+            let now = clock.monotonic();
+            let is_full = bytes >= self.options.inbox_bytes_max / HELD_BACK_PART;
+            if !is_full {
+                let is_early = !pace.wait(&self.round, now).is_zero();
+                if is_early || (pace.gathers(receivers, now) && follower.has_more_coming()) {
+                    return;
+                }
             }
+            pace.begin(&self.round, now);
         }
+        self.ring();
     }
 
     /// Tells everybody whom a commit touches.
@@ -157,7 +157,11 @@ impl Core {
 
     /// Gives an event to a group. Nobody is woken before [`Core::ring`].
     pub(crate) fn give(&self, group: &Group, event: Event) {
-        let told = group.tell(&Arc::new(event), &mut self.rings.lock());
+        let told = {
+            let mut rings = self.rings.lock();
+            rings.bytes += cost(&event);
+            group.tell(&Arc::new(event), &mut rings.mailboxes)
+        };
         Counters::add(&self.counters.events, 1);
         Counters::add(&self.counters.deliveries, told.kept + told.coalesced);
         Counters::add(&self.counters.coalesced, told.coalesced);
@@ -167,7 +171,7 @@ impl Core {
     /// Wakes whoever was given something.
     pub(crate) fn ring(&self) {
         let rings = std::mem::take(&mut *self.rings.lock());
-        for mailbox in rings {
+        for mailbox in rings.mailboxes {
             mailbox.ring();
         }
     }

@@ -16,24 +16,33 @@ use crate::matching::Matches;
 use crate::moment::Moment;
 use crate::options::{LiveOptions, LiveStats};
 use crate::resumer::Resumer;
+use crate::rounds::Round;
 use crate::trie::Trie;
 
 /// What the publisher and the inboxes share.
 ///
-/// Locks are taken in the order registry, group, mailbox.
+/// Locks are taken in the order registry, group, mailbox, round.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) tree: Tree,
     pub(crate) options: LiveOptions,
     registry: Mutex<Registry>,
-    /// Mailboxes whose receivers are to be woken.
-    pub(crate) rings: Mutex<Vec<Arc<Mailbox>>>,
+    pub(crate) rings: Mutex<Rings>,
+    pub(crate) round: Arc<Round>,
     /// There is a follower to be taken over, or an end.
     bell: Condvar,
     ids: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) resumer: Resumer,
     pub(crate) queries: Queries,
+}
+
+/// What was told and nobody was woken for yet.
+#[derive(Debug, Default)]
+pub(crate) struct Rings {
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    /// Of the events, as one subscription to all of them would hold them.
+    pub(crate) bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +106,7 @@ impl Core {
             options,
             registry: Mutex::default(),
             rings: Mutex::default(),
+            round: Arc::default(),
             bell: Condvar::new(),
             ids: AtomicU64::new(1),
             counters: Counters::default(),
@@ -110,7 +120,9 @@ impl Core {
 
     /// A mailbox and its number.
     pub(crate) fn open_mailbox(&self) -> (u64, Arc<Mailbox>) {
-        let (id, mailbox) = (self.next_id(), Arc::new(Mailbox::new(self.options.inbox_bytes_max)));
+        let round = Arc::clone(&self.round);
+        let mailbox = Arc::new(Mailbox::new(self.options.inbox_bytes_max, round));
+        let id = self.next_id();
         let mut registry = self.registry.lock();
         if registry.closed {
             drop(registry);

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod gather;
+mod rounds;
 
 use std::sync::Arc;
 use std::time::Duration;
