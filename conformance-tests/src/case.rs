@@ -25,6 +25,8 @@ pub enum Need {
     AllOnDisk,
     /// The combination is put behind a server too.
     Wire,
+    /// The log is that of segment files, under each store: where stores differ and logs do not.
+    SegmentLog,
     /// Store and log go on when others have filled the disk: the log keeps a reserve.
     Reserve,
     /// The log's files are behind a seam at which calls can be made to fail.
@@ -57,7 +59,8 @@ impl Need {
             Self::WriteFault => "no switch that fails a write; the fault cases cap the file size",
             Self::Damage => "nothing that could be damaged",
             Self::AllOnDisk => "a part of it keeps nothing on disk",
-            Self::Wire => "over the wire every store is shown on one log",
+            Self::Wire => "not put behind a server",
+            Self::SegmentLog => "every store is shown on one log",
             Self::FileFaults => "the log has no files of its own behind a seam",
             Self::Platform => "not opened through the library here",
             Self::Reserve => "keeps no reserve against a disk that others fill",

@@ -19,8 +19,8 @@ use crate::{Rng, Seed, World};
 const CALM_TIME: Duration = Duration::from_secs(120);
 /// How long there is trouble, in seconds.
 const SECONDS: &str = "TRELLIS_CHAOS_SECONDS";
-/// Without that: some seconds' worth.
-const USUAL: Duration = Duration::from_secs(20);
+/// Without that.
+const USUAL: Duration = Duration::from_secs(60);
 /// How long nodes that do not know each other are in trouble.
 const APART: Duration = Duration::from_secs(4);
 /// Between two looks at whether something is over.

@@ -137,7 +137,8 @@ const SEGMENT_LOG: &str = "+log-segment";
 
 fn kind(factory: Factory<Ground>, name: &str, all_on_disk: bool) -> Factory<Ground> {
     let segments = name.ends_with(SEGMENT_LOG);
-    let factory = factory.offers(if segments { &[Need::Wire] } else { &[] });
+    let factory = factory.offers(&[Need::Wire]);
+    let factory = factory.offers(if segments { &[Need::SegmentLog] } else { &[] });
     // sled does not go on once it has met the end of the disk itself.
     let reserve = segments && !name.starts_with("kv-sled");
     let factory = factory.offers(if reserve { &[Need::Reserve] } else { &[] });

@@ -17,9 +17,9 @@ use crate::{Case, Cost, Need};
 
 pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("replication.links.in_one_process", &["topology.links.same"], in_one_process)
-        .needs(&[Need::Wire]),
+        .needs(&[Need::Wire, Need::SegmentLog]),
     Case::new("replication.links.over_sockets", &["topology.links.same"], over_sockets)
-        .needs(&[Need::Wire]),
+        .needs(&[Need::Wire, Need::SegmentLog]),
 ];
 
 thread_local! {

@@ -15,9 +15,9 @@ use self::real::{other_relay, relay_lost};
 
 pub(super) const CASES: &[Case<TreeWorld>] = &[
     Case::new("replication.watch.relay_lost", &["topology.feed.watched"], relay_lost)
-        .needs(&[Need::Wire]),
+        .needs(&[Need::Wire, Need::SegmentLog]),
     Case::new("replication.watch.other_relay", &["topology.feed.watched"], other_relay)
-        .needs(&[Need::Wire]),
+        .needs(&[Need::Wire, Need::SegmentLog]),
 ];
 
 #[cfg(not(feature = "wire"))]

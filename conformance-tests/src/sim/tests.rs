@@ -9,7 +9,7 @@ use super::planted::Defect;
 use super::{FORGETFUL, ROUGH, kept_seeds, run};
 
 /// Seeds that every run of the tests takes; `cargo xtask sim` takes more.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 200;
 
 /// A planted defect is planted for the whole process.
 static PLANTED: RwLock<()> = RwLock::new(());

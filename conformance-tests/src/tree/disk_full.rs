@@ -146,7 +146,7 @@ fn must_hold(tree: &Tree, told: &Told) {
 /// Removes every `every`-th value, one by one; none of the removals may be refused.
 fn remove(world: &TreeWorld, tree: &Tree, told: &mut Told, every: usize) {
     // Where the journal is in the store itself, a reserve holds some dozens of removals.
-    let reserve = world.factory().offered().contains(&Need::Wire);
+    let reserve = world.factory().offered().contains(&Need::SegmentLog);
     let removals_max = if reserve { usize::MAX } else { 25 };
     let names: Vec<String> = told.keys().step_by(every).take(removals_max).cloned().collect();
     for name in names {
