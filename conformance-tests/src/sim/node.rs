@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use trellis_runtime::{Clock as _, Runtime, RuntimeOptions, SeededRandom};
-use trellis_topology::{Backoff, ForwardId, Now, Session, Store, Task, TaskId};
+use trellis_topology::{Backoff, ForwardId, Kept, Now, Session, Store, Task, TaskId};
 use trellis_tree::{Tree, TreeOptions};
 
 use super::clock::{NodeClock, Rest, Time};
@@ -112,7 +112,9 @@ impl SimNode {
         let options = TreeOptions { zoning: Some(topology.zoning()), ..tuning.tree() };
         let opened = Tree::open(kv, log, runtime, options).and_then(|tree| {
             rest.wait();
-            Ok((Store::open(tree.clone(), tuning.slots.clone())?, tree))
+            let store = Store::open(tree.clone(), tuning.slots.clone())?;
+            Kept::new(tree.clone()).begin_changed(topology.dials.iter().map(|dial| &dial.plan))?;
+            Ok((store, tree))
         });
         match opened {
             Ok((store, tree)) => {

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use trellis_tree::Scope;
 
+use crate::kept::PUSHED;
 use crate::message::{Hello, OfferedMode, Refusal, RefusalReason, ZoneOffer};
 use crate::plan::{FillRule, LinkPlan, LinkPolicy, PeerIdentity, PullPart, PushPlan};
 use crate::spec::Mode;
@@ -293,7 +294,7 @@ impl Topology {
         except.retain(|key| parts.iter().any(|part| is_below(key, &part.prefix)));
         except.sort_unstable();
         except.dedup();
-        let feed = format!("from-{peer:032x}");
+        let feed = format!("{PUSHED}{peer:032x}");
         (!parts.is_empty()).then(|| pull_plan(feed, parts, except, Bytes::new()))
     }
 }

@@ -12,10 +12,13 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{Commit, Input, Operation, Path, Tree, View};
 
 use crate::message::LogPosition;
+use crate::plan::DialPlan;
 use crate::position::FeedPosition;
 use crate::reads;
 use crate::slots::{Slot, SlotStatus, read_slot};
 
+/// How the names of feeds begin that peers push.
+pub(crate) const PUSHED: &str = "from-";
 /// Names listed at a time.
 const NAMES_AT_A_TIME: usize = 1000;
 /// What was set aside that is listed at most.
@@ -209,6 +212,33 @@ impl Kept {
             self.begin_anew(feed)?;
         }
         Ok(FeedPosition::from_json(&self.0.view()?.get(&FeedPosition::path(feed)?)?))
+    }
+
+    /// Has feeds begin anew that were written under another plan than theirs of today, and those
+    /// that have none: under it this node may have written what it only follows again later. To
+    /// be called at each start, whether or not a link comes up under the plan. Where there is no
+    /// room it says so in the log; a comparison finds then what differs.
+    ///
+    /// # Errors
+    /// Those of the tree.
+    pub fn begin_changed<'a>(&self, plans: impl Iterator<Item = &'a DialPlan>) -> Result<()> {
+        let pulls = plans.filter_map(|plan| plan.link.pull.as_ref());
+        let today: Vec<_> = pulls.map(|pull| (pull.feed.as_str(), pull.fingerprint)).collect();
+        for kept in self.feeds()? {
+            let Some(position) = kept.position else { continue };
+            // What peers push is planned when they come.
+            let dialed = !kept.feed.starts_with(PUSHED);
+            if !dialed || today.contains(&(kept.feed.as_str(), position.fingerprint)) {
+                continue;
+            }
+            match self.begin_anew(&kept.feed) {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    tracing::warn!(feed = %kept.feed, %error, "a changed feed goes on as it was");
+                }
+                begun => begun?,
+            }
+        }
+        Ok(())
     }
 
     /// Has nothing be left of how far a feed was but whose it was, and nothing of the wish to fill

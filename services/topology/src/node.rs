@@ -124,6 +124,7 @@ impl Node {
     ) -> Result<Self> {
         check_skips(&options)?;
         let store = Store::open(tree.clone(), options.slots.clone())?;
+        store.kept().begin_changed(topology.dials().iter().map(|dial| &dial.plan))?;
         let shared = Shared::new(store, topology, replicator, Arc::clone(runtime), options);
         tree.set_gate(Arc::clone(&shared.gate) as Arc<dyn Gate>)?;
         let node = Self { shared: Arc::clone(&shared), workers: Mutex::default() };

@@ -262,6 +262,25 @@ fn a_slot_beyond_its_bounds_ends_with_its_reason() {
 }
 
 #[test]
+fn a_feed_begins_anew_after_another_mode_though_no_link_came_up_under_it() {
+    let readonly = edge(&[("config", Mode::Readonly)]);
+    let source = node(&hub());
+    source.set("config", r#"{"a":1}"#);
+    let mut pair = linked(node(&readonly), source, 200);
+    pair.run();
+    let [here, _source] = pair.ends.map(|end| end.host);
+    let kept = Kept::new(here.store.tree().clone());
+    let start = |spec: &TopologySpec| {
+        let topology = Topology::compile(spec).unwrap();
+        kept.begin_changed(topology.dials().iter().map(|dial| &dial.plan)).unwrap();
+        kept.feeds().unwrap().into_iter().find(|kept| kept.feed == UPSTREAM).unwrap().position
+    };
+    assert!(start(&readonly).is_some(), "as it was");
+    assert_eq!(start(&edge(&[("config", Mode::Sync)])), None, "it may be written here now");
+    assert_eq!(start(&readonly), None, "and may have been");
+}
+
+#[test]
 fn removals_are_not_forgotten_while_a_follower_is_filled() {
     let options = SlotOptions { collect_age: Duration::ZERO, ..SlotOptions::default() };
     let mut source = node(&hub());
