@@ -2,9 +2,10 @@
 //!
 //! Waking one ends in a call of the system for its socket, which costs more than all else that is
 //! done for a frame. So many are woken in rounds: while receivers of one are on their way, and for
-//! a small part of its time after, what is committed waits in the mailboxes and goes out together.
-//! The time after is for writers that wait for the receivers: without it what they send next would
-//! always be a round behind. After that, commits that are under way are waited for.
+//! most of that time again, what is committed waits in the mailboxes and goes out together. The
+//! time after is what the receivers' sockets and clients take, which nobody here sees, and for
+//! writers that wait for them: without it what they send next would always be a round behind, and
+//! each round half as large. After that, commits that are under way are waited for.
 //!
 //! Invariants: a commit after a pause, with none behind it, waits for nothing; a receiver that does
 //! not come holds up one round, and that not beyond [`ROUND_MAX`]; nobody waits by looking again
@@ -19,8 +20,6 @@ use trellis_tree::FollowerBell;
 pub(crate) const MANY: usize = 64;
 /// How long a round is waited for.
 pub(crate) const ROUND_MAX: Duration = Duration::from_millis(20);
-/// The rest after a round, as a part of its time.
-const REST_PART: u32 = 8;
 /// How long at most commits under way are waited for, for each receiver: some part of what it takes
 /// to wake them all.
 const GATHER: Duration = Duration::from_micros(3);
@@ -115,7 +114,7 @@ impl Pace {
                 return ROUND_MAX.saturating_sub(taken);
             }
             self.begun = None;
-            self.rest_until = now.saturating_add(taken.min(ROUND_MAX) / REST_PART);
+            self.rest_until = now.saturating_add(rest(taken.min(ROUND_MAX)));
         }
         self.rest_until.saturating_sub(now)
     }
@@ -128,6 +127,12 @@ impl Pace {
             _ => wait,
         }
     }
+}
+
+/// How long nobody is woken after a round that took so long: much less falls back into halves,
+/// much more leaves the processors idle.
+fn rest(taken: Duration) -> Duration {
+    taken * 3 / 4
 }
 
 #[cfg(test)]
@@ -146,8 +151,9 @@ mod tests {
         round.leave(numbers[0]);
         assert_eq!(pace.wait(&round, 6 * MS), ROUND_MAX - 6 * MS);
         round.leave(numbers[1]);
-        assert_eq!(pace.wait(&round, 8 * MS), 8 * MS / REST_PART);
-        assert_eq!(pace.wait(&round, 9 * MS), Duration::ZERO);
+        assert_eq!(pace.wait(&round, 8 * MS), rest(8 * MS));
+        assert_eq!(pace.wait(&round, 13 * MS), MS);
+        assert_eq!(pace.wait(&round, 14 * MS), Duration::ZERO);
     }
 
     #[test]
@@ -166,7 +172,7 @@ mod tests {
         let (round, mut pace) = (Round::default(), Pace::default());
         pace.begin(&round, Duration::ZERO);
         let late = round.enter();
-        assert_eq!(pace.wait(&round, ROUND_MAX), ROUND_MAX / REST_PART);
+        assert_eq!(pace.wait(&round, ROUND_MAX), rest(ROUND_MAX));
         let next = ROUND_MAX * 2;
         assert_eq!(pace.wait(&round, next), Duration::ZERO);
         pace.begin(&round, next);
