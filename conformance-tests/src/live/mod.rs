@@ -14,6 +14,7 @@ mod subscribe;
 mod tools;
 mod watch;
 mod windows;
+mod wire;
 mod workload;
 
 pub use kills::live_child;
@@ -25,11 +26,11 @@ use crate::tree::TreeWorld;
 /// Every case of the family `presence`.
 #[must_use]
 pub fn presence_cases() -> Vec<Case<TreeWorld>> {
-    [presence::CASES, leases::CASES, stored::CASES, kills::CASES].concat()
+    [presence::CASES, leases::CASES, stored::CASES, kills::CASES, wire::PRESENCE].concat()
 }
 
 /// Every case of the family `live`: subscriptions.
 #[must_use]
 pub fn subscribe_cases() -> Vec<Case<TreeWorld>> {
-    [subscribe::CASES, resume::CASES, resume_kills::CASES, windows::CASES].concat()
+    [subscribe::CASES, resume::CASES, resume_kills::CASES, windows::CASES, wire::CASES].concat()
 }

@@ -1,4 +1,4 @@
-//! A server on a store with the segment log, its client, and a plain HTTP connection.
+//! A server on a combination's store and log, its client, and a plain HTTP connection.
 
 use std::net::SocketAddr;
 
@@ -38,16 +38,21 @@ impl Reply {
     }
 }
 
-/// The configuration that puts the world's store and the segment log into a directory of its.
+/// The configuration that puts the world's store and log into a directory of its.
 pub(crate) fn config_in(world: &TreeWorld, directory: &str) -> Config {
-    let store = world.factory().name().split('+').next().expect("store+log").to_owned();
+    let (store, log) = world.factory().name().split_once('+').expect("store+log");
     let kv = match store.trim_start_matches("kv-") {
         "memory" => "memory:".to_owned(),
         name => format!("{name}:store.{name}"),
     };
+    let log = match log {
+        "log-segment" => "segment:streams",
+        "log-kv" => "kv:",
+        _ => "memory:",
+    };
     let mut config = Config::in_directory(world.dir().join(directory));
     config.kv = Some(kv);
-    config.log = Some("segment:streams".to_owned());
+    config.log = Some(log.to_owned());
     config
 }
 
@@ -74,6 +79,12 @@ pub(crate) fn with_server(world: &TreeWorld, body: impl AsyncFnOnce(&Wire)) {
 }
 
 impl Wire {
+    /// Another client.
+    pub(crate) async fn connect(&self) -> Client {
+        let url = format!("ws://{}/db", self.address);
+        Client::connect(&url, ClientOptions::default()).await.expect("it connects")
+    }
+
     /// One request over HTTP; HTTP/1.0, so that the answer ends with the connection.
     pub(crate) async fn http(
         &self,
