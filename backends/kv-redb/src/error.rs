@@ -7,8 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{
-    CommitError, CompactionError, CursorError, DatabaseError, StorageError, TableError,
-    TransactionError,
+    CommitError, CompactionError, DatabaseError, StorageError, TableError, TransactionError,
 };
 use trellis_engine_traits::{Error, ErrorKind, Result, Retry};
 
@@ -124,14 +123,6 @@ pub(crate) fn database(error: DatabaseError) -> Error {
             new(ErrorKind::Busy, "a write is in progress").source(error)
         }
         DatabaseError::Storage(error) => storage(error),
-        _ => new(ErrorKind::Unavailable, "redb failed in a way unknown to this version")
-            .source(error),
-    }
-}
-
-pub(crate) fn cursor(error: CursorError) -> Error {
-    match error {
-        CursorError::Storage(error) => storage(error),
         _ => new(ErrorKind::Unavailable, "redb failed in a way unknown to this version")
             .source(error),
     }

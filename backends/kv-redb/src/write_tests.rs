@@ -1,4 +1,4 @@
-//! Sorted batches of many keys, which are written in runs, beside a plain map.
+//! Batches of many keys beside a plain map.
 
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
