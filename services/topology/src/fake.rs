@@ -137,7 +137,7 @@ impl Fake {
         let named: Vec<Bytes> = commit.ops.iter().map(|op| op.key.clone()).collect();
         let scope = commit.scope;
         match &commit.rule {
-            RemoteRule::Merge | RemoteRule::Follow => {}
+            RemoteRule::Merge | RemoteRule::Follow | RemoteRule::Settle => {}
             RemoteRule::Replace { from, until } => self.leaves.retain(|key, _| {
                 !scope.covers(key) || !interval(from, until, key) || named.contains(key)
             }),

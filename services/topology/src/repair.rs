@@ -28,18 +28,20 @@ pub(crate) fn repairs(
     let repair = |key: &Bytes| {
         let op = theirs.get(key).cloned();
         let local = following.plan.local_key(key);
-        let rule = match following.fill_rule(key)? {
+        // What both write is merged here and told by this node: where what is here wins, the source
+        // is to hear of it again.
+        let (rule, author) = match following.fill_rule(key)? {
             FillRule::Replace => {
                 let until = Some([&local, &[0][..]].concat().into());
-                RemoteRule::Replace { from: local, until }
+                (RemoteRule::Replace { from: local, until }, following.peer)
             }
-            FillRule::Merge if op.is_some() => RemoteRule::Merge,
+            FillRule::Merge if op.is_some() => (RemoteRule::Settle, following.node),
             FillRule::Merge => return None,
         };
         let hlc = op.as_ref().map_or(0, |op| op.version.hlc);
         Some(RemoteCommit {
             author: Author {
-                version: Version { hlc, origin: origin(following.peer) },
+                version: Version { hlc, origin: origin(author) },
                 via: Vec::new(),
             },
             cause: ChangeCause::Request,

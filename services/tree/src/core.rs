@@ -262,10 +262,11 @@ impl Core {
         let first = last.rev + 1 - count - self.base;
         let durability = if sync { Durability::Synced } else { Durability::Buffered };
         self.log.append(&self.journal, records, Expect::Next(first), durability)?;
-        self.show(last, entered);
         if sync {
+            // First: whoever is woken for what becomes visible is to find it durable.
             self.durable.store(last.rev, Ordering::Release);
         }
+        self.show(last, entered);
         let bytes: usize = records.iter().map(bytes::Bytes::len).sum();
         let add = |counter: &AtomicU64, by: usize| {
             counter.fetch_add(u64::try_from(by).unwrap_or(0), Ordering::Relaxed);

@@ -31,6 +31,8 @@ pub(crate) struct Merge<'a> {
     pub(crate) zoning: &'a dyn Zoning,
     pub(crate) scope: &'a Scope,
     pub(crate) planted: Planted,
+    /// Whether what an op loses to is written once more.
+    pub(crate) tells_again: bool,
     /// What becomes of keys, those of endings among them: a record, or nothing at all.
     pub(crate) own: BTreeMap<Bytes, Option<Held>>,
     /// Subtrees of which nothing that is here stays.
@@ -69,6 +71,7 @@ impl<'a> Merge<'a> {
             zoning,
             scope,
             planted,
+            tells_again: false,
             own: BTreeMap::new(),
             wiped: BTreeSet::new(),
             before: Before::default(),
@@ -103,13 +106,16 @@ impl<'a> Merge<'a> {
         let mut incoming = Held { version: op.version, change: op.change.clone() };
         let local = self.record(&op.key)?;
         if !self.wins(&incoming, local.as_ref()) {
+            if let Some(local) = local.filter(|local| incoming.order(local).is_lt()) {
+                self.tell_again(op.key.clone(), local);
+            }
             return Ok(());
         }
         let over_leaf = local.as_ref().is_some_and(Held::is_leaf);
         // A leaf that is here is hidden by nothing, and what is newer is not either.
         if !over_leaf && self.is_hidden(&op.key, op.version, zone)? {
             self.came.lost += 1;
-            return Ok(());
+            return self.tell_again_above(&op.key, zone);
         }
         if ending_path(&op.key).is_some() {
             self.take(op, local.as_ref(), incoming);
@@ -164,6 +170,33 @@ impl<'a> Merge<'a> {
                 false
             }
         }
+    }
+
+    /// Writes a record that won over an op once more, if that is asked for.
+    fn tell_again(&mut self, key: Bytes, held: Held) {
+        if self.tells_again && !self.own.contains_key(&key) {
+            self.keep_before(&key, &held);
+            self.own.insert(key, Some(held));
+        }
+    }
+
+    /// As [`Self::tell_again`] for the newest record above a key in its zone: what hides it.
+    fn tell_again_above(&mut self, key: &Bytes, zone: Zone) -> Result<()> {
+        if !self.tells_again {
+            return Ok(());
+        }
+        let (mut newest, mut hides) = (Version::ZERO, None);
+        for ancestor in path::ancestors(key).take_while(|at| at.len() >= zone.prefix_bytes) {
+            let version = self.version_at(ancestor)?;
+            if version > newest {
+                (newest, hides) = (version, Some(key.slice(..ancestor.len())));
+            }
+        }
+        let Some(hides) = hides else { return Ok(()) };
+        if let Some(held) = self.record(&hides)? {
+            self.tell_again(hides, held);
+        }
+        Ok(())
     }
 
     /// Enters a record that won.

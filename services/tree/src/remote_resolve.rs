@@ -39,6 +39,10 @@ impl Resolver {
         let ops = in_order(&commit.ops);
         match &commit.rule {
             RemoteRule::Merge => merge.merge(&ops)?,
+            RemoteRule::Settle => {
+                merge.tells_again = true;
+                merge.merge(&ops)?;
+            }
             RemoteRule::Follow => {
                 merge.merge(&ops)?;
                 if merge.came.lost > 0 {

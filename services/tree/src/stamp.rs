@@ -151,6 +151,10 @@ pub enum RemoteRule {
         /// What the source has of this node.
         known_rev: u64,
     },
+    /// As `Merge`, and what an op loses to is written once more, as it is: whoever follows this
+    /// node is told of it again. For what was found to differ: the other end may have forgotten the
+    /// removal that wins here, or never have known it.
+    Settle,
 }
 
 /// A commit of another node, to be applied here as one.

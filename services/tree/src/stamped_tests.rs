@@ -268,3 +268,34 @@ fn each_stamp_has_one_entry_by_rev() {
     let tombs = page.ops.iter().filter(|op| op.change == StampedChange::Tomb).count();
     assert_eq!(stats.tombstones, tombs as u64);
 }
+
+/// Promise: with a journal that is flushed for every commit, what is visible is durable, so that
+/// who is woken for it can send it on and has not to ask again.
+#[test]
+fn what_is_visible_is_there_to_be_sent_on() {
+    let tree = tree();
+    let last = tree.position().rev + 2_000;
+    let reading = tree.clone();
+    let missed = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut after = last - 2_000;
+            let mut missed = 0;
+            while after < last {
+                let visible = reading.position().rev;
+                if visible > after {
+                    let commits = reading.read_commits(after, usize::MAX).unwrap();
+                    let read = commits.last().map_or(after, |commit| commit.position.rev);
+                    missed += usize::from(read < visible);
+                    after = visible;
+                }
+                std::hint::spin_loop();
+            }
+            missed
+        });
+        for number in 0..2_000 {
+            set(&tree, "a", &number.to_string());
+        }
+        reader.join().unwrap()
+    });
+    assert_eq!(missed, 0);
+}

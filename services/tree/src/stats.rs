@@ -70,9 +70,10 @@ fn read(core: &Core) -> Result<TreeStats> {
     let poisoned = core.poison.lock().as_ref().map(ToString::to_string);
     let store_full = core.apply_failure.lock().as_ref().is_some_and(refusal::is_storage_full);
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let rev = core.visible.load(Ordering::Acquire);
     Ok(TreeStats {
-        rev: core.visible.load(Ordering::Acquire),
-        durable_rev: core.durable.load(Ordering::Acquire),
+        rev,
+        durable_rev: core.durable.load(Ordering::Acquire).min(rev),
         applied_rev,
         journal_first_rev: core.log.bounds(&core.journal)?.first + core.base,
         commits: count(&core.counters.commits),
