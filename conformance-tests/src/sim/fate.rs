@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use trellis_topology::FeedState;
+
 use super::engines::Ending;
 use super::network::LinkId;
 use super::world::{Happening, World, note};
@@ -75,7 +77,7 @@ impl World {
     pub(super) fn upkeep(&mut self, node: usize) {
         let time = self.time.clone();
         let now = self.nodes[node].now(&time);
-        let collects = self.rng.one_in(2);
+        let collects = self.rng.one_in(2) && self.all_have_met();
         let Some(life) = self.awake(node) else { return };
         life.apply();
         if collects {
@@ -90,6 +92,25 @@ impl World {
         let most = if self.tuning.is_buffered() { 500 } else { self.tuning.upkeep_ms };
         let delay = 1 + self.chance_up_to(2 * most);
         self.plan(delay, Happening::Upkeep(node));
+    }
+
+    /// Whether each feed was opened once. Before its first link a node is nobody's follower: what is
+    /// removed meanwhile is not kept for it, and what it wrote before is news, however old.
+    fn all_have_met(&mut self) -> bool {
+        for (node, at) in self.nodes.iter().zip(0..) {
+            let seats = node.life.iter().flat_map(|life| life.seats.values());
+            for seat in seats.filter(|seat| seat.side == 0) {
+                let plan = &self.wirings[at].dials[seat.peer].plan.link;
+                let status = seat.session.status();
+                let follows = status.pull.is_some_and(|pull| pull.state == FeedState::Tail);
+                if (follows || plan.pull.is_none())
+                    && (status.push.is_some() || plan.push.is_none())
+                {
+                    self.met.insert((at, seat.peer));
+                }
+            }
+        }
+        self.met.len() >= self.wirings.iter().map(|wiring| wiring.dials.len()).sum()
     }
 
     pub(super) fn break_something(&mut self) {

@@ -89,6 +89,8 @@ pub(super) struct World {
     pub(super) backups: BTreeMap<usize, Archive>,
     /// Nodes that were restored, counted.
     pub(super) restored: usize,
+    /// Nodes and those of their links on which every feed was opened once.
+    pub(super) met: BTreeSet<(usize, usize)>,
     pub(super) commits: u64,
     pub(super) happenings: u64,
     pub(super) failure: Option<String>,
@@ -149,6 +151,7 @@ impl World {
             calm: false,
             backups: BTreeMap::new(),
             restored: 0,
+            met: BTreeSet::new(),
             commits: 0,
             happenings: 0,
             failure: None,

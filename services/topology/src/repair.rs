@@ -40,10 +40,7 @@ pub(crate) fn repairs(
         };
         let hlc = op.as_ref().map_or(0, |op| op.version.hlc);
         Some(RemoteCommit {
-            author: Author {
-                version: Version { hlc, origin: origin(author) },
-                via: Vec::new(),
-            },
+            author: Author { version: Version { hlc, origin: origin(author) }, via: Vec::new() },
             cause: ChangeCause::Request,
             ops: following.local_ops(op.into_iter().collect()).ok()?,
             scope: following.plan.local_scope(&following.scope),

@@ -56,6 +56,18 @@ impl Input {
         Self(Node::Null)
     }
 
+    /// Whether a path that is set to it is empty.
+    pub(crate) fn is_nothing(&self) -> bool {
+        fn holds_nothing(node: &Node) -> bool {
+            match node {
+                Node::Null => true,
+                Node::Object(members) => members.iter().all(|(_, member)| holds_nothing(member)),
+                Node::Leaf(_) | Node::Transform(_) => false,
+            }
+        }
+        holds_nothing(&self.0)
+    }
+
     /// Bytes.
     #[must_use]
     pub fn bytes(bytes: impl Into<bytes::Bytes>) -> Self {

@@ -189,6 +189,7 @@ mod state_reverse;
 mod stats;
 mod step;
 mod sweep;
+mod tell_again;
 mod transform;
 mod tree;
 mod view;

@@ -9,8 +9,8 @@
 //! 2. What lies in zones carved out below a key, or outside the scope, is not touched from above.
 //! 3. What is hidden goes, as one clear where nothing below has to stay, else one by one.
 //!
-//! Replacing and filling an interval are in `replace`, what removes many keys in `removal`, and
-//! what the record is told of it all in `merged`.
+//! Replacing and filling an interval are in `replace`, what removes many keys in `removal`, what is
+//! told again in `tell_again`, and what the record is told of it all in `merged`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -52,7 +52,7 @@ pub(crate) struct Merge<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Below {
     /// Keys of what is not older, in order.
-    kept: Vec<Bytes>,
+    pub(crate) kept: Vec<Bytes>,
     /// Whether a leaf at the key has to give way.
     takes_place: bool,
     /// Whether something is older.
@@ -132,6 +132,7 @@ impl<'a> Merge<'a> {
         let gives_way = incoming.is_leaf() && (below.takes_place || carved_live);
         if gives_way {
             self.came.lost += 1;
+            self.tell_again_below(op.version, &below)?;
             incoming.change = StampedChange::Clear;
             let is_news = local.as_ref().is_none_or(|local| incoming.order(local).is_gt());
             if !is_news || self.planted == Planted::LeafLeavesNothing {
@@ -170,33 +171,6 @@ impl<'a> Merge<'a> {
                 false
             }
         }
-    }
-
-    /// Writes a record that won over an op once more, if that is asked for.
-    fn tell_again(&mut self, key: Bytes, held: Held) {
-        if self.tells_again && !self.own.contains_key(&key) {
-            self.keep_before(&key, &held);
-            self.own.insert(key, Some(held));
-        }
-    }
-
-    /// As [`Self::tell_again`] for the newest record above a key in its zone: what hides it.
-    fn tell_again_above(&mut self, key: &Bytes, zone: Zone) -> Result<()> {
-        if !self.tells_again {
-            return Ok(());
-        }
-        let (mut newest, mut hides) = (Version::ZERO, None);
-        for ancestor in path::ancestors(key).take_while(|at| at.len() >= zone.prefix_bytes) {
-            let version = self.version_at(ancestor)?;
-            if version > newest {
-                (newest, hides) = (version, Some(key.slice(..ancestor.len())));
-            }
-        }
-        let Some(hides) = hides else { return Ok(()) };
-        if let Some(held) = self.record(&hides)? {
-            self.tell_again(hides, held);
-        }
-        Ok(())
     }
 
     /// Enters a record that won.

@@ -162,6 +162,17 @@ impl Maps {
         merged
     }
 
+    /// As [`Self::merge`], and what wins over an op is told again.
+    pub(crate) fn settle(&mut self, op: &StampedOp, planted: Planted) -> Merged {
+        let (zones, scope) = (Zones::one(), Zones::one().scope());
+        let mut merge = Merge::new(self, &zones, &scope, planted);
+        merge.tells_again = true;
+        merge.merge(&[op]).unwrap();
+        let merged = merge.finish().unwrap();
+        self.apply(&merged);
+        merged
+    }
+
     pub(crate) fn page(
         &mut self,
         ops: &[StampedOp],

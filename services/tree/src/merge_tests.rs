@@ -245,3 +245,34 @@ fn replacing_all_intervals_makes_a_copy_and_again_changes_nothing() {
 fn filling_removes_what_the_source_knew_and_keeps_what_it_did_not() {
     holds(fills);
 }
+
+/// Two that know different things compare what they show, and settle what differs.
+fn settles(dice: &mut Dice, planted: Planted) -> Verdict {
+    let (mut one, mut other) = (Maps::default(), Maps::default());
+    let (mut reference, mut count) = (Reference::default(), 0);
+    for replica in [&mut one, &mut other] {
+        let mut ops = dice.ops(8, 1);
+        apart(&mut ops, &mut count);
+        ops.iter().for_each(|op| reference.add(op));
+        replica.merge(&Zones::one(), &ops, Planted::None);
+    }
+    for _ in 0..4 {
+        let theirs = live(other.records());
+        let differ = |(key, held): &(&Bytes, &Held)| live(one.records()).get(*key) != Some(held);
+        let found: Vec<_> = theirs.iter().filter(differ).collect();
+        for (key, Held { version, change }) in found {
+            let op = StampedOp { key: key.clone(), version: *version, change: change.clone() };
+            let merged = one.settle(&op, planted);
+            other.merge(&Zones::one(), &told(&merged), planted);
+        }
+        std::mem::swap(&mut one, &mut other);
+    }
+    let expected = live(reference.outcome(&[]));
+    shows(&one, &expected, "one")?;
+    shows(&other, &expected, "the other")
+}
+
+#[test]
+fn two_that_compare_what_they_show_come_to_show_the_same() {
+    holds(settles);
+}

@@ -45,7 +45,11 @@ impl Step<'_, '_> {
             Operation::Update { updates, expiry } => {
                 refuse_overlap(updates)?;
                 let mut all = OperationResult::default();
-                for (path, value) in updates {
+                // What empties a path comes last: below a leaf there is nothing to empty, unless
+                // something else of the update makes an object of that leaf.
+                let (empty, full): (Vec<_>, Vec<_>) =
+                    updates.iter().partition(|(_, value)| value.is_nothing());
+                for (path, value) in full.into_iter().chain(empty) {
                     let ends = self.ends(path, *expiry)?;
                     let one = self.write(path, value, system, ends, true)?;
                     all.resolved.extend(one.resolved);

@@ -16,11 +16,13 @@ use trellis_log_memory::MemoryLog;
 use trellis_runtime::{Runtime, RuntimeOptions, SimulatedClock};
 
 use crate::cause::ChangeCause;
-use crate::commit::Commit;
+use crate::commit::{Commit, Operation};
 use crate::input::Input;
 use crate::options::TreeOptions;
 use crate::path::Path;
-use crate::stamp::{RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp};
+use crate::stamp::{
+    Author, RemoteApplied, RemoteCommit, RemoteRule, Scope, StampedChange, StampedOp,
+};
 use crate::stamped::LoggedCommit;
 use crate::tree::Tree;
 use crate::zoning::{Endings, Tracking, Zone, Zoning};
@@ -406,4 +408,52 @@ fn a_large_removal_is_one_clear() {
     assert_eq!(page.ops.len(), 1);
     let delta = tree.view().unwrap().stamped_since(&all(), 0, None, 100, 1 << 20).unwrap();
     assert_eq!(delta.ops.len(), 1, "entries that were left behind are not told");
+}
+
+/// Promise: what an update empties it empties for all who write there, also where it makes an
+/// object of a leaf in the same commit, in whatever order it names the two.
+#[test]
+fn an_update_that_opens_a_leaf_speaks_for_what_it_empties() {
+    for names in [["s/a/gone", "s/a/kept"], ["s/a/kept", "s/a/gone"]] {
+        let tree = new_tree();
+        set(&tree, "s/a", "1");
+        let value = |name: &str| if name == "s/a/gone" { "null" } else { "2" };
+        let updates = names.map(|name| (path(name), Input::parse(value(name).as_bytes()).unwrap()));
+        let rev = tree
+            .commit(Commit::new(vec![Operation::Update {
+                updates: updates.to_vec(),
+                expiry: None,
+            }]))
+            .unwrap()
+            .rev;
+        let commit = tree.read_commits(rev - 1, 1).unwrap().remove(0);
+        let ops = [("s/a/gone", "clear"), ("s/a", "clear"), ("s/a/kept", "put")];
+        assert_eq!(told(&commit), named(&ops), "{names:?}");
+    }
+}
+
+/// Promise: where what another node shows loses to a removal here, the removal is told again, as
+/// it was and by this node; what is told again changes nothing twice.
+#[test]
+fn what_wins_over_what_another_node_shows_is_told_again() {
+    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
+    let (one, other) = (tree(&clock), tree(&clock));
+    let shown = [set(&other, "s/a/b", "1"), set(&other, "s/leaf", "2")];
+    clock.advance_ms(5);
+    shown.iter().for_each(|commit| drop(apply(&one, commit)));
+    let removals = [set(&one, "s/a", "null"), set(&one, "s/leaf", "null")];
+    for (shown, removal) in shown.iter().zip(&removals) {
+        let before = one.position().rev;
+        let author = Author { version: shown.author.version, via: Vec::new() };
+        let (ops, rule) = (shown.ops.clone(), RemoteRule::Settle);
+        let (cause, notes) = (ChangeCause::Request, Vec::new());
+        let commit = RemoteCommit { author, cause, ops, scope: all(), rule, notes };
+        assert_eq!(one.apply_remote(commit).unwrap().lost, 1);
+        let again = one.read_commits(before, usize::MAX).unwrap().remove(0);
+        assert_eq!(again.ops, removal.ops);
+        assert_eq!(apply(&other, &again).applied, 1);
+        assert_eq!(apply(&other, &again).applied, 0);
+    }
+    same(&one, &other);
+    exact_entries(&one);
 }
