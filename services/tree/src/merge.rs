@@ -33,6 +33,9 @@ pub(crate) struct Merge<'a> {
     pub(crate) planted: Planted,
     /// Whether what an op loses to is written once more.
     pub(crate) tells_again: bool,
+    /// Whether a clear that is here already hides what is below it once more: it may have come with
+    /// a page of a copy that went no further.
+    pub(crate) hides_again: bool,
     /// What becomes of keys, those of endings among them: a record, or nothing at all.
     pub(crate) own: BTreeMap<Bytes, Option<Held>>,
     /// Subtrees of which nothing that is here stays.
@@ -72,6 +75,7 @@ impl<'a> Merge<'a> {
             scope,
             planted,
             tells_again: false,
+            hides_again: false,
             own: BTreeMap::new(),
             wiped: BTreeSet::new(),
             before: Before::default(),
@@ -106,10 +110,7 @@ impl<'a> Merge<'a> {
         let mut incoming = Held { version: op.version, change: op.change.clone() };
         let local = self.record(&op.key)?;
         if !self.wins(&incoming, local.as_ref()) {
-            if let Some(local) = local.filter(|local| incoming.order(local).is_lt()) {
-                self.tell_again(op.key.clone(), local);
-            }
-            return Ok(());
+            return self.lose(op, local);
         }
         let over_leaf = local.as_ref().is_some_and(Held::is_leaf);
         // A leaf that is here is hidden by nothing, and what is newer is not either.

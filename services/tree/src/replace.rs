@@ -175,6 +175,7 @@ impl Merge<'_> {
         interval: &KeyRange,
         known_rev: u64,
     ) -> Result<()> {
+        self.hides_again = true;
         self.merge(ops)?;
         if known_rev == 0 {
             return Ok(());

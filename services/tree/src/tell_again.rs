@@ -10,10 +10,26 @@ use trellis_engine_traits::Result;
 use crate::here::{Held, ending_path};
 use crate::merge::{Below, Merge};
 use crate::path;
-use crate::stamp::Version;
+use crate::stamp::{StampedChange, StampedOp, Version};
 use crate::zoning::Zone;
 
 impl Merge<'_> {
+    /// What comes of an op that does not win over the record of its key.
+    pub(crate) fn lose(&mut self, op: &StampedOp, local: Option<Held>) -> Result<()> {
+        let Some(local) = local else { return Ok(()) };
+        if local.version > op.version {
+            self.tell_again(op.key.clone(), local);
+        } else if self.hides_again && local.change == StampedChange::Clear {
+            let edges = self.edges(&op.key);
+            let below = self.below(&op.key, op.version, &edges)?;
+            self.hide(&op.key, op.version, below, &edges)?;
+            if self.is_wiped(&op.key) {
+                self.own.insert(op.key.clone(), Some(local));
+            }
+        }
+        Ok(())
+    }
+
     /// Enters a record of a key again.
     pub(crate) fn tell_again(&mut self, key: Bytes, held: Held) {
         if self.tells_again && !self.own.contains_key(&key) {
