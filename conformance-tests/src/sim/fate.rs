@@ -102,10 +102,9 @@ impl World {
             for seat in seats.filter(|seat| seat.side == 0) {
                 let plan = &self.wirings[at].dials[seat.peer].plan.link;
                 let status = seat.session.status();
-                let follows = status.pull.is_some_and(|pull| pull.state == FeedState::Tail);
-                if (follows || plan.pull.is_none())
-                    && (status.push.is_some() || plan.push.is_none())
-                {
+                let pulls = status.pull.is_some_and(|pull| pull.state == FeedState::Tail);
+                let pushes = status.push.is_some();
+                if (pulls || plan.pull.is_none()) && (pushes || plan.push.is_none()) {
                     self.met.insert((at, seat.peer));
                 }
             }

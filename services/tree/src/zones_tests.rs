@@ -440,7 +440,9 @@ fn what_wins_over_what_another_node_shows_is_told_again() {
     let (one, other) = (tree(&clock), tree(&clock));
     let shown = [set(&other, "s/a/b", "1"), set(&other, "s/leaf", "2")];
     clock.advance_ms(5);
-    shown.iter().for_each(|commit| drop(apply(&one, commit)));
+    for commit in &shown {
+        assert_eq!(apply(&one, commit).applied, 1);
+    }
     let removals = [set(&one, "s/a", "null"), set(&one, "s/leaf", "null")];
     for (shown, removal) in shown.iter().zip(&removals) {
         let before = one.position().rev;
