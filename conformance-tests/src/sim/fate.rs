@@ -94,8 +94,8 @@ impl World {
         self.plan(delay, Happening::Upkeep(node));
     }
 
-    /// Whether each feed was opened once. Before its first link a node is nobody's follower: what is
-    /// removed meanwhile is not kept for it, and what it wrote before is news, however old.
+    /// Whether each feed was opened once. Before its first link a node is nobody's follower: what
+    /// is removed meanwhile is not kept for it, and what it wrote before is news, however old.
     fn all_have_met(&mut self) -> bool {
         for (node, at) in self.nodes.iter().zip(0..) {
             let seats = node.life.iter().flat_map(|life| life.seats.values());
