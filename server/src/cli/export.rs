@@ -18,7 +18,7 @@ use crate::stream::for_each_chunk;
 
 /// Prints the value at a path.
 pub(super) async fn print(path: &str, place: &Place) -> Result<(), Failure> {
-    let target = Target::open_existing(place).await?;
+    let target = Target::open_to_read(place).await?;
     let mut output = Output::standard();
     copy(&target, path, Format::Json, &mut output, None).await?;
     output.finish()?;
@@ -32,7 +32,7 @@ pub(super) async fn run(
     file: Option<&FilePath>,
     place: &Place,
 ) -> Result<(), Failure> {
-    let target = Target::open_existing(place).await?;
+    let target = Target::open_to_read(place).await?;
     let mut output = match file {
         Some(file) => Output::file(file)?,
         None => Output::standard(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use trellis::IndexDefinition;
+use trellis::{IndexDefinition, Trellis};
 use trellis_client::Admin;
 
 use crate::cli::failure::Failure;
@@ -60,14 +60,24 @@ pub(super) enum IndexVerb {
 /// Where indexes are asked for.
 enum Side {
     Server(Admin),
-    Local(trellis::Trellis),
+    Local(Trellis),
 }
 
 impl Side {
     async fn open(place: &Place) -> Result<Self, Failure> {
         if place.is_local() {
             let config = config_of(&place.database)?;
-            let opened = blocking(move || trellis::Trellis::open_existing(config));
+            let opened = blocking(move || Trellis::open_existing(config));
+            return Ok(Self::Local(opened.await?));
+        }
+        Ok(Self::Server(admin(place)?))
+    }
+
+    /// Who only looks leaves a closed database as it is.
+    async fn open_to_read(place: &Place) -> Result<Self, Failure> {
+        if place.is_local() {
+            let config = config_of(&place.database)?;
+            let opened = blocking(move || Trellis::open_existing_paused(config));
             return Ok(Self::Local(opened.await?));
         }
         Ok(Self::Server(admin(place)?))
@@ -111,7 +121,7 @@ impl Side {
 pub(super) async fn run(index: Index) -> Result<(), Failure> {
     match index.verb {
         IndexVerb::List { place } => {
-            let side = Side::open(&place).await?;
+            let side = Side::open_to_read(&place).await?;
             for index in side.list().await? {
                 print_line(&index.to_string())?;
             }

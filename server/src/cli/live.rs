@@ -121,7 +121,7 @@ pub(super) async fn query(arguments: Query) -> Result<(), Failure> {
     let typed = TypedQuery { cursor, count, aggregate, ..items.typed() };
     let asked = typed.to_json(&path).map(Value::Object);
     let asked = asked.map_err(|error| Failure::Usage(error.message))?;
-    let target = Target::open_existing(&place).await?;
+    let target = Target::open_to_read(&place).await?;
     if explain {
         let plan = match &target {
             Target::Server(client) => client.explain(&typed_query(asked)?).await?,

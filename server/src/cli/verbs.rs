@@ -89,7 +89,7 @@ async fn children(
     values: bool,
     place: &Place,
 ) -> Result<(), Failure> {
-    let target = Target::open_existing(place).await?;
+    let target = Target::open_to_read(place).await?;
     let mut wanted = limit.unwrap_or(usize::MAX);
     while wanted > 0 {
         let page = target.children(path, after.as_deref(), wanted.min(PAGE), values).await?;
@@ -112,7 +112,7 @@ async fn children(
 }
 
 async fn stats(place: &Place) -> Result<(), Failure> {
-    let target = Target::open_existing(place).await?;
+    let target = Target::open_to_read(place).await?;
     let stats = match &target {
         Target::Server(client) => client.stats().await?,
         Target::Local(db) => serde_json::to_value(db.tree().stats()?)

@@ -239,3 +239,32 @@ fn an_index_is_created_listed_and_dropped_on_a_closed_database_and_on_a_server()
     assert!(code == Some(1) && out.contains("no index"), "{out}");
     assert_eq!(at(&["index", "list"]).lines().count(), 1);
 }
+
+#[test]
+fn verbs_that_only_read_a_closed_database_leave_it_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let settings = directory.path().join("settings.toml");
+    // Whoever opens it to write creates the index, and removes what is due.
+    std::fs::write(&settings, "[[indexes]]\npath = \"users\"\nfields = [\"age\"]\n")
+        .expect("written");
+    let plain = |path: &Path| path.to_str().expect("text").to_owned();
+    let (data, settings) = (plain(&data), plain(&settings));
+    text(&trellis(&["set", "users/a", r#"{"age":1}"#, "--data", &data]).output().expect("runs"));
+    text(&trellis(&["set", "b", "2", "--ttl", "0.01", "--data", &data]).output().expect("runs"));
+    let run = |arguments: &[&str]| {
+        let place = ["--data", &data, "--config", &settings];
+        text(&trellis(arguments).args(place).output().expect("runs"))
+    };
+    let rev = || {
+        let stats: Value = serde_json::from_str(&run(&["stats"])).expect("JSON");
+        stats["rev"].as_u64().expect("a rev")
+    };
+    let before = rev();
+    assert_eq!(run(&["get", "users/a/age"]), "1\n");
+    assert_eq!(run(&["children", "users"]), "{\"key\":\"a\"}\n");
+    assert!(run(&["query", "users", "--where", "age >= 1"]).contains("\"a\""));
+    assert!(run(&["export", "--path", "users"]).contains("\"age\":1"));
+    assert_eq!(run(&["index", "list"]), "");
+    assert_eq!(rev(), before, "one of them wrote");
+}

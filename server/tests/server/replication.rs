@@ -138,6 +138,30 @@ async fn an_upstream_that_is_away_is_told_by_code_and_by_readiness() {
     edge.stop().await;
 }
 
+/// The tables of docs/operations.md name what there is, and all that there is of replication.
+fn assert_documented(metrics: &str) {
+    let documentation = include_str!("../../../docs/operations.md");
+    let (_, section) = documentation.split_once("## What to watch").expect("the section");
+    let (of_all, of_nodes) = section.split_once("### A node that replicates").expect("the section");
+    let names = |text: &str, prefix: &str| {
+        let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let names = cells.flat_map(|cell| cell.split('`').step_by(2));
+        let plain = names.filter_map(|name| name.split('{').next().filter(|name| !name.is_empty()));
+        plain.map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
+    };
+    let (of_nodes, _) = of_nodes.split_once("\n\nA follower writes").expect("the end of the table");
+    let of_nodes = names(of_nodes, "trellis_repl_");
+    let there: std::collections::BTreeSet<_> =
+        metrics.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let of_all = of_all.split_once("trellis_`").expect("the table").1;
+    for name in of_nodes.iter().chain(&names(of_all, "trellis_")) {
+        assert!(there.contains(name.as_str()), "{name} is not in {metrics}");
+    }
+    for name in there.iter().filter(|name| name.starts_with("trellis_repl_")) {
+        assert!(of_nodes.iter().any(|known| known == name), "{name} is not documented");
+    }
+}
+
 #[tokio::test]
 async fn an_operator_sees_verifies_fills_anew_and_forgets() {
     let (hub, edge) = pair().await;
@@ -176,7 +200,9 @@ async fn an_operator_sees_verifies_fills_anew_and_forgets() {
     let level = |status: &Value| status["slots"][0]["lagSeconds"] == 0.0;
     until(&hub, "/admin/repl", level).await;
     let lag = format!("trellis_repl_slot_lag_seconds{{slot=\"{consumer}\"}} 0.0");
-    assert!(hub.get("/metrics").await.text().contains(&lag));
+    let of_hub = hub.get("/metrics").await;
+    assert!(of_hub.text().contains(&lag));
+    assert_documented(&[of_hub.text(), metrics.text()].concat());
     assert_eq!(post(&edge, "/admin/repl/resync?link=upstream").await.0, 200);
     assert_eq!(post(&edge, "/admin/repl/resync?link=elsewhere").await.0, 404);
     until(&edge, "/admin/repl", caught_up).await;

@@ -11,6 +11,7 @@ use crate::evaluate::Topic;
 use crate::mailbox::{Mailbox, Put};
 use crate::matching::Registered;
 use crate::request::{Event, EventKind, Mode};
+use crate::rounds::Rings;
 use crate::window::Window;
 
 /// Subscriptions of one topic.
@@ -68,15 +69,11 @@ impl Group {
         self.members.lock().is_empty()
     }
 
-    /// Gives an event to every member; whose receivers have to be woken then, `rings` is told.
-    pub(crate) fn tell(&self, event: &Arc<Event>, rings: &mut Vec<Arc<Mailbox>>) -> Told {
+    /// Gives an event to every member; who has to be woken then stands in `rings`.
+    pub(crate) fn tell(&self, event: &Arc<Event>, rings: &mut Rings) -> Told {
         let mut told = Told::default();
         for (id, mailbox) in &*self.members.lock() {
-            let (put, ring_due) = mailbox.put(*id, event);
-            if ring_due {
-                rings.push(Arc::clone(mailbox));
-            }
-            match put {
+            match mailbox.put(*id, event, rings) {
                 Put::Kept => told.kept += 1,
                 Put::Coalesced => told.coalesced += 1,
                 Put::Stale => told.stale += 1,

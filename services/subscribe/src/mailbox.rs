@@ -23,10 +23,8 @@ use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::group::Group;
 use crate::request::{Delivery, Event};
-use crate::rounds::Round;
+use crate::rounds::{HELD_BACK_PART, Rings, Round};
 
-/// What an event takes besides its text.
-pub(crate) const EVENT_BYTES: usize = 160;
 /// Text handed out at once: what is handed out is no longer counted.
 const HAND_OUT_BYTES: usize = 256 << 10;
 /// Deliveries handed out at once.
@@ -64,6 +62,8 @@ struct State {
     ready: VecDeque<u64>,
     bytes: usize,
     waker: Option<Waker>,
+    /// Somebody waits with a thread, and was not woken yet.
+    is_asleep: bool,
     /// Somebody is going to ring for what was put in.
     ring_due: bool,
     /// The round whose receivers this one was woken with, until it comes.
@@ -94,7 +94,7 @@ pub(crate) struct Mailbox {
 
 impl Slot {
     fn release(&mut self) -> usize {
-        self.events.drain(..).map(|event| cost(&event)).sum()
+        self.events.drain(..).map(|event| event.cost()).sum()
     }
 
     /// What has to be handed out next, if anything.
@@ -105,7 +105,7 @@ impl Slot {
             return Some((delivery, 0));
         }
         if let Some(event) = self.events.pop_front() {
-            let bytes = cost(&event);
+            let bytes = event.cost();
             return Some((Delivery::Event { name: Arc::clone(&self.name), event }, bytes));
         }
         if matches!(self.notice, Notice::Stale) {
@@ -119,11 +119,6 @@ impl Slot {
         let notice = matches!(self.notice, Notice::Stale | Notice::Cancelled(_));
         self.events.len() + usize::from(notice)
     }
-}
-
-/// What an event takes of a mailbox.
-pub(crate) fn cost(event: &Event) -> usize {
-    EVENT_BYTES + event.body.len()
 }
 
 impl State {
@@ -145,10 +140,10 @@ impl State {
             return Put::Ignored;
         }
         let mut outcome = Put::Kept;
-        if self.bytes + cost(event) > bytes_max {
+        if self.bytes + event.cost() > bytes_max {
             let released = slot.release();
             self.bytes -= released.min(self.bytes);
-            if !slot.group.coalesces() || self.bytes + cost(event) > bytes_max {
+            if !slot.group.coalesces() || self.bytes + event.cost() > bytes_max {
                 slot.notice = Notice::Stale;
                 self.announce(id);
                 return Put::Stale;
@@ -158,7 +153,7 @@ impl State {
         // The publisher may tell the newest state, and then meet commits that are in it.
         slot.known = event.rev;
         slot.events.push_back(Arc::clone(event));
-        self.bytes += cost(event);
+        self.bytes += event.cost();
         self.announce(id);
         outcome
     }
@@ -268,14 +263,14 @@ impl Mailbox {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let Some(slot) = state.slots.get_mut(&id) else { return false };
-        let added: usize = missed.iter().map(|event| cost(event)).sum();
+        let added: usize = missed.iter().map(|event| event.cost()).sum();
         if state.bytes + added > self.bytes_max && added > 0 {
             return false;
         }
         slot.known = slot.known.max(rev);
         let held = std::mem::take(&mut slot.events);
         let (old, new): (Vec<_>, Vec<_>) = held.into_iter().partition(|event| event.rev <= rev);
-        let dropped: usize = old.iter().map(|event| cost(event)).sum();
+        let dropped: usize = old.iter().map(|event| event.cost()).sum();
         slot.events = missed.into_iter().chain(new).collect();
         state.bytes = (state.bytes + added) - dropped.min(state.bytes);
         true
@@ -309,13 +304,18 @@ impl Mailbox {
         Some((id, group))
     }
 
-    /// Puts an event in, without waking the receiver: whoever is told `true` has to
-    /// [`Mailbox::ring`] once it has put in whatever it has.
-    pub(crate) fn put(&self, id: u64, event: &Arc<Event>) -> (Put, bool) {
+    /// Puts an event in, without waking the receiver: those in `rings` are to be woken by
+    /// [`Mailbox::ring`].
+    pub(crate) fn put(self: &Arc<Self>, id: u64, event: &Arc<Event>, rings: &mut Rings) -> Put {
         let mut state = self.state.lock();
         let put = state.put(id, event, self.bytes_max);
-        let ring_due = !state.ready.is_empty() && !std::mem::replace(&mut state.ring_due, true);
-        (put, ring_due)
+        if !state.ready.is_empty() && !std::mem::replace(&mut state.ring_due, true) {
+            rings.mailboxes.push(Arc::clone(self));
+        }
+        if state.waker.is_some() || state.is_asleep {
+            rings.is_full |= state.bytes >= self.bytes_max / HELD_BACK_PART;
+        }
+        put
     }
 
     /// Wakes the receiver if anything waits; it is then one of the round until it comes.
@@ -398,7 +398,9 @@ impl Mailbox {
             if !out.is_empty() || state.closed {
                 return out;
             }
+            state.is_asleep = true;
             if self.bell.wait_for(&mut state, wait).timed_out() {
+                state.is_asleep = false;
                 return state.hand_out();
             }
         }
@@ -410,6 +412,7 @@ impl Mailbox {
             let outcome = change(&mut state);
             state.ring_due = false;
             let rings = !state.ready.is_empty() || state.closed;
+            state.is_asleep &= !rings;
             (outcome, if rings { state.waker.take() } else { None }, rings)
         };
         if let Some(waker) = waker {
@@ -437,9 +440,15 @@ mod tests {
     use crate::pattern::Pattern;
     use crate::request::{EventKind, Mode};
 
+    fn event(rev: u64) -> Arc<Event> {
+        let body = Bytes::from_static(b"[]");
+        Arc::new(Event { rev, cause: ChangeCause::Request, commit_key: None, body })
+    }
+
     #[test]
     fn what_is_ended_unread_leaves_nothing_behind() {
-        let mailbox = Mailbox::new(1 << 20, Arc::default());
+        let mailbox = Arc::new(Mailbox::new(1 << 20, Arc::default()));
+        let mut rings = Rings::default();
         let pattern = Pattern::parse("a").unwrap();
         let topic = Topic { pattern, event: EventKind::Child, mode: Mode::Full };
         let group = Arc::new(Group::new(0, topic));
@@ -448,9 +457,7 @@ mod tests {
             mailbox.enter(id, &name, Arc::clone(&group), 2).unwrap();
             assert!(mailbox.activate(&name));
             for rev in 1..=10 {
-                let (cause, body) = (ChangeCause::Request, Bytes::from_static(b"[]"));
-                let event = Event { rev, cause, commit_key: None, body };
-                assert_eq!(mailbox.put(id, &Arc::new(event)).0, Put::Kept);
+                assert_eq!(mailbox.put(id, &event(rev), &mut rings), Put::Kept);
             }
             if id > 1 {
                 mailbox.leave(id - 1);
@@ -466,7 +473,8 @@ mod tests {
     #[test]
     fn a_receiver_that_is_busy_is_not_waited_for() {
         let round = Arc::new(Round::default());
-        let mailbox = Mailbox::new(1 << 20, Arc::clone(&round));
+        let mailbox = Arc::new(Mailbox::new(1 << 20, Arc::clone(&round)));
+        let mut rings = Rings::default();
         let pattern = Pattern::parse("a").unwrap();
         let topic = Topic { pattern, event: EventKind::Child, mode: Mode::Full };
         mailbox.enter(1, "1", Arc::new(Group::new(0, topic)), 1).unwrap();
@@ -474,9 +482,7 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         assert!(mailbox.poll(&mut context).is_pending());
         for (rev, comes) in [(1, true), (2, false), (3, false)] {
-            let (cause, body) = (ChangeCause::Request, Bytes::from_static(b"[]"));
-            let event = Event { rev, cause, commit_key: None, body };
-            assert_eq!(mailbox.put(1, &Arc::new(event)).0, Put::Kept);
+            assert_eq!(mailbox.put(1, &event(rev), &mut rings), Put::Kept);
             mailbox.ring();
             // It comes only the first time, and then has too much to do to come again.
             assert_eq!(round.is_over(), !comes);

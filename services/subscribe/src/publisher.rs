@@ -13,7 +13,6 @@ use trellis_tree::{Change, ChangeCause, Followed, Follower};
 
 use crate::evaluate::{self, Topic};
 use crate::group::Group;
-use crate::mailbox::cost;
 use crate::matching::Touched;
 use crate::moment::{Moment, event};
 use crate::registry::{Core, Counters};
@@ -25,8 +24,6 @@ use crate::snapshot;
 const IDLE: Duration = Duration::from_secs(60);
 /// Commits that are told before few receivers are woken.
 const TOLD_TOGETHER: usize = 16;
-/// Which part of an inbox may fill while receivers are not woken.
-const HELD_BACK_PART: usize = 8;
 
 /// Publishes until the subscriptions are closed.
 pub(crate) fn run(core: &Arc<Core>, clock: &dyn Clock) {
@@ -63,7 +60,7 @@ impl Core {
                     // Each is let go when it is told: it keeps old versions.
                     for (number, change) in (1..).zip(changes) {
                         self.publish(&change);
-                        if number % TOLD_TOGETHER == 0 {
+                        if number % TOLD_TOGETHER == 0 || self.rings.lock().is_full {
                             self.ring_in_time(&mut pace, &follower, clock);
                         }
                     }
@@ -81,13 +78,12 @@ impl Core {
 
     /// Wakes whoever was given something, unless they are many and it is not their time yet.
     fn ring_in_time(&self, pace: &mut Pace, follower: &Follower, clock: &dyn Clock) {
-        let (receivers, bytes) = {
+        let (receivers, is_full) = {
             let rings = self.rings.lock();
-            (rings.mailboxes.len(), rings.bytes)
+            (rings.mailboxes.len(), rings.is_full)
         };
         if receivers >= MANY {
             let now = clock.monotonic();
-            let is_full = bytes >= self.options.inbox_bytes_max / HELD_BACK_PART;
             if !is_full {
                 let is_early = !pace.wait(&self.round, now).is_zero();
                 if is_early || (pace.gathers(receivers, now) && follower.has_more_coming()) {
@@ -159,8 +155,7 @@ impl Core {
     pub(crate) fn give(&self, group: &Group, event: Event) {
         let told = {
             let mut rings = self.rings.lock();
-            rings.bytes += cost(&event);
-            group.tell(&Arc::new(event), &mut rings.mailboxes)
+            group.tell(&Arc::new(event), &mut rings)
         };
         Counters::add(&self.counters.events, 1);
         Counters::add(&self.counters.deliveries, told.kept + told.coalesced);

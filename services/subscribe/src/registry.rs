@@ -16,12 +16,12 @@ use crate::matching::Matches;
 use crate::moment::Moment;
 use crate::options::{LiveOptions, LiveStats};
 use crate::resumer::Resumer;
-use crate::rounds::Round;
+use crate::rounds::{Rings, Round};
 use crate::trie::Trie;
 
 /// What the publisher and the inboxes share.
 ///
-/// Locks are taken in the order registry, group, mailbox, round.
+/// Locks are taken in the order registry, window, rings, group, mailbox, round.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) tree: Tree,
@@ -35,14 +35,6 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) resumer: Resumer,
     pub(crate) queries: Queries,
-}
-
-/// What was told and nobody was woken for yet.
-#[derive(Debug, Default)]
-pub(crate) struct Rings {
-    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
-    /// Of the events, as one subscription to all of them would hold them.
-    pub(crate) bytes: usize,
 }
 
 #[derive(Debug, Default)]

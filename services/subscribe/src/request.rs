@@ -160,6 +160,9 @@ pub struct Acknowledgement {
     pub kind: AcknowledgementKind,
 }
 
+/// What an event takes of an inbox besides its text.
+pub(crate) const EVENT_BYTES: usize = 160;
+
 /// The events of one commit for a subscription; shared by all who receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -171,6 +174,13 @@ pub struct Event {
     pub commit_key: Option<Arc<str>>,
     /// The events as a JSON array, in the order removed, added, moved, changed, value.
     pub body: Bytes,
+}
+
+impl Event {
+    /// What it takes of an inbox.
+    pub(crate) fn cost(&self) -> usize {
+        EVENT_BYTES + self.body.len()
+    }
 }
 
 /// What arrives in an inbox.

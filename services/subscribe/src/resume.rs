@@ -15,11 +15,11 @@ use trellis_engine_traits::{ErrorKind, Result};
 use trellis_tree::{Change, ChangeCause, History};
 
 use crate::evaluate::{self, Topic};
-use crate::mailbox::EVENT_BYTES;
+
 use crate::matching::{Matches, Registered};
 use crate::moment::{Moment, event};
 use crate::registry::{Core, Counters};
-use crate::request::Event;
+use crate::request::{EVENT_BYTES, Event};
 use crate::resumer::{Resumer, Resuming};
 use crate::trie::Trie;
 

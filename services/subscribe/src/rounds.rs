@@ -11,13 +11,18 @@
 //! not come holds up one round, and that not beyond [`ROUND_MAX`]; nobody waits by looking again
 //! and again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use trellis_tree::FollowerBell;
 
+use crate::mailbox::Mailbox;
+
 /// From so many receivers on they are woken in rounds.
 pub(crate) const MANY: usize = 64;
+/// Which part of a mailbox may fill while its receiver waits and is not woken.
+pub(crate) const HELD_BACK_PART: usize = 8;
 /// How long a round is waited for.
 pub(crate) const ROUND_MAX: Duration = Duration::from_millis(20);
 /// How long at most commits under way are waited for, for each receiver: some part of what it takes
@@ -25,6 +30,14 @@ pub(crate) const ROUND_MAX: Duration = Duration::from_millis(20);
 const GATHER: Duration = Duration::from_micros(3);
 /// And for however many.
 const GATHER_MAX: Duration = Duration::from_millis(5);
+
+/// Mailboxes in which something was put, and whose receivers nobody woke for it yet.
+#[derive(Debug, Default)]
+pub(crate) struct Rings {
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
+    /// One of them fills while its receiver waits, however often it watches the same.
+    pub(crate) is_full: bool,
+}
 
 /// The receivers of the newest round that have not come yet.
 #[derive(Debug, Default)]

@@ -141,6 +141,26 @@ fn a_receiver_that_does_not_come_holds_nobody_up_beyond_the_bound() {
 }
 
 #[test]
+fn an_inbox_that_watches_the_same_many_times_does_not_fill_while_a_round_is_waited_for() {
+    const SUBSCRIPTIONS: usize = 500;
+    let scene = Scene::new();
+    let ((inbox, woken), others) = scene.receivers.split_first().unwrap();
+    for name in 2..=SUBSCRIPTIONS {
+        begin(inbox, &name.to_string(), value("a"));
+    }
+    scene.commit();
+    scene.wait_until_woken(&scene.receivers, 1);
+    assert_eq!(fetch(inbox, woken), SUBSCRIPTIONS);
+    // Nobody else comes: the round is under way for ever, on a clock that stands still.
+    for _ in 0..20 {
+        scene.commit();
+    }
+    scene.wait_until_woken(&scene.receivers[..1], 2);
+    assert_eq!(fetch(inbox, woken), 20 * SUBSCRIPTIONS, "events gave way");
+    assert!(others.iter().all(|(_, woken)| woken.0.load(Ordering::Acquire) == 1));
+}
+
+#[test]
 fn no_inbox_fills_while_a_round_is_waited_for() {
     let scene = Scene::new();
     scene.commit();
