@@ -143,11 +143,11 @@ fn names_a_host(url: &str) -> bool {
 fn tokens(config: &ReplicationConfig) -> Result<BTreeMap<String, LinkToken>> {
     let mut tokens = BTreeMap::new();
     let own = token("replication", config.token.as_ref(), config.token_file.as_deref())?;
-    tokens.extend(own.map(|token| (UPSTREAM.to_owned(), token)));
+    tokens.extend(own.map(|(token, _)| (UPSTREAM.to_owned(), token)));
     for (at, source) in config.sources.iter().enumerate() {
         let key = format!("replication.sources[{at}]");
         let token = token(&key, source.token.as_ref(), source.token_file.as_deref())?;
-        tokens.extend(token.map(|token| (source.id.clone(), token)));
+        tokens.extend(token.map(|(token, _)| (source.id.clone(), token)));
     }
     Ok(tokens)
 }
@@ -158,10 +158,10 @@ pub(crate) fn passes(config: &ReplicationConfig) -> Result<Vec<PeerPass>> {
     for (at, peer) in config.peers.iter().flatten().enumerate() {
         let key = format!("replication.peers[{at}]");
         let shown = token(&key, peer.token.as_ref(), peer.token_file.as_deref())?;
-        let Some(token) = shown else { continue };
+        let Some((token, token_key)) = shown else { continue };
         if token.reveal().len() < TOKEN_BYTES_MIN {
             let message = "it has fewer than 16 bytes";
-            return refused(&format!("{key}.token"), message, "use a long random one");
+            return refused(&token_key, message, "use a long random one");
         }
         let pass = PeerPass { name: peer.node.clone(), role: peer.role.clone(), token };
         match passes.iter().find(|(other, _)| other.token == pass.token) {
@@ -169,7 +169,7 @@ pub(crate) fn passes(config: &ReplicationConfig) -> Result<Vec<PeerPass>> {
             Some((other, _)) if *other == pass => {}
             Some((_, other)) => {
                 let message = format!("it is that of {other} too, which is about others");
-                return refused(&format!("{key}.token"), &message, "give each its own");
+                return refused(&token_key, &message, "give each its own");
             }
             None => passes.push((pass, key)),
         }
@@ -177,8 +177,12 @@ pub(crate) fn passes(config: &ReplicationConfig) -> Result<Vec<PeerPass>> {
     Ok(passes.into_iter().map(|(pass, _)| pass).collect())
 }
 
-/// A token, from where it is written or from its file.
-fn token(key: &str, token: Option<&Secret>, file: Option<&Path>) -> Result<Option<LinkToken>> {
+/// A token, from where it is written or from its file, and the key that names it there.
+fn token(
+    key: &str,
+    token: Option<&Secret>,
+    file: Option<&Path>,
+) -> Result<Option<(LinkToken, String)>> {
     let mut key = format!("{key}.token");
     let token = match (token, file) {
         (None, None) => return Ok(None),
@@ -204,7 +208,7 @@ fn token(key: &str, token: Option<&Secret>, file: Option<&Path>) -> Result<Optio
     if !token.reveal().bytes().all(fine) {
         return refused(&key, "it holds a space, or what is no ASCII letter", remedy);
     }
-    Ok(Some(token))
+    Ok(Some((token, key)))
 }
 
 /// The options of the node of a log.

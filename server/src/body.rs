@@ -2,13 +2,14 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use trellis_engine_traits::ErrorKind;
 
 use crate::error::WireError;
@@ -16,6 +17,8 @@ use crate::state::{BODY_STEP_BYTES, State};
 
 /// What every body may have without asking: most requests are smaller.
 const FREE_BYTES: usize = 16 << 10;
+/// What a body that takes room from others has to arrive at, on average, in bytes a second.
+const RATE_MIN: usize = 64 << 10;
 
 /// A body that has arrived. It gives its room back when it is dropped.
 #[derive(Debug, Default)]
@@ -32,7 +35,9 @@ impl Deref for Collected {
     }
 }
 
-/// Collects a body of at most `bytes_max`, waiting a bounded time for each part of it.
+/// Collects a body of at most `bytes_max`, waiting a bounded time for each part of it. One that
+/// takes room from others has, for all of it together, that time and what its bytes take at the
+/// least rate: however slowly its parts come, others get the room again.
 ///
 /// # Errors
 /// `too_large`; `invalid` for one that breaks off or does not come; `busy` when the bodies of other
@@ -59,8 +64,14 @@ pub(crate) async fn collect(
     // Never reserves what is only announced.
     let mut collected = BytesMut::new();
     let mut room = None;
+    let began = Instant::now();
     loop {
-        let frame = match timeout(idle_max, body.frame()).await {
+        let mut patience = idle_max;
+        if room.is_some() {
+            let due = idle_max + Duration::from_secs_f64(collected.len() as f64 / RATE_MIN as f64);
+            patience = patience.min(due.saturating_sub(began.elapsed()));
+        }
+        let frame = match timeout(patience, body.frame()).await {
             Ok(frame) => frame,
             Err(_elapsed) => {
                 return Err(WireError::invalid("the request body did not arrive in time")
@@ -112,7 +123,7 @@ mod tests {
 
     #[test]
     fn bodies_share_their_room_and_give_it_back() {
-        let all = room_for_all();
+        let all = room_for_all(0);
         let (mut first, mut second, mut third) = (None, None, None);
         take_room(&all, &mut first, FREE_BYTES).expect("free");
         assert!(first.is_none());
@@ -124,5 +135,13 @@ mod tests {
         take_room(&all, &mut third, FREE_BYTES).expect("always free");
         drop(first);
         take_room(&all, &mut third, 10 << 20).expect("room again");
+    }
+
+    #[test]
+    fn a_body_of_the_largest_size_finds_room_if_it_is_alone() {
+        for bytes_max in [BODIES_BYTES_MAX + 1, 1 << 30] {
+            let mut room = None;
+            take_room(&room_for_all(bytes_max), &mut room, bytes_max).expect("room");
+        }
     }
 }

@@ -14,6 +14,7 @@ use axum::response::Response;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::error::WireError;
+use crate::listen::HEADER_BYTES_MAX;
 use crate::options::ServerOptions;
 use crate::rest::refusal;
 use crate::state::State;
@@ -101,6 +102,11 @@ fn shared_with(origin: Option<HeaderValue>, mut response: Response) -> Response 
 
 fn check_headers(headers: &HeaderMap, uri: &Uri, options: &ServerOptions) -> Result<(), WireError> {
     let denied = |message: &str| Err(WireError::new(ErrorKind::Denied, message));
+    if header_bytes(headers, uri) > HEADER_BYTES_MAX {
+        let message = format!("the header of a request has at most {HEADER_BYTES_MAX} bytes");
+        let error = WireError::too_large(message);
+        return Err(error.with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
     let host = match headers.get(header::HOST) {
         Some(value) => match value.to_str() {
             Ok(host) => Some(host.to_owned()),
@@ -124,6 +130,14 @@ fn check_headers(headers: &HeaderMap, uri: &Uri, options: &ServerOptions) -> Res
         || host.as_deref() == Some(authority)
         || options.origins.iter().any(|allowed| allowed == origin);
     if is_allowed { Ok(()) } else { denied("web pages of this origin may not use this server") }
+}
+
+/// What a header takes on the wire, but for its method and version. The codec bounds only what it
+/// reads at once, which is more.
+fn header_bytes(headers: &HeaderMap, uri: &Uri) -> usize {
+    const SEPARATORS: usize = ": \r\n".len();
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS);
+    uri.path_and_query().map_or(0, |target| target.as_str().len()) + lines.sum::<usize>()
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.

@@ -26,7 +26,7 @@ use crate::state::{Server, stopped};
 /// Sockets beyond the WebSocket connections, for plain HTTP.
 const HTTP_SOCKETS: usize = 1_024;
 /// Largest header of a request, in bytes.
-const HEADER_BYTES_MAX: usize = 32 << 10;
+pub(crate) const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,7 +70,7 @@ pub async fn serve_on(
         Error::new(ErrorKind::Unavailable, "the listening socket has no address").source(error)
     })?;
     check_listen_address(address, options)?;
-    let sockets = options.connections_max.saturating_add(options.peers_max);
+    let sockets = options.connections_max.saturating_add(server.state.peers_max);
     let sockets_max = sockets.saturating_add(HTTP_SOCKETS);
     let header_timeout = options.header_timeout;
     let drain_timeout = options.drain_timeout;

@@ -18,8 +18,10 @@ pub struct ServerOptions {
     /// WebSocket connections at once; one more is refused with 503.
     pub connections_max: usize,
     /// Links of other nodes at once; one more is refused with 429. They take none of the places
-    /// of `connections_max`.
-    pub peers_max: usize,
+    /// of `connections_max`. `None`: as many as the database's `replication.linksMax` allows, with
+    /// room for those that are still being greeted, of which some may take the place of one that
+    /// their node lost.
+    pub peers_max: Option<usize>,
     /// Largest WebSocket frame and message, either way, in bytes.
     pub frame_bytes_max: usize,
     /// Requests of one connection that may be unanswered; beyond it the server reads no further.
@@ -36,7 +38,8 @@ pub struct ServerOptions {
     pub silence_max: Duration,
     /// Time for the whole header of an HTTP request, from the end of the request before.
     pub header_timeout: Duration,
-    /// Longest pause within an HTTP request body, and longest stall of a streamed answer.
+    /// Longest pause within an HTTP request body, and longest stall of a streamed answer. A body
+    /// of more than 16 KiB has so long altogether, and a second more for each 64 KiB.
     pub body_idle_timeout: Duration,
     /// How long a stop waits for requests under way.
     pub drain_timeout: Duration,
@@ -53,7 +56,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
-            peers_max: 256,
+            peers_max: None,
             frame_bytes_max: 1 << 20,
             in_flight_requests_max: 256,
             in_flight_bytes_max: 4 << 20,
@@ -74,7 +77,7 @@ impl From<&ServerConfig> for ServerOptions {
     fn from(config: &ServerConfig) -> Self {
         Self {
             connections_max: config.connections_max,
-            peers_max: Self::default().peers_max,
+            peers_max: None,
             frame_bytes_max: config.frame_bytes_max,
             in_flight_requests_max: config.in_flight_requests_max,
             in_flight_bytes_max: config.in_flight_bytes_max,

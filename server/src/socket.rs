@@ -117,6 +117,10 @@ impl Connection {
             while let Some(Some(done)) = self.work.next().now_or_never() {
                 self.finish(done);
             }
+            if matches!(self.ending, Some(Ending::Closed)) {
+                // An answer that has become ready since could not be written any more.
+                return self.answer_close().await;
+            }
             if !self.write_ready().await {
                 return;
             }
@@ -125,7 +129,6 @@ impl Connection {
                 self.work.push(Box::pin(async { Done::Live(job.await) }));
             }
             match &self.ending {
-                Some(Ending::Closed) => return self.answer_close().await,
                 Some(Ending::Gone) => return,
                 Some(Ending::Close(_)) if self.work.is_empty() => break,
                 _ => {}

@@ -4,9 +4,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use trellis::{PeerEntrance, Trellis};
+use trellis::{PeerEntrance, ReplicationConfig, Trellis};
 use trellis_engine_traits::Result;
 use trellis_runtime::Runtime;
+use trellis_topology::GREETING_LINKS;
 use trellis_tree::{Tree, TreeStats};
 
 use crate::answer::{push_number, push_string};
@@ -32,8 +33,9 @@ pub(crate) struct State {
     pub(crate) connections: Arc<Semaphore>,
     /// Where other nodes come in; empty while none may.
     pub(crate) entrance: OnceLock<Arc<PeerEntrance>>,
-    /// One permit for every link of another node.
+    /// One permit for every link of another node, `peers_max` of them.
     pub(crate) peer_places: Arc<Semaphore>,
+    pub(crate) peers_max: usize,
     /// One permit for every body that is being streamed.
     pub(crate) streams: Arc<Semaphore>,
     /// Room for the bodies of requests, all together.
@@ -60,7 +62,7 @@ impl State {
 
     /// Largest HTTP request body, in bytes.
     pub(crate) fn body_bytes_max(&self) -> usize {
-        self.tree.options().limits.commit_bytes_max.saturating_add(BODY_OVERHEAD_BYTES)
+        body_bytes_max(&self.tree)
     }
 }
 
@@ -93,12 +95,14 @@ impl Server {
             tracing::error!(%error, "stored leases are not looked after");
         }
         let hello = hello_data(&db, &options);
+        let peers_max = options.peers_max.unwrap_or_else(|| links_of(&db));
         let state = State {
             connections: Arc::new(Semaphore::new(options.connections_max)),
             entrance: OnceLock::new(),
-            peer_places: Arc::new(Semaphore::new(options.peers_max)),
+            peer_places: Arc::new(Semaphore::new(peers_max)),
+            peers_max,
             streams: Arc::new(Semaphore::new(options.streams_max)),
-            bodies: room_for_all(),
+            bodies: room_for_all(body_bytes_max(&tree)),
             metrics: Metrics::new(),
             frames: Frames::new(),
             stopping: watch::Sender::new(false),
@@ -131,7 +135,7 @@ impl Server {
         let all = |places: usize| u32::try_from(places).unwrap_or(u32::MAX);
         let drained = async {
             let clients = state.connections.acquire_many(all(state.options.connections_max));
-            let peers = state.peer_places.acquire_many(all(state.options.peers_max));
+            let peers = state.peer_places.acquire_many(all(state.peers_max));
             tokio::join!(clients, peers)
         };
         tokio::time::timeout(within, drained).await.is_ok()
@@ -151,6 +155,13 @@ impl Server {
     pub fn db(&self) -> &Trellis {
         &self.state.db
     }
+}
+
+/// Links that the node of this database takes, with those that it is still greeting.
+fn links_of(db: &Trellis) -> usize {
+    let default = ReplicationConfig::default;
+    let links_max = db.config().replication.as_ref().unwrap_or(&default()).links_max;
+    links_max.saturating_add(GREETING_LINKS)
 }
 
 /// Resolves once the server is to stop.
@@ -236,10 +247,37 @@ pub(crate) fn stats_data(state: &State, stats: &TreeStats) -> Result<Vec<u8>> {
 /// Bytes of all bodies that are held at once, beyond the first few of each.
 pub(crate) const BODIES_BYTES_MAX: usize = 256 << 20;
 
-/// The room that all bodies share.
-pub(crate) fn room_for_all() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_STEP_BYTES))
+/// The room that all bodies share; the largest one finds room in it, if it is alone.
+pub(crate) fn room_for_all(body_bytes_max: usize) -> Arc<Semaphore> {
+    let steps = BODIES_BYTES_MAX.max(body_bytes_max).div_ceil(BODY_STEP_BYTES);
+    Arc::new(Semaphore::new(steps.min(Semaphore::MAX_PERMITS)))
+}
+
+fn body_bytes_max(tree: &Tree) -> usize {
+    tree.options().limits.commit_bytes_max.saturating_add(BODY_OVERHEAD_BYTES)
 }
 
 /// Room is taken in steps.
 pub(crate) const BODY_STEP_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use trellis::Config;
+
+    use super::*;
+
+    #[test]
+    fn there_are_places_for_all_links_that_the_configuration_allows_and_those_being_greeted() {
+        let replication = ReplicationConfig { links_max: 300, ..ReplicationConfig::default() };
+        let config = Config { replication: Some(replication), ..Config::memory() };
+        let places = |peers_max| {
+            let db = Trellis::open_alone(config.clone()).unwrap();
+            let server = Server::new(db, ServerOptions { peers_max, ..ServerOptions::default() });
+            server.state.peer_places.available_permits()
+        };
+        assert_eq!(places(None), 300 + GREETING_LINKS);
+        assert_eq!(places(Some(2)), 2);
+    }
+}

@@ -269,6 +269,21 @@ fn a_token_may_stand_in_a_file() {
         let error =
             assert_refused(bad, ErrorKind::InvalidInput, &["replication.tokenFile: it holds"]);
         assert!(!error.to_string().contains("two words"), "{error}");
+        for (text, peers, message) in [
+            ("short", 1, "replication.peers[0].tokenFile: it has fewer"),
+            ("long enough for a token".replace(' ', "-").as_str(), 2, "peers[1].tokenFile: it is"),
+        ] {
+            std::fs::write(&file, text).expect("the file is written");
+            let peer = |number: usize| PeerConfig {
+                node: Some(format!("node{number}")),
+                token_file: Some(file.clone()),
+                ..PeerConfig::default()
+            };
+            let peers = Some((0..peers).map(peer).collect());
+            let replication = ReplicationConfig { peers, ..ReplicationConfig::default() };
+            let config = Config { replication: Some(replication), ..Config::memory() };
+            assert_refused(Trellis::open_config(config), ErrorKind::InvalidInput, &[message]);
+        }
     }
 }
 

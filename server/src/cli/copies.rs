@@ -1,5 +1,6 @@
 //! `backup`, `restore`, `migrate`, `verify`: a database as an archive, and at another place.
 
+use std::io::ErrorKind::AlreadyExists;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ use crate::cli::progress::Progress;
 use crate::cli::remote::{Remote, Source, is_url};
 use crate::cli::upkeep::{blocking, config_of};
 
+/// Scratch directories of one process number that may lie about.
+const SCRATCHES_MAX: usize = 1_000;
 /// Differences that are named.
 const NAMED_MAX: usize = 10;
 
@@ -257,7 +260,8 @@ pub(super) async fn verify(verify: Verify) -> Result<(), Failure> {
 }
 
 /// As [`trellis::verify`], where a server is one of the two: if the digests differ, what it holds
-/// is copied into a scratch directory, so that the paths can be named.
+/// is copied into a scratch directory, so that the paths can be named. If that does not succeed it
+/// is said, and that they differ is known nevertheless.
 fn verify_with_server(left: &Source, right: &Source) -> trellis::Result<Comparison> {
     let of = |source: &Source| source.archives().digest();
     let (left_digest, right_digest) = (of(left)?, of(right)?);
@@ -265,10 +269,16 @@ fn verify_with_server(left: &Source, right: &Source) -> trellis::Result<Comparis
         let differences = Vec::new();
         return Ok(Comparison { left: left_digest, right: right_digest, differences });
     }
-    let scratch = Scratch::new()?;
-    let left = left.opened(&scratch.0.join("left"))?;
-    let right = right.opened(&scratch.0.join("right"))?;
-    trellis::verify(&left, &right, NAMED_MAX)
+    let named = Scratch::new().and_then(|scratch| {
+        let left = left.opened(&scratch.0.join("left"))?;
+        let right = right.opened(&scratch.0.join("right"))?;
+        trellis::verify(&left, &right, NAMED_MAX)
+    });
+    named.or_else(|error| {
+        eprintln!("warning: where they differ cannot be told: {error}");
+        let differences = Vec::new();
+        Ok(Comparison { left: left_digest, right: right_digest, differences })
+    })
 }
 
 /// A directory for this user alone, which goes with the value.
@@ -276,16 +286,26 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> trellis::Result<Self> {
-        let path = std::env::temp_dir().join(format!("trellis-verify-{}", std::process::id()));
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path).map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "the temporary directory cannot be written")
-                .context("path", path.display())
-                .source(error)
-        })?;
-        Ok(Self(path))
+        let mut number = 0;
+        loop {
+            let name = format!("trellis-verify-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match builder.create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // A process of this number was killed and left its own.
+                Err(error) if error.kind() == AlreadyExists && number < SCRATCHES_MAX => {
+                    number += 1;
+                }
+                Err(error) => {
+                    let message = "the temporary directory cannot be written";
+                    let error = Error::new(ErrorKind::Unavailable, message).source(error);
+                    return Err(error.context("path", path.display()));
+                }
+            }
+        }
     }
 }
 
@@ -293,5 +313,21 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed lies in the temporary directory, where it does no harm.
         let _is_gone = std::fs::remove_dir_all(&self.0).is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_scratch_directory_that_was_left_is_in_nobodys_way() {
+        let (left, mine) = (Scratch::new().unwrap(), Scratch::new().unwrap());
+        assert_ne!(left.0, mine.0);
+        let path = mine.0.clone();
+        drop(mine);
+        assert!(left.0.exists() && !path.exists());
     }
 }

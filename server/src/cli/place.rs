@@ -31,8 +31,9 @@ pub(super) struct Database {
 /// Where a verb finds its tree: on a server, or in a directory that no server has open.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Place {
-    /// The server [default: that of --config, else ws://127.0.0.1:4400/db]
-    #[arg(long, env = "TRELLIS_URL", value_name = "URL")]
+    /// The server [env: TRELLIS_URL] [default: that of --config, else ws://127.0.0.1:4400/db]
+    // Not by clap's `env`: one in the environment is no contradiction to a directory.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "profile", "kv", "log"])]
     url: Option<String>,
     #[command(flatten, next_help_heading = "Instead of a server, on a closed database")]
     pub(super) database: Database,
@@ -58,8 +59,9 @@ impl Place {
 
     /// The address of the server.
     pub(super) fn url(&self) -> Result<String, Failure> {
-        match &self.url {
-            Some(url) => Ok(url.clone()),
+        let of_environment = || std::env::var("TRELLIS_URL").ok().filter(|url| !url.is_empty());
+        match self.url.clone().or_else(of_environment) {
+            Some(url) => Ok(url),
             None => address_of(&self.database),
         }
     }

@@ -8,7 +8,6 @@ use tokio::net::{TcpListener, lookup_host};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use trellis::{Config, Runtime, Trellis};
-use trellis_topology::GREETING_LINKS;
 
 use crate::cli::failure::Failure;
 use crate::cli::place::{Serve, builder};
@@ -29,10 +28,7 @@ pub(super) async fn run(serve: Serve, log_level: Option<&str>) -> Result<(), Fai
     }
     let config = builder.load()?.with_engines_of_data()?;
     start_logging(&config.log_level)?;
-    let mut options = ServerOptions::from(&config.server);
-    if let Some(replication) = &config.replication {
-        options.peers_max = replication.links_max.saturating_add(GREETING_LINKS);
-    }
+    let options = ServerOptions::from(&config.server);
     let listener = listen(&config, &options).await?;
     let address = listener
         .local_addr()
@@ -96,16 +92,20 @@ pub(super) async fn open(config: Config) -> Result<Trellis, Failure> {
 
 /// Logs to standard error from now on.
 pub(super) fn start_logging(level: &str) -> Result<(), Failure> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => filter,
-        _ => level.to_owned(),
+    let (filter, is_level) = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => (filter, false),
+        _ => (level.to_owned(), true),
     };
     let no_level = |why: &dyn std::fmt::Display| {
         Failure::Usage(format!("{filter:?} is no log level: {why}; use e.g. info or debug"))
     };
-    // A filter takes a lone word for the name of a module, and then nothing is logged.
+    // A filter takes a lone word for the name of a module, and then nothing else is logged. The
+    // environment may mean that, and may be about other programs too.
     let is_word = !filter.contains(['=', ',', '[', ':']);
-    if is_word && let Err(error) = filter.parse::<LevelFilter>() {
+    if is_level
+        && is_word
+        && let Err(error) = filter.parse::<LevelFilter>()
+    {
         return Err(no_level(&error));
     }
     let filter = EnvFilter::try_new(&filter).map_err(|error| no_level(&error))?;

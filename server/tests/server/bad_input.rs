@@ -196,6 +196,17 @@ async fn a_slow_header_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_header_has_at_most_32_kib() {
+    let server = TestServer::start().await;
+    for (bytes, status) in [(32_000, 200), (32 << 10, 431), (40 << 10, 431)] {
+        let header = format!("X-A: {}", "x".repeat(bytes));
+        let reply = server.http("GET", "/db/a", &[&header], b"").await;
+        assert_eq!(reply.status, status, "{bytes}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_body_that_stalls_is_refused() {
     let options =
         ServerOptions { body_idle_timeout: Duration::from_millis(200), ..ServerOptions::default() };
@@ -208,6 +219,32 @@ async fn a_body_that_stalls_is_refused() {
     timeout(PATIENCE, raw.read_to_end(&mut answer)).await.expect("in time").expect("an answer");
     assert_eq!(Reply::parse(&answer).status, 408);
     assert_eq!(server.get("/db/a").await.text(), "null");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_takes_room_and_comes_by_drops_is_refused() {
+    const SOON: Duration = Duration::from_millis(100);
+    let options =
+        ServerOptions { body_idle_timeout: Duration::from_millis(500), ..ServerOptions::default() };
+    let server = TestServer::with(options).await;
+    let mut raw = server.tcp().await;
+    let head = format!(
+        "PUT /db/a HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\n",
+        server.address
+    );
+    raw.write_all(&[head.as_bytes(), &[b' '; 32 << 10]].concat()).await.expect("sent");
+    let mut answer = Vec::new();
+    timeout(PATIENCE, async {
+        // No pause is as long as the longest that is borne.
+        while timeout(SOON, raw.read_buf(&mut answer)).await.is_err() {
+            raw.write_all(b" ").await.expect("sent");
+        }
+        raw.read_to_end(&mut answer).await.ok();
+    })
+    .await
+    .expect("an answer in time");
+    assert_eq!(Reply::parse(&answer).status, 408);
     server.stop().await;
 }
 

@@ -89,6 +89,25 @@ fn write_document(file: &Path, leaves: usize) {
 }
 
 #[test]
+fn what_the_environment_says_ends_no_verb_and_what_contradicts_itself_does() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let data = data.to_str().expect("text");
+    let local = ["set", "a", "1", "--data", data];
+    // The name of a module is a filter, of another program perhaps.
+    text(&trellis(&local).env("RUST_LOG", "hyper").output().expect("runs"));
+    text(&trellis(&local).env("TRELLIS_URL", "ws://127.0.0.1:9/db").output().expect("runs"));
+    let url = ["--url", "ws://127.0.0.1:9/db"];
+    for (more, words) in [(&["--log-level", "hyper"][..], "no log level"), (&url, "--url")] {
+        let output = trellis(&local).args(more).output().expect("runs");
+        assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+        assert!(errors(&output).contains(words), "{}", errors(&output));
+    }
+    let away = trellis(&["get", "a"]).env("TRELLIS_URL", url[1]).output().expect("runs");
+    assert!(errors(&away).contains("127.0.0.1:9"), "{}", errors(&away));
+}
+
+#[test]
 fn the_verbs_work_on_a_server_and_it_stops_cleanly() {
     let server = Served::start(&["--profile", "memory"]);
     text(&server.run(&["set", "users/u1", r#"{"name":"Alice"}"#]));

@@ -241,6 +241,19 @@ fn an_index_is_created_listed_and_dropped_on_a_closed_database_and_on_a_server()
 }
 
 #[test]
+fn a_difference_is_known_also_where_it_cannot_be_told_where() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = made(folder.path(), "db", "redb:tree.redb");
+    let server = Served::start(&["--profile", "memory"]);
+    let mut verify = trellis(&["verify", &server.url, "--against", &data]);
+    let output = verify.env("TMPDIR", folder.path().join("nowhere")).output().expect("runs");
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    assert!(errors(&output).contains("the two differ"), "{}", errors(&output));
+    let out = String::from_utf8(output.stdout).expect("text");
+    assert!(out.contains(&server.url) && out.contains(&data), "{out}");
+}
+
+#[test]
 fn verbs_that_only_read_a_closed_database_leave_it_as_it_is() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("data");

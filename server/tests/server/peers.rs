@@ -88,7 +88,8 @@ async fn refusals_are_typed_and_hold_no_secret() {
 #[tokio::test]
 async fn peers_have_places_of_their_own() {
     let links = open_links().expect("the transport of this build");
-    let options = ServerOptions { peers_max: 1, connections_max: 1, ..ServerOptions::default() };
+    let options =
+        ServerOptions { peers_max: Some(1), connections_max: 1, ..ServerOptions::default() };
     let server = server_for(&links, false, options).await;
     let mut client = server.socket().await;
     let first = dial(&links, &server, None).await.expect("the one place");

@@ -220,7 +220,16 @@ async fn a_clients_close_frame_is_answered_by_one() {
     let mut socket = server.socket().await;
     socket.ask(r#"{"id":"1","op":"ping"}"#).await;
     let frame = CloseFrame { code: CloseCode::Normal, reason: "bye".into() };
-    socket.socket.close(Some(frame)).await.expect("sent");
+    socket.socket.close(Some(frame.clone())).await.expect("sent");
     assert_eq!(socket.close_code().await, 1000);
+    // Also while answers become ready that cannot be written any more.
+    for _ in 0..50 {
+        let mut socket = server.socket().await;
+        for _ in 0..20 {
+            socket.feed(r#"{"id":"1","op":"set","path":"a","value":1}"#).await;
+        }
+        socket.socket.close(Some(frame.clone())).await.expect("sent");
+        while !matches!(socket.next().await, Message::Close(Some(told)) if told == frame) {}
+    }
     server.stop().await;
 }
