@@ -14,11 +14,12 @@ use axum::response::Response;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
 use crate::error::WireError;
-use crate::listen::HEADER_BYTES_MAX;
 use crate::options::ServerOptions;
 use crate::rest::refusal;
 use crate::state::State;
 
+/// Largest header of a request, in bytes.
+pub(crate) const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Headers that a page may send besides those that need no leave.
 const HEADERS_OF_PAGES: &str = "authorization, content-type, idempotency-key, if-match, \
                                 if-none-match, last-event-id";

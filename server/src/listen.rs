@@ -18,15 +18,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use trellis::Trellis;
 use trellis_engine_traits::{Error, ErrorKind, Result};
 
-use crate::guard::check_listen_address;
+use crate::guard::{HEADER_BYTES_MAX, check_listen_address};
 use crate::options::ServerOptions;
 use crate::routes::not_found;
 use crate::state::{Server, stopped};
 
 /// Sockets beyond the WebSocket connections, for plain HTTP.
 const HTTP_SOCKETS: usize = 1_024;
-/// Largest header of a request, in bytes.
-pub(crate) const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -57,9 +57,9 @@ impl Target {
         Self::connect(place).await
     }
 
-    /// As [`Target::open_existing`], for verbs that only look: a closed database stays as it is, with
-    /// what is due in it. What is removed without a node's configuration is not replicated, and all
-    /// who follow it would be filled anew.
+    /// As [`Target::open_existing`], for verbs that only look: a closed database stays as it is,
+    /// with what is due in it. What is removed without a node's configuration is not replicated,
+    /// and all who follow it would be filled anew.
     pub(super) async fn open_to_read(place: &Place) -> Result<Self, Failure> {
         if place.is_local() {
             let config = config_of(&place.database)?;
