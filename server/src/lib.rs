@@ -31,6 +31,7 @@ mod frames;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod in_flight;
 mod lease;
 mod lease_rest;
 mod listen;

@@ -25,6 +25,7 @@ use trellis_tree::{Committed, PendingCommit};
 use crate::answer::{begin, end, push_origin, push_refusal, rev_of, write_answer};
 use crate::error::WireError;
 use crate::frames::utf8;
+use crate::in_flight::InFlight;
 use crate::lease::Lease;
 use crate::live::Live;
 use crate::live_job::{LiveDone, LiveWork};
@@ -72,8 +73,7 @@ struct Connection {
     is_reading: bool,
     live: Live,
     lease: Lease,
-    requests_in_flight: usize,
-    bytes_in_flight: usize,
+    in_flight: InFlight,
     /// Answers to be written.
     ready: Vec<Message>,
     last_heard: Instant,
@@ -93,8 +93,7 @@ pub(crate) async fn run(socket: WebSocket, state: Arc<State>, permit: OwnedSemap
         is_reading: false,
         live: Live::default(),
         lease: Lease::default(),
-        requests_in_flight: 0,
-        bytes_in_flight: 0,
+        in_flight: InFlight::new(&state.in_flight_bytes),
         ready: Vec::new(),
         last_heard: Instant::now(),
         ending: None,
@@ -183,9 +182,7 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        self.ending.is_none()
-            && self.requests_in_flight < self.state.options.in_flight_requests_max
-            && self.bytes_in_flight < self.state.options.in_flight_bytes_max
+        self.ending.is_none() && self.in_flight.has_room(&self.state.options)
     }
 
     /// Takes every frame that has arrived already.
@@ -243,15 +240,15 @@ impl Connection {
                 self.ready.push(Message::Text(utf8(out)));
             }
             Command::Read(command) => {
-                self.count_in(frame_bytes);
+                self.in_flight.take(frame_bytes);
                 self.reads.push(ReadRequest { id, operation, command, frame_bytes });
             }
             Command::Live(command) => {
-                self.count_in(frame_bytes);
+                self.in_flight.take(frame_bytes);
                 self.live.push(LiveWork::Request { id, operation, command, frame_bytes });
             }
             Command::Lease(command) => {
-                self.count_in(frame_bytes);
+                self.in_flight.take(frame_bytes);
                 let answer = self.lease.carry_out(&self.state, id, command);
                 let state = Arc::clone(&self.state);
                 self.work.push(Box::pin(async move {
@@ -261,7 +258,7 @@ impl Connection {
                 }));
             }
             Command::Write(commit, shape) => {
-                self.count_in(frame_bytes);
+                self.in_flight.take(frame_bytes);
                 self.live.remember(commit.key.as_deref());
                 // Submitted here and now: the order of arrival is the order of the commits.
                 let pending = self.state.tree.submit(*commit);
@@ -304,28 +301,20 @@ impl Connection {
         }
     }
 
-    fn count_in(&mut self, frame_bytes: usize) {
-        self.requests_in_flight += 1;
-        self.bytes_in_flight += frame_bytes;
-    }
-
     fn finish(&mut self, done: Done) {
         match done {
             Done::Write { answer, frame_bytes } => {
-                self.requests_in_flight = self.requests_in_flight.saturating_sub(1);
-                self.bytes_in_flight = self.bytes_in_flight.saturating_sub(frame_bytes);
+                self.in_flight.give_back(1, frame_bytes);
                 self.ready.push(Message::Text(answer));
             }
             Done::Reads { answers, frame_bytes, rest } => {
                 self.is_reading = false;
-                self.requests_in_flight = self.requests_in_flight.saturating_sub(answers.len());
-                self.bytes_in_flight = self.bytes_in_flight.saturating_sub(frame_bytes);
+                self.in_flight.give_back(answers.len(), frame_bytes);
                 self.ready.extend(answers.into_iter().map(Message::Text));
                 self.reads_rest = (rest.from < rest.requests.len()).then_some(rest);
             }
             Done::Live(done) => {
-                self.requests_in_flight = self.requests_in_flight.saturating_sub(done.requests);
-                self.bytes_in_flight = self.bytes_in_flight.saturating_sub(done.frame_bytes);
+                self.in_flight.give_back(done.requests, done.frame_bytes);
                 self.live.finish(done, &mut self.ready);
             }
         }

@@ -1,5 +1,6 @@
 //! What all connections share, and [`Server`], the handle to it.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) streams: Arc<Semaphore>,
     /// Room for the bodies of requests, all together.
     pub(crate) bodies: Arc<Semaphore>,
+    /// Bytes of the unanswered requests of all WebSocket connections.
+    pub(crate) in_flight_bytes: Arc<AtomicUsize>,
     /// Frames that several sockets get.
     pub(crate) frames: Frames,
     stopping: watch::Sender<bool>,
@@ -103,6 +106,7 @@ impl Server {
             peers_max,
             streams: Arc::new(Semaphore::new(options.streams_max)),
             bodies: room_for_all(body_bytes_max(&tree)),
+            in_flight_bytes: Arc::default(),
             metrics: Metrics::new(),
             frames: Frames::new(),
             stopping: watch::Sender::new(false),
