@@ -7,8 +7,8 @@
 //! Invariants:
 //! 1. A connection's writes are handed to the tree in the order of arrival; nothing is
 //!    acknowledged before the tree says that it is durable.
-//! 2. Every queue is bounded: requests in flight per connection (by number and bytes), answers of
-//!    one read job, events of a connection's inbox, chunks of a streamed body, connections. Beyond
+//! 2. Every queue is bounded: requests in flight per connection (by number and bytes) and in all,
+//!    answers of one read job, events of an inbox, chunks of a streamed body, connections. Beyond
 //!    the bound the server stops reading, passes events over and says so, or answers `busy`; it
 //!    never grows.
 //! 3. No input of a client makes the process panic or a connection silent: it is answered, or the
