@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::keys::{Random, value_text};
 use crate::measure::{median, quantile};
-use crate::process::{Server, cpu_seconds};
+use crate::process::{Server, processor_seconds};
 use crate::report::{Report, Row};
 use crate::settings::{Serve, Settings};
 use crate::socket_client::Connection;
@@ -166,7 +166,7 @@ impl<'a> Side<'a> {
     }
 
     fn cpu_seconds(&self) -> Result<f64> {
-        Ok(cpu_seconds(self.server.pid())? + cpu_seconds(std::process::id())?)
+        Ok(processor_seconds(self.server.pid())? + processor_seconds(std::process::id())?)
     }
 
     fn send(&mut self, count: usize) -> Result<()> {

@@ -46,7 +46,9 @@ pub(crate) fn serve_node(arguments: &Arguments) -> Result<()> {
     let mut config = node_config(dir, arguments.upstream.clone());
     if let Some(mib) = arguments.overlay_mib {
         config.tree.overlay_bytes_max = mib << 20;
-        config.cache_bytes = Some(arguments.cache_mib << 20);
+    }
+    if let Some(mib) = arguments.cache_mib {
+        config.cache_bytes = Some(mib << 20);
     }
     let db = Trellis::open_config(config)?;
     run_server(async |listener| {
@@ -128,28 +130,17 @@ impl Server {
     }
 }
 
-/// Time that the threads of a process had a processor, in seconds; of those that it has now.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let mut nanoseconds = 0.0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end meanwhile.
-        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        nanoseconds += text.split(' ').next().ok_or("no time")?.parse::<f64>()?;
-    }
-    Ok(nanoseconds / 1e9)
-}
-
 /// The most memory that a process ever had resident, in KiB.
 pub(crate) fn peak_kib(pid: u32) -> Result<f64> {
     status_kib(pid, "VmHWM:")
 }
 
-/// Seconds of the processors that this process has used.
-pub(crate) fn processor_seconds() -> Result<f64> {
-    seconds_in(Path::new("/proc/self/stat"))
+/// Seconds of the processors that a process has used, in hundredths.
+pub(crate) fn processor_seconds(pid: u32) -> Result<f64> {
+    seconds_in(Path::new(&format!("/proc/{pid}/stat")))
 }
 
-/// The same of its threads of one name, as far as they are there.
+/// The same of this one's threads of one name, as far as they are there.
 pub(crate) fn thread_seconds(name: &str) -> Result<f64> {
     let mut seconds = 0.0;
     for thread in std::fs::read_dir("/proc/self/task")? {

@@ -40,12 +40,12 @@ impl<'a> Filled<'a> {
 
     fn rate(&mut self) -> Result<f64> {
         self.setting.clear("replica")?;
-        let before = processor_seconds()?;
+        let before = processor_seconds(std::process::id())?;
         let begin = Instant::now();
         let replica = self.setting.member("replica", Some("hub"))?;
         replica.await_level(&self.hub.tree)?;
         let seconds = begin.elapsed().as_secs_f64();
-        self.micros.push((processor_seconds()? - before) * 1e6 / self.leaves());
+        self.micros.push((processor_seconds(std::process::id())? - before) * 1e6 / self.leaves());
         replica.close()?;
         Ok(self.leaves() / seconds)
     }

@@ -30,7 +30,8 @@ impl Side {
     fn round(&mut self, setting: &Setting<'_>, tree: &Tree) -> Result<()> {
         let measured = Duration::from_secs_f64(setting.settings.seconds(5.0));
         let load = Load { threads: 8, warm_up: Duration::ZERO, measured };
-        let seconds = || Ok::<_, Failure>((processor_seconds()?, thread_seconds(THREAD)?));
+        let seconds =
+            || Ok::<_, Failure>((processor_seconds(std::process::id())?, thread_seconds(THREAD)?));
         let (before, before_peers) = seconds()?;
         let achieved = load.run(3, &|_| {
             Ok(Box::new(|random: &mut Random| {

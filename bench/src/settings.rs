@@ -39,9 +39,10 @@ pub(crate) struct Arguments {
     /// Keys in the loaded stores.
     #[arg(long)]
     keys: Option<usize>,
-    /// Page cache of each store, in MiB; the same for Trellis and its rival.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) cache_mib: usize,
+    /// Page cache of each store, in MiB, the same for Trellis and its rival: 256 by default. Of
+    /// nodes: the product's by default.
+    #[arg(long)]
+    pub(crate) cache_mib: Option<usize>,
     /// Overlay of concurrent writers, in MiB; default: the product's.
     #[arg(long)]
     pub(crate) overlay_mib: Option<usize>,
@@ -224,7 +225,7 @@ impl Settings {
             seconds: arguments.seconds.unwrap_or(if quick { 1.0 } else { 60.0 }),
             rounds: arguments.rounds.max(1),
             keys: arguments.keys.unwrap_or(if quick { 20_000 } else { 1_000_000 }),
-            cache_bytes: arguments.cache_mib << 20,
+            cache_bytes: arguments.cache_mib.unwrap_or(256) << 20,
             trellis: arguments.trellis.clone().unwrap_or(beside),
             parts: all_or(&arguments.parts),
             pouchdb: arguments.pouchdb.clone(),

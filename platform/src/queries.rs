@@ -60,13 +60,8 @@ impl Trellis {
         let tree = self.tree();
         match tree.settled_view() {
             Ok(view) => Ok((Queries::with_indexes(tree, Arc::new(FieldIndexes)), view)),
-            Err(error) if is_read_only(&error) => Ok((Queries::new(tree), tree.view()?)),
+            Err(error) if error.kind() != ErrorKind::Closed => Ok((Queries::new(tree), tree.view()?)),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether reads go on although nothing can be committed.
-fn is_read_only(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Busy | ErrorKind::Poisoned)
 }

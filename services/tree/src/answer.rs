@@ -58,7 +58,8 @@ pub struct FailedCondition {
     pub path: Path,
     /// The current value; `null` when absent or too large to answer.
     pub value: Box<RawValue>,
-    /// Its hash; `None` when absent.
+    /// Its hash; `None` when absent, or when hashing what is too large to answer would read too
+    /// much beside the other conditions.
     pub hash: Option<String>,
     /// Whether the value was too large to answer.
     pub too_large: bool,

@@ -23,14 +23,8 @@ const FAILED_BYTES_MAX: usize = 512 << 10;
 /// else commits meanwhile.
 const HASHED_BYTES_MAX: u64 = 64 << 20;
 /// Journal records that are read for the conditions of a commit together, to see what changed
-/// after a rev.
-const RECORDS_MAX: usize = 100_000;
-
-/// What the conditions of a commit may still read.
-struct Budget {
-    hashed_bytes: u64,
-    records: usize,
-}
+/// after a rev; one that needs more does not hold.
+const RECORDS_MAX: u64 = 100_000;
 
 /// Refuses the commit unless every condition holds.
 pub(crate) fn check_conditions(
@@ -43,22 +37,44 @@ pub(crate) fn check_conditions(
         return Ok(());
     }
     let reader = Reader { state: state.clone(), hidden: hidden.clone() };
+    let hashed_bytes = if conditions.len() == 1 { u64::MAX } else { HASHED_BYTES_MAX };
+    check_within(core, &reader, conditions, hashed_bytes)
+}
+
+/// As [`check_conditions`]; so many bytes are hashed at most for all of them.
+pub(crate) fn check_within(
+    core: &Core,
+    reader: &Reader,
+    conditions: &[Condition],
+    mut hashed_bytes: u64,
+) -> Result<(), CommitError> {
+    let asked = conditions.iter().filter_map(|condition| match &condition.check {
+        Check::Rev(rev) => Some((*rev, &condition.path)),
+        _ => None,
+    });
+    let asked: Vec<_> = asked.collect();
+    let mut changed = core.changed_after(&reader.state, &asked, RECORDS_MAX)?.into_iter();
     let mut failed = Vec::new();
     let mut left = FAILED_BYTES_MAX;
-    let hashed_bytes = if conditions.len() == 1 { u64::MAX } else { HASHED_BYTES_MAX };
-    let mut budget = Budget { hashed_bytes, records: RECORDS_MAX };
-    for condition in conditions {
-        let path = &condition.path;
-        let at_path = |error| CommitError::at(path, error);
-        if !holds(core, &reader, condition, &mut budget).map_err(at_path)? {
+    for Condition { path, check } in conditions {
+        let mut known = None;
+        let held = match check {
+            Check::Rev(_) => Ok(changed.next() == Some(false)),
+            check => holds(reader, path, check, &mut hashed_bytes, &mut known),
+        };
+        if !held.map_err(|error| CommitError::at(path, error))? {
             let value = reader.get_value(path, left)?;
             // What is too large was read all the same.
             let read = value.as_ref().map_or(FAILED_VALUE_BYTES_MAX, |value| value.get().len());
             left = left.saturating_sub(read);
             let too_large = value.is_none();
             let null = || raw(b"null".to_vec());
+            let hash = match (known, &value) {
+                (Some(hash), _) => hash,
+                (None, Some(_)) => reader.hash(path)?,
+                (None, None) => within(reader.hash_within(path, &mut hashed_bytes))?,
+            };
             let value: Box<RawValue> = value.map_or_else(null, Ok)?;
-            let hash = reader.hash_within(path, &mut budget.hashed_bytes).map_err(at_path)?;
             failed.push(FailedCondition { path: path.clone(), value, hash, too_large });
         }
     }
@@ -73,13 +89,27 @@ pub(crate) fn check_conditions(
     Err(CommitError { error, path: None, failed })
 }
 
-fn holds(core: &Core, reader: &Reader, condition: &Condition, budget: &mut Budget) -> Result<bool> {
-    let path = &condition.path;
-    Ok(match &condition.check {
+/// A hash that is only told: none where it would read too much.
+fn within(hash: Result<Option<String>>) -> Result<Option<String>> {
+    match hash {
+        Err(error) if error.kind() == ErrorKind::TooLarge => Ok(None),
+        hash => hash,
+    }
+}
+
+/// Whether a condition on what is there holds; the hash that it asked for becomes known.
+fn holds(
+    reader: &Reader,
+    path: &Path,
+    check: &Check,
+    hashed_bytes: &mut u64,
+    known: &mut Option<Option<String>>,
+) -> Result<bool> {
+    Ok(match check {
         Check::Exists => reader.exists(path)?,
         Check::Absent => !reader.exists(path)?,
         Check::Hash(hash) => {
-            let present = reader.hash_within(path, &mut budget.hashed_bytes)?;
+            let present = known.insert(reader.hash_within(path, hashed_bytes)?);
             present.as_deref() == Some(hash.as_str())
         }
         Check::Value(value) => {
@@ -91,7 +121,8 @@ fn holds(core: &Core, reader: &Reader, condition: &Condition, budget: &mut Budge
                 Err(error) => return Err(error),
             }
         }
-        Check::Rev(rev) => !core.changed_after(&reader.state, *rev, path, &mut budget.records)?,
+        // Told by the journal, for all conditions at once.
+        Check::Rev(_) => false,
     })
 }
 

@@ -1,13 +1,12 @@
 //! What the stages of the pipeline share.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use trellis_engine_traits::{
-    Durability, Error, ErrorKind, Expect, KvBackend, ReadBudget, Result, StreamId, StreamLog,
+    Durability, Error, ErrorKind, Expect, KvBackend, Result, StreamId, StreamLog,
 };
 use trellis_runtime::{Alarm, Runtime};
 
@@ -21,7 +20,6 @@ use crate::journal::Position;
 use crate::memtable::MemTable;
 use crate::openings::EpochStart;
 use crate::options::TreeOptions;
-use crate::path::{self, Path};
 use crate::reader::Reader;
 use crate::record::{Chain, Record};
 use crate::resolver::Resolver;
@@ -289,60 +287,6 @@ impl Core {
         resolver.rev = visible;
         resolver.chain = *self.visible_chain.lock();
         resolver.rollbacks += 1;
-    }
-
-    /// Whether anything at or below a path changed after `rev`; `true` when the journal no longer
-    /// tells, or more records than `records_left` would have to be read; what is read is taken from
-    /// them.
-    pub(crate) fn changed_after(
-        &self,
-        state: &State,
-        rev: u64,
-        path: &Path,
-        records_left: &mut usize,
-    ) -> Result<bool> {
-        let key = path.key();
-        let visible = self.visible.load(Ordering::Acquire);
-        // Every table of the overlay holds whole commits only, and all after `applied_rev`.
-        if state.layers.tables().any(|table| table.read().changed_after(rev, key)) {
-            return Ok(true);
-        }
-        if rev >= state.layers.applied_rev {
-            return Ok(false);
-        }
-        let bounds = self.log.bounds(&self.journal)?;
-        let from = (rev + 1).saturating_sub(self.base);
-        if from < bounds.first || rev < self.base || *records_left == 0 {
-            return Ok(true);
-        }
-        let mut changed = Ok(false);
-        let mut last = rev;
-        let budget = ReadBudget { records_max: *records_left, bytes_max: usize::MAX };
-        self.log.read(&self.journal, from, budget, &mut |_, bytes| {
-            *records_left = records_left.saturating_sub(1);
-            changed = Record::decode(bytes).map(|record| {
-                last = record.rev;
-                record.effects.iter().any(|effect| touches(effect, key))
-            });
-            match changed {
-                Ok(false) if last < visible => ControlFlow::Continue(()),
-                _ => ControlFlow::Break(()),
-            }
-        })?;
-        changed.map(|changed| changed || last < state.layers.applied_rev)
-    }
-}
-
-fn touches(effect: &Effect, path: &[u8]) -> bool {
-    match effect {
-        Effect::Clear(key) => path::covers(key, path) || path::covers(path, key),
-        // A path may also lead into an array, which is a leaf above it.
-        Effect::Put(key, _) | Effect::Delete(key) => {
-            path::covers(path, key) || path::covers(key, path)
-        }
-        Effect::Expire(key, _) | Effect::Unexpire(key) => path::covers(path, key),
-        // What a mark's removal took is in other effects.
-        Effect::Unindex(..) | Effect::Forget(..) | Effect::Mark(_) | Effect::Collect(_) => false,
     }
 }
 

@@ -70,10 +70,10 @@ pub(crate) fn derive_stamps(record: &Record, before: &State) -> Result<StampEffe
     let is_cleared =
         |key: &[u8]| std::iter::once(key).chain(path::ancestors(key)).any(|at| clears.contains(at));
     let asked = changed.iter().filter(|(key, _)| clears.is_empty() || !is_cleared(key));
-    // What is not stamped may lie far apart from the rest, as the notes of a page do.
-    let (stamped, others): (Vec<_>, Vec<_>) = asked.partition(|(_, stamp)| stamp.is_some());
+    // System paths lie far apart from the rest, as the notes of a page do.
+    let (system, others): (Vec<_>, Vec<_>) = asked.partition(|(key, _)| key.starts_with(b"_"));
     let mut known = HashMap::new();
-    for (keys, scan_from) in [(stamped, SCAN_FROM), (others, usize::MAX)] {
+    for (keys, scan_from) in [(others, SCAN_FROM), (system, usize::MAX)] {
         let keys: Vec<&Bytes> = keys.into_iter().map(|(key, _)| key).collect();
         stamps_at(before, &keys, scan_from, &mut known)?;
     }

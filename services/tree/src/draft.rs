@@ -53,6 +53,8 @@ pub(crate) struct Draft<'a> {
     /// Whether any path of the tree may have an expiry: spares a read for each write.
     any_expiry: bool,
     bytes: usize,
+    /// Leaves that were removed before the request's own changes.
+    ended_leaves: usize,
 }
 
 impl<'a> Draft<'a> {
@@ -70,6 +72,7 @@ impl<'a> Draft<'a> {
             told: Told::default(),
             any_expiry,
             bytes: 0,
+            ended_leaves: 0,
         }
     }
 
@@ -86,7 +89,17 @@ impl<'a> Draft<'a> {
 
     /// Leaves written or removed so far.
     pub(crate) fn leaves(&self) -> usize {
-        self.puts.len() + self.deletes.len()
+        (self.puts.len() + self.deletes.len()).saturating_sub(self.ended_leaves)
+    }
+
+    /// Leaves and endings changed so far.
+    pub(crate) fn items(&self) -> usize {
+        self.puts.len() + self.deletes.len() + self.expiries.len()
+    }
+
+    /// What was removed so far because it ended is not counted as the request's.
+    pub(crate) fn begin_request(&mut self) {
+        (self.bytes, self.ended_leaves) = (0, self.deletes.len());
     }
 
     fn is_cleared(&self, key: &[u8]) -> bool {

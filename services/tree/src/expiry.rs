@@ -28,7 +28,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How long upkeep sleeps when nothing calls for it.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What removes the paths that have ended, the earliest first.
+/// What removes the paths that have ended, the earliest first, as far as it fits into one commit:
+/// of the last path there may be some left.
 pub(crate) fn due_effects(
     core: &Core,
     state: &State,
@@ -39,8 +40,8 @@ pub(crate) fn due_effects(
     let mut draft = Draft::new(state, core.any_expiry()).in_zones(zoning);
     let mut used = Vec::new();
     for (at, key) in found {
-        if is_current(state, at, &key)? {
-            draft.end(&key)?;
+        if is_current(state, at, &key)? && !draft.end(&key)? {
+            break;
         }
         used.push(Effect::Unindex(key, at));
     }
@@ -66,7 +67,8 @@ impl Tree {
     /// `Poisoned`, `Closed`. What is due stays hidden.
     ///
     /// # Cost
-    /// Nothing when nothing is due, else a commit for each thousand endings.
+    /// Nothing when nothing is due, else a commit for each thousand endings, or fewer where their
+    /// leaves have to be removed one by one: what was written below since, where several nodes do.
     pub fn settle(&self) -> Result<()> {
         self.core().check_open()?;
         let now_ms = self.core().runtime.clock().now_ms();

@@ -85,6 +85,7 @@ mod bell;
 mod build;
 mod cause;
 mod change;
+mod changed;
 mod check;
 mod check_index;
 #[cfg(test)]
@@ -102,6 +103,8 @@ mod collect;
 mod commit;
 mod compact;
 mod condition;
+#[cfg(test)]
+mod condition_tests;
 mod core;
 mod derivation;
 mod derive;
@@ -110,6 +113,8 @@ mod derived;
 mod digest;
 mod draft;
 mod draft_end;
+#[cfg(test)]
+mod draft_end_tests;
 mod effect;
 mod endings;
 mod entries;

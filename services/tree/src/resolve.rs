@@ -189,8 +189,12 @@ impl Resolver {
         let hidden = endings::due(state, next_due_ms, now_ms)?;
         check_conditions(core, state, &hidden, &commit.conditions)?;
         for due in touched(commit).flat_map(|path| due_around(&hidden, path)) {
-            draft.end(&due)?;
+            if !draft.end(&due)? {
+                let message = "what ended there is still being removed; try again";
+                return Err(Error::new(ErrorKind::Busy, message).operation("commit").into());
+            }
         }
+        draft.begin_request();
         let results = commit
             .operations
             .iter()

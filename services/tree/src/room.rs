@@ -7,6 +7,9 @@
 //! commits that remove up to half as much beyond it.
 //!
 //! Nothing has to be told that there is room again: each commit that grows asks.
+//!
+//! A table that holds a page of another node counts as full at some MiB (`memtable`): while a
+//! database is filled, its own writers wait for batches as the pages do, in one queue.
 
 use std::sync::atomic::Ordering;
 

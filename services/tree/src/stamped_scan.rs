@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use trellis_engine_traits::{KeyRange, Result};
 
-use crate::here::{Stamp, StampKind, ending_key, ending_path};
+use crate::here::{Stamp, StampKind, ending_key, ending_path, ending_paths_from};
 use crate::path::{self, between, outermost};
 use crate::space::{DATA, EXPIRY, STAMP};
 use crate::stamp::{Scope, StampedChange, StampedOp, Version};
@@ -305,9 +305,7 @@ impl Slice {
     fn read_endings(&mut self, state: &State, rest: &KeyRange) -> Result<()> {
         let (mut left, mut last) = (self.entries, None);
         // Keys of endings sort as their paths do.
-        let start = ending_path(&rest.start)
-            .map_or_else(|| rest.start.clone(), |path| rest.start.slice(..path.len()));
-        let range = KeyRange::new(start, self.end.clone());
+        let range = KeyRange::new(ending_paths_from(&rest.start), self.end.clone());
         state.scan(EXPIRY, &range, &mut |path, stored| {
             let key = ending_key(path);
             self.others.entry(key.clone()).or_default().ending = ending(stored);

@@ -191,6 +191,43 @@ fn a_tree_filled_by_pages_holds_the_same() {
     }
 }
 
+/// Promise: an ending is told with its leaf's page or the next one, wherever pages and reads end,
+/// in its version.
+#[test]
+fn endings_are_in_pages_wherever_these_end() {
+    let disk = MemoryDisk::new();
+    let write = |zoning: Option<Arc<dyn Zoning>>, name: &str| {
+        let options = TreeOptions { zoning, ..TreeOptions::default() };
+        let (kv, log) = (Arc::new(MemoryKv::new()), Arc::new(MemoryLog::on(&disk).unwrap()));
+        let tree = Tree::open(kv, log, Runtime::system(), options).unwrap();
+        let updates = (0..600).map(|number| {
+            let path = Path::parse(&format!("a/{number:04}{name}")).unwrap();
+            (path, Input::parse(b"1").unwrap())
+        });
+        let expiry = Some(crate::commit::Expiry::AtMs(1 << 46));
+        let update = crate::commit::Operation::Update { updates: updates.collect(), expiry };
+        let commit = Commit { operations: vec![update], ..Commit::default() };
+        tree.commit(commit).unwrap();
+        tree
+    };
+    write(None, "unstamped").close().unwrap();
+    let tree = write(Some(Arc::new(Whole)), "stamped");
+    let view = tree.view().unwrap();
+    for items_max in [1, 2, 510, 511, 1000, usize::MAX] {
+        let (mut start, mut ops) = (Bytes::new(), Vec::new());
+        loop {
+            let page = view.stamped_page(&scope(&["a"]), &start, items_max, 1 << 20).unwrap();
+            ops.extend(page.ops);
+            let Some(next) = page.next else { break };
+            start = next;
+        }
+        let endings = ops.iter().filter(|op| op.change == StampedChange::Ending(Some(1 << 46)));
+        assert_eq!((ops.len(), endings.count()), (2400, 1200), "{items_max} at a time");
+        let is_stamped = |op: &&StampedOp| op.version != Version::ZERO;
+        assert_eq!(ops.iter().filter(is_stamped).count(), 1200, "{items_max} at a time");
+    }
+}
+
 /// Promise: who follows a part is told of what was removed above it.
 #[test]
 fn a_removal_above_a_scope_is_one_of_the_scope() {

@@ -1,5 +1,5 @@
 //! Promises of commits made here in a tree that is divided: what they tell others, what they leave
-//! alone, who removes what is due, and what is collected.
+//! alone, and what is collected. Endings are in `draft_end_tests`.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trellis_kv_memory::MemoryKv;
-use trellis_log_memory::MemoryLog;
+use trellis_log_memory::{MemoryDisk, MemoryLog};
 use trellis_runtime::{Runtime, RuntimeOptions, SimulatedClock};
 
 use crate::cause::ChangeCause;
@@ -27,11 +27,11 @@ use crate::stamped::LoggedCommit;
 use crate::tree::Tree;
 use crate::zoning::{Endings, Tracking, Zone, Zoning};
 
-const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 /// Zones by their prefixes.
 #[derive(Debug)]
-struct Zones(Vec<(&'static str, Tracking, Endings)>);
+pub(crate) struct Zones(Vec<(&'static str, Tracking, Endings)>);
 
 impl Zones {
     fn prefix(&self, at: usize) -> Bytes {
@@ -63,7 +63,9 @@ impl Zoning for Zones {
     }
 
     fn kept(&self, key: &[u8]) -> Vec<Bytes> {
-        self.carved(key)
+        let mut kept = self.carved(key);
+        kept.retain(|zone| !zone.ends_with(b"mine"));
+        kept
     }
 
     fn tracked(&self) -> Scope {
@@ -85,42 +87,53 @@ impl Zoning for Zones {
     }
 }
 
-fn zones() -> Zones {
+pub(crate) fn zones() -> Zones {
     Zones(vec![
         ("s", Tracking::Shared, Endings::Everywhere),
         ("s/ext", Tracking::Owned, Endings::Here),
         ("s/deep/er/own", Tracking::None, Endings::Here),
+        ("s/z/mine", Tracking::Owned, Endings::Here),
         ("o", Tracking::Owned, Endings::Here),
         ("f", Tracking::Owned, Endings::Elsewhere),
     ])
 }
 
-fn tree(clock: &Arc<SimulatedClock>) -> Tree {
-    let clock = Arc::clone(clock) as Arc<dyn trellis_runtime::Clock>;
-    let runtime = Runtime::new(RuntimeOptions { clock, ..RuntimeOptions::default() });
-    let options = TreeOptions { zoning: Some(Arc::new(zones())), ..TreeOptions::default() };
-    Tree::open(Arc::new(MemoryKv::new()), Arc::new(MemoryLog::new()), runtime, options).unwrap()
+pub(crate) fn tree(clock: &Arc<SimulatedClock>) -> Tree {
+    tree_on(clock, &MemoryDisk::new(), in_zones(Some(zones())))
 }
 
-fn new_tree() -> Tree {
+pub(crate) fn in_zones(zones: Option<Zones>) -> TreeOptions {
+    let zoning = zones.map(|zones| Arc::new(zones) as Arc<dyn Zoning>);
+    TreeOptions { zoning, ..TreeOptions::default() }
+}
+
+/// A tree of all that is in a log.
+pub(crate) fn tree_on(clock: &Arc<SimulatedClock>, log: &MemoryDisk, options: TreeOptions) -> Tree {
+    let clock = Arc::clone(clock) as Arc<dyn trellis_runtime::Clock>;
+    let runtime = Runtime::new(RuntimeOptions { clock, ..RuntimeOptions::default() });
+    let log = Arc::new(MemoryLog::on(log).unwrap());
+    Tree::open(Arc::new(MemoryKv::new()), log, runtime, options).unwrap()
+}
+
+pub(crate) fn new_tree() -> Tree {
     tree(&Arc::new(SimulatedClock::at(HOUR_MS)))
 }
 
-fn path(text: &str) -> Path {
+pub(crate) fn path(text: &str) -> Path {
     Path::parse(text).unwrap()
 }
 
-fn set(tree: &Tree, at: &str, json: &str) -> LoggedCommit {
+pub(crate) fn set(tree: &Tree, at: &str, json: &str) -> LoggedCommit {
     let commit = Commit::set(path(at), Input::parse(json.as_bytes()).unwrap());
     let rev = tree.commit(commit).unwrap().rev;
     tree.read_commits(rev - 1, 1).unwrap().remove(0)
 }
 
-fn get(tree: &Tree, at: &str) -> serde_json::Value {
+pub(crate) fn get(tree: &Tree, at: &str) -> serde_json::Value {
     tree.view().unwrap().get(&path(at)).unwrap()
 }
 
-fn told(commit: &LoggedCommit) -> Vec<(String, &'static str)> {
+pub(crate) fn told(commit: &LoggedCommit) -> Vec<(String, &'static str)> {
     let kind = |op: &StampedOp| match op.change {
         StampedChange::Put(_) => "put",
         StampedChange::Tomb => "tomb",
@@ -132,28 +145,35 @@ fn told(commit: &LoggedCommit) -> Vec<(String, &'static str)> {
     commit.ops.iter().map(|op| (key(op), kind(op))).collect()
 }
 
-fn named(ops: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
+pub(crate) fn named(ops: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
     ops.iter().map(|(key, kind)| ((*key).to_owned(), *kind)).collect()
 }
 
-fn all() -> Scope {
+pub(crate) fn all() -> Scope {
     let within = ["s", "o", "f"].map(|at| path(at).key().clone());
     Scope { within: within.into(), except: Vec::new() }
 }
 
-fn apply(tree: &Tree, commit: &LoggedCommit) -> RemoteApplied {
+pub(crate) fn apply(tree: &Tree, commit: &LoggedCommit) -> RemoteApplied {
     let LoggedCommit { author, ops, .. } = commit.clone();
     let (cause, rule) = (ChangeCause::Request, RemoteRule::Merge);
     let commit = RemoteCommit { author, cause, ops, scope: all(), rule, notes: Vec::new() };
     tree.apply_remote(commit).unwrap()
 }
 
-fn same(one: &Tree, other: &Tree) {
+pub(crate) fn same(one: &Tree, other: &Tree) {
     let digest = |tree: &Tree| tree.view().unwrap().scope_digest(&all(), b"").unwrap();
     assert_eq!(digest(one), digest(other));
 }
 
-fn exact_entries(tree: &Tree) {
+/// Zones in which another node ends what is in the shared one.
+pub(crate) fn zones_ended_elsewhere() -> Zones {
+    let mut zones = zones();
+    zones.0[0].2 = Endings::Elsewhere;
+    zones
+}
+
+pub(crate) fn exact_entries(tree: &Tree) {
     let (stats, mut ops) = (tree.replication_stats().unwrap(), 0);
     let page = tree.view().unwrap().stamped_page(&all(), b"", usize::MAX, usize::MAX).unwrap();
     ops += page.ops.len() as u64;
@@ -247,131 +267,6 @@ fn a_leaf_gives_way_to_both_sides() {
         exact_entries(tree);
     }
     same(&one, &other);
-}
-
-fn set_ending(tree: &Tree, at: &str, json: &str, ends_ms: u64) -> LoggedCommit {
-    let expiry = Some(crate::commit::Expiry::AtMs(ends_ms));
-    let value = Input::parse(json.as_bytes()).unwrap();
-    let operation = crate::commit::Operation::Set { path: path(at), value, expiry };
-    let commit = Commit { operations: vec![operation], ..Commit::default() };
-    let rev = tree.commit(commit).unwrap().rev;
-    tree.read_commits(rev - 1, 1).unwrap().remove(0)
-}
-
-/// Promise: every node removes what is due in the same version, so that nothing is sent back and
-/// forth; what is newer stays.
-#[test]
-fn what_ends_everywhere_ends_alike() {
-    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
-    let (one, other) = (tree(&clock), tree(&clock));
-    apply(&other, &set_ending(&one, "s/a", r#"{"b":1,"c":2}"#, HOUR_MS + 50));
-    apply(&other, &set_ending(&one, "s/d", "3", HOUR_MS + 60));
-    // Older than now: the removal has to be later than what it removes.
-    apply(&other, &set_ending(&one, "s/e", "4", 5));
-    clock.advance_ms(1000);
-    let versions = [&one, &other].map(|tree| {
-        tree.settle().unwrap();
-        assert_eq!(get(tree, "s"), serde_json::Value::Null);
-        exact_entries(tree);
-        let view = tree.view().unwrap();
-        let page = view.stamped_page(&all(), b"", 100, 1 << 20).unwrap();
-        assert!(page.ops.iter().all(|op| op.version.origin == 0), "{:?}", page.ops);
-        page.ops
-    });
-    assert_eq!(versions[0], versions[1]);
-    for commit in one.read_commits(3, usize::MAX).unwrap() {
-        assert_eq!(apply(&other, &commit).applied, 0, "it is there already");
-    }
-}
-
-/// Promise: what came from another node after the end stays when the end is carried out.
-#[test]
-fn what_is_newer_than_an_end_stays() {
-    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
-    let (one, other) = (tree(&clock), tree(&clock));
-    apply(&other, &set_ending(&one, "s/a", r#"{"b":1,"c":{"d":2}}"#, HOUR_MS + 50));
-    let late = {
-        clock.advance_ms(40);
-        let pause = other.pause_writes().unwrap();
-        clock.advance_ms(60);
-        // Ended here, and still there at the other node.
-        one.settle().unwrap();
-        let late = set(&one, "s/a/c/late", "3");
-        drop(pause);
-        late
-    };
-    apply(&other, &late);
-    other.settle().unwrap();
-    for tree in [&one, &other] {
-        assert_eq!(get(tree, "s/a"), serde_json::json!({"c": {"late": 3}}));
-    }
-    same(&one, &other);
-}
-
-/// Promise: who carries out an end before it hears that the path was written anew does not win over
-/// that.
-#[test]
-fn what_was_written_anew_in_time_stays_however_late_it_is_heard_of() {
-    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
-    let (one, other) = (tree(&clock), tree(&clock));
-    apply(&other, &set_ending(&one, "s/a", r#"{"b":1,"c":2}"#, HOUR_MS + 50));
-    clock.advance_ms(40);
-    let anew = [set_ending(&one, "s/a", r#"{"b":3}"#, HOUR_MS + 5000), set(&one, "s/a/d", "4")];
-    clock.advance_ms(60);
-    other.settle().unwrap();
-    assert_eq!(get(&other, "s"), serde_json::Value::Null);
-    for commit in &anew {
-        apply(&other, commit);
-    }
-    for tree in [&one, &other] {
-        tree.settle().unwrap();
-        assert_eq!(get(tree, "s/a"), serde_json::json!({"b": 3, "d": 4}));
-        exact_entries(tree);
-    }
-    same(&one, &other);
-}
-
-/// Promise: an end goes for what was written below its path since it was set, at every node alike.
-#[test]
-fn what_was_written_below_since_ends_too() {
-    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
-    let (one, other) = (tree(&clock), tree(&clock));
-    apply(&other, &set_ending(&one, "s/a", r#"{"b":{"x":1,"y":2},"c":2,"d":3}"#, HOUR_MS + 50));
-    clock.advance_ms(10);
-    apply(&other, &set(&one, "s/a/b/x", "4"));
-    apply(&other, &set_ending(&one, "s/a/e", r#"{"f":5}"#, HOUR_MS + 900));
-    apply(&other, &set(&one, "s/a/d", "null"));
-    let late = set(&one, "s/a/late", "6");
-    clock.advance_ms(100);
-    for tree in [&one, &other] {
-        tree.settle().unwrap();
-        assert_eq!(get(tree, "s"), serde_json::Value::Null);
-    }
-    apply(&other, &late);
-    for commit in one.read_commits(0, usize::MAX).unwrap() {
-        apply(&other, &commit);
-    }
-    for tree in [&one, &other] {
-        assert_eq!(get(tree, "s"), serde_json::Value::Null);
-        exact_entries(tree);
-    }
-    same(&one, &other);
-}
-
-/// Promise: what another node removes is hidden, stays, and keeps nobody waiting.
-#[test]
-fn what_ends_elsewhere_is_hidden_until_it_is_removed() {
-    let clock = Arc::new(SimulatedClock::at(HOUR_MS));
-    let tree = tree(&clock);
-    set_ending(&tree, "f/a", "1", HOUR_MS + 50);
-    set_ending(&tree, "o/a", "1", HOUR_MS + 50);
-    clock.advance_ms(1000);
-    tree.settle().unwrap();
-    assert_eq!(get(&tree, "f/a"), serde_json::Value::Null, "hidden");
-    let page = tree.view().unwrap().stamped_page(&all(), b"", 100, 1 << 20).unwrap();
-    let live = |op: &&StampedOp| matches!(op.change, StampedChange::Put(_));
-    let live: Vec<_> = page.ops.iter().filter(live).map(|op| &op.key[..]).collect();
-    assert_eq!(live, [b"f\0a"], "one stays, the other went");
 }
 
 /// Promise: what is gone is collected once it is old and seen, and the floor says so.

@@ -28,7 +28,8 @@ pub enum Tracking {
 pub enum Endings {
     /// This node, as it would without replication.
     Here,
-    /// Every node, in the same version: that of the time at which it ends, and origin 0.
+    /// Every node, each removal just later than what it removes: nodes that know the same remove in
+    /// the same versions, and whatever one has not heard of is nothing that it removes.
     Everywhere,
     /// Another node: here it is hidden and stays until that one's removal arrives.
     Elsewhere,
