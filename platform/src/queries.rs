@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use trellis_engine_traits::{Error, ErrorKind, Result};
+use trellis_engine_traits::{ErrorKind, Result};
 use trellis_query::{Answer, FieldIndexes, Queries, QuerySpec};
 use trellis_tree::View;
 
