@@ -60,7 +60,9 @@ impl Trellis {
         let tree = self.tree();
         match tree.settled_view() {
             Ok(view) => Ok((Queries::with_indexes(tree, Arc::new(FieldIndexes)), view)),
-            Err(error) if error.kind() != ErrorKind::Closed => Ok((Queries::new(tree), tree.view()?)),
+            Err(error) if error.kind() != ErrorKind::Closed => {
+                Ok((Queries::new(tree), tree.view()?))
+            }
             Err(error) => Err(error),
         }
     }
