@@ -179,6 +179,8 @@ mod random_tests;
 #[cfg(test)]
 mod session_tests;
 #[cfg(test)]
+mod slots_tests;
+#[cfg(test)]
 mod stamped_tests;
 #[cfg(test)]
 mod store_tests;

@@ -38,12 +38,22 @@ impl Slots {
                 Ok(_) => {}
             }
         }
+        let is_new = !table.slots.contains_key(&wanted.consumer);
+        let floor = match self.floor(&table) {
+            Ok(floor) => floor,
+            Err(error) => return TaskOutcome::Failed(error),
+        };
         let taken = table.take(&wanted.consumer, &wanted.owner, self.options.slots_max);
         let slot = match taken {
             Ok(slot) => slot,
             Err(refusal) => return TaskOutcome::Refused(refusal),
         };
-        match self.decide(slot, wanted, now) {
+        let decided = self.decide(slot, floor, wanted, now);
+        if is_new && !matches!(decided, Ok(Ok(_))) {
+            // It has seen nothing yet: everything would be kept for it.
+            table.slots.remove(&wanted.consumer);
+        }
+        match decided {
             Ok(Ok(opened)) => TaskOutcome::Slot(opened),
             Ok(Err(refusal)) => TaskOutcome::Refused(refusal),
             Err(error) => TaskOutcome::Failed(error),
@@ -58,6 +68,7 @@ impl Slots {
         wanted: &OpenSlot,
         now: Now,
     ) -> Result<std::result::Result<(), usize>> {
+        let floor = self.floor(table)?;
         let Table { slots, places, .. } = table;
         let slot = slots.get_mut(&wanted.consumer);
         if slot.as_ref().is_some_and(|slot| slot.owner != wanted.owner) {
@@ -65,7 +76,7 @@ impl Slots {
             return Ok(Ok(()));
         }
         let known = slot.as_ref().map(|slot| slot.known()).unwrap_or_default();
-        if self.mode(wanted.at.as_ref(), known)?.0 == OpenMode::Tail {
+        if self.mode(wanted.at.as_ref(), known, floor)?.0 == OpenMode::Tail {
             places.leave(&wanted.consumer);
             return Ok(Ok(()));
         }
@@ -80,10 +91,11 @@ impl Slots {
     fn decide(
         &self,
         slot: &mut Slot,
+        floor: u64,
         wanted: &OpenSlot,
         now: Now,
     ) -> Result<Result<SlotOpened, Refusal>> {
-        let (mode, since) = self.mode(wanted.at.as_ref(), slot.known())?;
+        let (mode, since) = self.mode(wanted.at.as_ref(), slot.known(), floor)?;
         if mode != OpenMode::Tail && !slot.may_fill(&self.options, now) {
             let message = "this follower begins anew too often: find out why, or wait a minute";
             return Ok(Err(Refusal::new(RefusalReason::Busy, message)));
@@ -131,14 +143,14 @@ impl Slots {
     }
 
     /// How a follower gets on from what it has; for a delta, the commit since which.
-    fn mode(&self, at: Option<&OpenAt>, known: LogPosition) -> Result<(OpenMode, u64)> {
+    fn mode(&self, at: Option<&OpenAt>, known: LogPosition, floor: u64) -> Result<(OpenMode, u64)> {
         let snapshot = Ok((OpenMode::Snapshot, 0));
         match at {
             None => snapshot,
             Some(OpenAt::Tail(at)) => match self.place(*at, known)? {
                 Place::Theirs => Ok((OpenMode::Diverged, 0)),
                 Place::Ours if self.reaches(at.rev)? => Ok((OpenMode::Tail, 0)),
-                Place::Ours if at.rev >= self.floor()? => Ok((OpenMode::Delta, at.rev)),
+                Place::Ours if at.rev >= floor => Ok((OpenMode::Delta, at.rev)),
                 Place::Ours | Place::Unknown => snapshot,
             },
             Some(OpenAt::Snapshot(pin)) => match self.place(*pin, known)? {
@@ -151,7 +163,7 @@ impl Slots {
                 if since == Place::Theirs || until == Place::Theirs || from.rev > pin.rev {
                     return Ok((OpenMode::Diverged, 0));
                 }
-                if from.rev < self.floor()? {
+                if from.rev < floor {
                     return snapshot;
                 }
                 let resumed = until == Place::Ours && self.reaches(pin.rev)?;
@@ -196,8 +208,8 @@ impl Slots {
         }
     }
 
-    /// The commit up to which tombstones and clears are gone.
-    fn floor(&self) -> Result<u64> {
-        self.tree.gc_floor()
+    /// The commit up to which tombstones and clears are gone, or are going.
+    fn floor(&self, table: &Table) -> Result<u64> {
+        Ok(self.tree.gc_floor()?.max(table.collecting.unwrap_or(0)))
     }
 }

@@ -27,18 +27,21 @@ pub struct SlotUpkeep {
 }
 
 impl Store {
-    /// Writes slots that moved, ends those beyond their bounds, collects tombstones and clears that
+    /// Ends slots beyond their bounds, writes those that moved, collects tombstones and clears that
     /// no slot needs. To be called every few seconds.
+    ///
+    /// A slot that ends holds no journal from then on, whether or not that can be written: on a
+    /// full disk it makes room. What could not be written is tried again.
     ///
     /// # Errors
     /// Those of the tree; what was done before stays done.
     ///
     /// # Cost
-    /// A commit for each slot that moved; a collection once a minute.
+    /// A commit for some dozens of slots that moved; a collection once a minute, during which
+    /// nobody waits.
     pub fn upkeep(&self, now: Now) -> Result<SlotUpkeep> {
         let slots = &self.slots;
         let journal = reads::journal(&slots.tree)?;
-        let mut done = SlotUpkeep::default();
         let mut table = slots.table.lock();
         if table.marks.is_empty() {
             // What was there before the open counts as written now, in one piece.
@@ -46,38 +49,17 @@ impl Store {
             table.mark(Mark { rev, bytes: 0, at_ms: now.wall_ms });
         }
         table.mark(Mark { rev: journal.head, bytes: journal.appended, at_ms: now.wall_ms });
-        let Table { slots: all, marks, ended, .. } = &mut *table;
-        for (consumer, slot) in all.iter_mut() {
-            if slot.active {
-                slot.seen_ms = now.wall_ms;
-            }
-            let end = beyond(slot, marks.make_contiguous(), &slots.options, now);
-            let Some(end) = end.filter(|_| slot.invalid.is_none()) else {
-                if slot.invalid.is_none() {
-                    slots.write_if_due(consumer, slot, now)?;
-                }
-                continue;
-            };
-            let reason = end.code();
-            tracing::warn!(%consumer, reason, "a slot ended: its follower is filled anew");
-            slot.invalid = Some(end);
-            *ended.entry(end).or_default() += 1;
-            done.ended.push((consumer.clone(), end));
-            slots.write(consumer, slot, now)?;
+        let ended = table.end_slots(&slots.options, now);
+        if let Err(error) = slots.write_all(&mut table, now, |slot| slots.is_due(slot, now)) {
+            tracing::warn!(%error, "some slots are not written; again later");
         }
-        let every = COLLECT_EVERY.min(slots.options.collect_age);
-        if table.collected_at.is_none_or(|at| now.mono >= at + every) {
-            table.collected_at = Some(now.mono);
-            let needed = table.slots.values().filter(|slot| slot.invalid.is_none());
-            let needed = needed.map(Slot::seen).min();
-            let needed = needed.filter(|_| !is_planted(Planted::CollectIgnoresSlots));
-            let floor = needed.unwrap_or(journal.head);
-            // Under the lock: no follower opens behind the floor meanwhile.
-            let age_ms = u64::try_from(slots.options.collect_age.as_millis()).unwrap_or(u64::MAX);
-            let collected = slots.tree.collect(floor, age_ms)?;
-            done.collected = collected.removed;
-        }
-        Ok(done)
+        let floor = table.begin_collecting(journal.head, &slots.options, now);
+        drop(table);
+        let Some(floor) = floor else { return Ok(SlotUpkeep { ended, collected: 0 }) };
+        let age_ms = u64::try_from(slots.options.collect_age.as_millis()).unwrap_or(u64::MAX);
+        let collected = slots.tree.collect(floor, age_ms);
+        slots.table.lock().collecting = None;
+        Ok(SlotUpkeep { ended, collected: collected?.removed })
     }
 
     /// Where each slot stands.
@@ -142,15 +124,11 @@ impl Store {
     /// Writes every slot that moved: before a close.
     ///
     /// # Errors
-    /// Those of the tree.
+    /// Those of the tree, once all of them were tried.
     pub fn write_slots(&self, now: Now) -> Result<()> {
         let mut table = self.slots.table.lock();
-        for (consumer, slot) in &mut table.slots {
-            if slot.is_moved() && slot.invalid.is_none() {
-                self.slots.write(consumer, slot, now)?;
-            }
-        }
-        Ok(())
+        let unwritten = |slot: &Slot| slot.unnoted || (slot.is_moved() && slot.invalid.is_none());
+        self.slots.write_all(&mut table, now, unwritten)
     }
 }
 
@@ -167,6 +145,40 @@ impl Table {
             });
         }
         self.marks.push_back(mark);
+    }
+
+    /// Ends the slots beyond their bounds, and lets go of their journal.
+    fn end_slots(&mut self, options: &SlotOptions, now: Now) -> Vec<(String, SlotEnd)> {
+        let Self { slots, marks, ended, .. } = self;
+        let mut done = Vec::new();
+        for (consumer, slot) in slots.iter_mut().filter(|(_, slot)| slot.invalid.is_none()) {
+            if slot.active {
+                slot.seen_ms = now.wall_ms;
+            }
+            let Some(end) = beyond(slot, marks.make_contiguous(), options, now) else { continue };
+            let reason = end.code();
+            tracing::warn!(%consumer, reason, "a slot ended: its follower is filled anew");
+            (slot.invalid, slot.unnoted, slot.hold) = (Some(end), true, None);
+            *ended.entry(end).or_default() += 1;
+            done.push((consumer.clone(), end));
+        }
+        done
+    }
+
+    /// Up to where tombstones and clears may go, if it is time for that. Whoever opens meanwhile
+    /// is taken to lack what is being collected.
+    fn begin_collecting(&mut self, head: u64, options: &SlotOptions, now: Now) -> Option<u64> {
+        let every = COLLECT_EVERY.min(options.collect_age);
+        let due = self.collected_at.is_none_or(|at| now.mono >= at + every);
+        if !due || self.collecting.is_some() {
+            return None;
+        }
+        self.collected_at = Some(now.mono);
+        let needed = self.slots.values().filter(|slot| slot.invalid.is_none());
+        let needed = needed.map(Slot::seen).min();
+        let needed = needed.filter(|_| !is_planted(Planted::CollectIgnoresSlots));
+        self.collecting = Some(needed.unwrap_or(head));
+        self.collecting
     }
 }
 

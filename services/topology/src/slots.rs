@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use trellis_engine_traits::{ErrorKind, Result};
-use trellis_tree::{Commit, Input, JournalHold, Path, Tree};
+use trellis_tree::{Commit, Input, JournalHold, Operation, Path, Tree};
 
 use crate::event::Now;
 use crate::message::{LogPosition, Refusal, RefusalReason};
@@ -134,6 +134,8 @@ pub(crate) struct Slot {
     /// what a removal up to there has to meet has met it.
     pub(crate) settled: u64,
     pub(crate) invalid: Option<SlotEnd>,
+    /// Whether its end is not written yet.
+    pub(crate) unnoted: bool,
     pub(crate) active: bool,
     pub(crate) seen_ms: u64,
     pub(crate) hold: Option<JournalHold>,
@@ -158,6 +160,8 @@ pub(crate) struct Table {
     pub(crate) marks: VecDeque<Mark>,
     pub(crate) ended: BTreeMap<SlotEnd, u64>,
     pub(crate) collected_at: Option<Duration>,
+    /// Tombstones and clears up to this rev are going at the moment.
+    pub(crate) collecting: Option<u64>,
 }
 
 /// All slots of a node.
@@ -169,8 +173,23 @@ pub(crate) struct Slots {
     pub(crate) table: Mutex<Table>,
 }
 
+/// Slots in one commit at most.
+const WRITTEN_AT_ONCE: usize = 64;
+/// Bytes that the note of a slot certainly does not take.
+const NOTE_BYTES: usize = 2048;
+
 fn root() -> Result<Path> {
     Path::parse("_repl/slots")
+}
+
+fn system(operations: Vec<Operation>) -> Commit {
+    Commit { system: true, operations, ..Commit::default() }
+}
+
+/// What is written of a slot.
+fn note(consumer: &str, slot: &Slot) -> Result<Operation> {
+    let (path, value) = (root()?.child(consumer)?, Input::from_json(slot.to_json())?);
+    Ok(Operation::Set { path, value, expiry: None })
 }
 
 impl Slots {
@@ -200,10 +219,45 @@ impl Slots {
 
     /// Writes a slot, and holds the journal from there on.
     pub(crate) fn write(&self, consumer: &str, slot: &mut Slot, now: Now) -> Result<()> {
-        let value = Input::from_json(slot.to_json())?;
-        let path = root()?.child(consumer)?;
-        self.tree.commit(Commit { system: true, ..Commit::set(path, value) })?;
-        (slot.written, slot.written_at) = (slot.at.rev, now.mono);
+        self.tree.commit(system(vec![note(consumer, slot)?]))?;
+        self.written(slot, now)
+    }
+
+    /// Writes those of the slots for which `which` says so, some in each commit.
+    pub(crate) fn write_all(
+        &self,
+        table: &mut Table,
+        now: Now,
+        which: impl Fn(&Slot) -> bool,
+    ) -> Result<()> {
+        let chosen = table.slots.iter().filter(|(_, slot)| which(slot));
+        let chosen: Vec<String> = chosen.map(|(consumer, _)| consumer.clone()).collect();
+        let mut done = Ok(());
+        for some in chosen.chunks(self.written_at_once()) {
+            let slots = some.iter().filter_map(|one| table.slots.get(one).map(|slot| (one, slot)));
+            let notes = slots.map(|(consumer, slot)| note(consumer, slot));
+            let commit = system(notes.collect::<Result<_>>()?);
+            let written = self.tree.commit(commit).map_err(|refused| refused.error);
+            let mut each = some.iter();
+            done = done.and(written.and_then(|_| {
+                each.try_for_each(|one| match table.slots.get_mut(one) {
+                    Some(slot) => self.written(slot, now),
+                    None => Ok(()),
+                })
+            }));
+        }
+        done
+    }
+
+    /// Slots in one commit, so that it stays far below what a commit may be.
+    fn written_at_once(&self) -> usize {
+        let limits = &self.tree.options().limits;
+        let most = limits.commit_operations_max / 16;
+        most.min(limits.commit_bytes_max / NOTE_BYTES).clamp(1, WRITTEN_AT_ONCE)
+    }
+
+    fn written(&self, slot: &mut Slot, now: Now) -> Result<()> {
+        (slot.written, slot.written_at, slot.unnoted) = (slot.at.rev, now.mono, false);
         if slot.invalid.is_some() {
             slot.hold = None;
             return Ok(());
@@ -240,20 +294,21 @@ impl Slots {
         slot.settled = slot.settled.max(settled);
         slot.applied = applied.max(slot.at.rev);
         slot.seen_ms = now.wall_ms;
-        if moves {
-            self.write_if_due(consumer, slot, now)?;
+        // Otherwise with others, when it is time.
+        if slot.at.rev.saturating_sub(slot.written) >= self.options.persist_revs {
+            self.write(consumer, slot, now)?;
         }
         Ok(true)
     }
 
-    /// Writes a slot that moved far, or long ago.
-    pub(crate) fn write_if_due(&self, consumer: &str, slot: &mut Slot, now: Now) -> Result<()> {
+    /// Whether a slot is to be written: it ended, or it moved far or long ago.
+    pub(crate) fn is_due(&self, slot: &Slot, now: Now) -> bool {
+        if slot.invalid.is_some() {
+            return slot.unnoted;
+        }
         let moved = slot.at.rev.saturating_sub(slot.written);
         let old = now.mono.saturating_sub(slot.written_at) >= self.options.persist_after;
-        if moved > 0 && (old || moved >= self.options.persist_revs) {
-            self.write(consumer, slot, now)?;
-        }
-        Ok(())
+        moved > 0 && (old || moved >= self.options.persist_revs)
     }
 
     /// The follower is gone for now.
@@ -334,6 +389,7 @@ impl Slot {
             filling: false,
             settled: 0,
             invalid: None,
+            unnoted: false,
             active: false,
             seen_ms: 0,
             hold: None,

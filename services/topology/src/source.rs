@@ -172,6 +172,8 @@ impl Source {
         self.sent.clear();
         (self.applied, self.in_flight, self.sent_rev) = (0, 0, 0);
         (self.at, self.holds, self.ahead) = (open.at, true, None);
+        // What was acknowledged before is nothing that the slot is to learn of behind the open.
+        self.acked_since = false;
         self.ask_slot(turn);
     }
 
@@ -402,7 +404,9 @@ impl Source {
             TaskOutcome::Failed(error) => tracing::warn!(%error, "a slot could not be moved"),
             _ => return Err(unexpected()),
         }
-        self.move_slot(turn);
+        if self.stage == Stage::Tail {
+            self.move_slot(turn);
+        }
         Ok(())
     }
 }
