@@ -274,10 +274,13 @@ impl Session {
                 Ok(())
             }
             Purpose::SavePosition => follower.on_saved(outcome, turn),
-            Purpose::OwnDigest => {
-                self.verifier.on_own_digest(outcome, follower, self.source.as_ref(), turn)
+            Purpose::OwnDigest(read) => {
+                let source = self.source.as_ref();
+                self.verifier.on_own_digest(read, outcome, follower, source, turn)
             }
-            Purpose::OwnBuckets => self.verifier.on_own_buckets(outcome, follower, turn),
+            Purpose::OwnBuckets(read) => {
+                self.verifier.on_own_buckets(read, outcome, follower, turn)
+            }
             Purpose::Repair => self.verifier.on_repaired(outcome, follower, turn),
             _ => Err(unexpected()),
         }

@@ -135,6 +135,8 @@ mod translate;
 mod turn;
 mod verify;
 mod verify_end;
+#[cfg(test)]
+mod verify_tests;
 mod zones;
 #[cfg(test)]
 mod zones_tests;

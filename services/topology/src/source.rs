@@ -404,9 +404,7 @@ impl Source {
             TaskOutcome::Failed(error) => tracing::warn!(%error, "a slot could not be moved"),
             _ => return Err(unexpected()),
         }
-        if self.stage == Stage::Tail {
-            self.move_slot(turn);
-        }
+        self.move_slot(turn);
         Ok(())
     }
 }

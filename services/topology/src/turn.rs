@@ -22,10 +22,10 @@ pub(crate) enum Purpose {
     Apply,
     /// The follower's: its position after skips.
     SavePosition,
-    /// The verifier's: the digest here.
-    OwnDigest,
-    /// The verifier's: what is in some buckets here.
-    OwnBuckets,
+    /// The verifier's: the digest here, by the number of the read.
+    OwnDigest(u64),
+    /// The verifier's: what is in some buckets here, by the number of the read.
+    OwnBuckets(u64),
     /// The verifier's: what differed.
     Repair,
     /// The source's: how the peer gets on.

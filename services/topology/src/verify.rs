@@ -57,6 +57,17 @@ enum Stage {
     },
 }
 
+/// A pass over the leaves, piece by piece.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    /// The commit at which its first piece was compared.
+    pub(crate) since: u64,
+    /// Whether somebody had asked for it by then.
+    pub(crate) asked: bool,
+    /// Where the next piece begins.
+    pub(crate) next: Bytes,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Verifier {
     stage: Stage,
@@ -73,7 +84,9 @@ pub(crate) struct Verifier {
     /// A comparison was asked for, and whether to repair what differs.
     pub(crate) demanded: Option<bool>,
     /// Where the leaves begin that are compared, once those before them are alike.
-    from: Option<Bytes>,
+    pub(crate) from: Option<Pass>,
+    /// The last read of what is here: nothing is made of what came of an earlier one.
+    reads: u64,
     /// The source's part: when something was written last, and what its last digest was of.
     committed_at: Duration,
     digest_at: Option<Duration>,
@@ -230,7 +243,7 @@ impl Verifier {
             return;
         }
         self.stage = Stage::Totals(theirs);
-        own_digest(follower, turn);
+        self.own_digest(follower, turn);
     }
 
     pub(crate) fn on_buckets(
@@ -251,7 +264,7 @@ impl Verifier {
             return Ok(());
         }
         self.stage = Stage::Buckets { rev, theirs };
-        own_digest(follower, turn);
+        self.own_digest(follower, turn);
         Ok(())
     }
 
@@ -263,6 +276,7 @@ impl Verifier {
 
     pub(crate) fn on_own_digest(
         &mut self,
+        read: u64,
         outcome: TaskOutcome,
         follower: &mut Follower,
         source: Option<&Source>,
@@ -273,6 +287,9 @@ impl Verifier {
             TaskOutcome::Failed(error) => return Err(failed(&error)),
             _ => return Err(unexpected()),
         };
+        if read != self.reads {
+            return Ok(());
+        }
         let quiet = has_all_of_ours(follower, source);
         match std::mem::take(&mut self.stage) {
             Stage::Totals(theirs) => {
@@ -297,15 +314,23 @@ impl Verifier {
                     self.alike(follower);
                     return Ok(());
                 }
+                // What was compared before somebody asked is no answer.
+                let asked = self.demanded.is_some();
+                self.from.take_if(|pass| asked && !pass.asked);
                 self.number += 1;
                 let number = self.number;
                 let asked = buckets.clone();
-                let (ops, bytes, start) = (Vec::new(), 0, self.from.clone());
+                let start = self.from.as_ref().map(|pass| pass.next.clone());
+                let (ops, bytes) = (Vec::new(), 0);
                 let message = Message::Leaves { number, buckets: asked, start: start.clone() };
                 self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start };
                 turn.send(&message).map(|_| ())
             }
-            _ => Ok(()),
+            // Another comparison was asked for meanwhile.
+            stage => {
+                self.stage = stage;
+                Ok(())
+            }
         }
     }
 
@@ -341,7 +366,8 @@ impl Verifier {
             self.stage = Stage::Theirs { rev, number, buckets, ops, bytes, start: next };
             return turn.send(&Message::Leaves { number, buckets: asked, start }).map(|_| ());
         }
-        own_buckets(follower, buckets.clone(), self.from.clone().unwrap_or_default(), turn);
+        let start = self.from.as_ref().map(|pass| pass.next.clone()).unwrap_or_default();
+        self.own_buckets(follower, buckets.clone(), start, turn);
         let (ours, until) = (Vec::new(), next);
         self.stage = Stage::Ours { rev, buckets, theirs: ops, ours, bytes: 0, until };
         Ok(())
@@ -349,6 +375,7 @@ impl Verifier {
 
     pub(crate) fn on_own_buckets(
         &mut self,
+        read: u64,
         outcome: TaskOutcome,
         follower: &mut Follower,
         turn: &mut Turn<'_>,
@@ -358,8 +385,12 @@ impl Verifier {
             TaskOutcome::Failed(error) => return Err(failed(&error)),
             _ => return Err(unexpected()),
         };
+        if read != self.reads {
+            return Ok(());
+        }
         let stage = std::mem::take(&mut self.stage);
         let Stage::Ours { rev, buckets, theirs, mut ours, mut bytes, mut until } = stage else {
+            self.stage = stage;
             return Ok(());
         };
         if !is_at(follower, rev) {
@@ -372,7 +403,7 @@ impl Verifier {
         if let Some(next) = next.filter(|next| !behind(next)) {
             // As much is read here as there; what is beyond that is for later.
             if bytes < 2 * COMPARED_BYTES_MAX {
-                own_buckets(follower, buckets.clone(), next, turn);
+                self.own_buckets(follower, buckets.clone(), next, turn);
                 self.stage = Stage::Ours { rev, buckets, theirs, ours, bytes, until };
                 return Ok(());
             }
@@ -383,27 +414,36 @@ impl Verifier {
             ops.into_iter().filter(within).map(|op| (op.key.clone(), op)).collect()
         };
         let (theirs, ours) = (index(theirs), index(ours));
-        let mut found = differing(&theirs, &ours);
-        if let Some((_, standing)) = self.standing.as_ref().filter(|(at, _)| *at == rev) {
-            found.retain(|key| !standing.contains(key));
-        }
-        let confirmed: Vec<Bytes> =
-            found.iter().filter(|key| self.suspects.contains(*key)).cloned().collect();
-        // What differs lies behind what was compared, if anywhere.
-        self.from = until.filter(|_| found.is_empty());
-        self.suspects = found;
-        let more = self.from.is_some() || !self.suspects.is_empty();
-        self.again_at = more.then(|| turn.now.mono + turn.options.retry_after);
-        if !confirmed.is_empty() && self.repairing.is_none() {
-            self.confirmed((rev, confirmed), &theirs, follower, turn);
-        } else if !more {
-            // Besides what no repair changes.
-            let standing = self.standing.as_ref().filter(|(at, _)| *at == rev);
-            let standing = standing.map_or(0, |(_, keys)| keys.len());
-            follower.status.differing = u64::try_from(standing).unwrap_or(0);
-            self.answer(follower);
-        }
+        let found = differing(&theirs, &ours);
+        self.compared(rev, found, until, &theirs, follower, turn);
         Ok(())
+    }
+
+    fn own_digest(&mut self, follower: &Follower, turn: &mut Turn<'_>) {
+        let following = &follower.following;
+        let scope = following.plan.local_scope(&following.scope);
+        let local_prefix = following.plan.local_prefix.clone();
+        self.reads += 1;
+        turn.run(Purpose::OwnDigest(self.reads), Task::Digest { scope, local_prefix });
+    }
+
+    fn own_buckets(
+        &mut self,
+        follower: &Follower,
+        buckets: Vec<u8>,
+        start: Bytes,
+        turn: &mut Turn<'_>,
+    ) {
+        let following = &follower.following;
+        let task = Task::ReadBuckets {
+            scope: following.plan.local_scope(&following.scope),
+            local_prefix: following.plan.local_prefix.clone(),
+            buckets,
+            start,
+            bytes_max: PAGE_BYTES,
+        };
+        self.reads += 1;
+        turn.run(Purpose::OwnBuckets(self.reads), task);
     }
 }
 
@@ -415,25 +455,6 @@ fn is_at(follower: &Follower, rev: u64) -> bool {
 /// Whether the peer has everything that this node wrote, where both do.
 fn has_all_of_ours(follower: &Follower, source: Option<&Source>) -> bool {
     !follower.is_shared() || source.is_none_or(Source::is_level)
-}
-
-fn own_digest(follower: &Follower, turn: &mut Turn<'_>) {
-    let following = &follower.following;
-    let scope = following.plan.local_scope(&following.scope);
-    let local_prefix = following.plan.local_prefix.clone();
-    turn.run(Purpose::OwnDigest, Task::Digest { scope, local_prefix });
-}
-
-fn own_buckets(follower: &Follower, buckets: Vec<u8>, start: Bytes, turn: &mut Turn<'_>) {
-    let following = &follower.following;
-    let task = Task::ReadBuckets {
-        scope: following.plan.local_scope(&following.scope),
-        local_prefix: following.plan.local_prefix.clone(),
-        buckets,
-        start,
-        bytes_max: PAGE_BYTES,
-    };
-    turn.run(Purpose::OwnBuckets, task);
 }
 
 /// Whether a page begins where it was to begin, is in order, and gets on.

@@ -1,7 +1,7 @@
 //! What comes of a comparison: whoever asked is answered, and what differs is repaired unless only
 //! a comparison was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use trellis_tree::{RemoteApplied, StampedOp};
@@ -11,7 +11,7 @@ use crate::message::Refusal;
 use crate::repair::repairs;
 use crate::task::{Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, unexpected};
-use crate::verify::Verifier;
+use crate::verify::{Pass, Verifier};
 
 impl Verifier {
     /// Somebody wants to know, or wants it repaired.
@@ -27,8 +27,45 @@ impl Verifier {
 
     /// What was asked for came to an end.
     pub(crate) fn answer(&mut self, follower: &mut Follower) {
+        self.from = None;
         if self.demanded.take().is_some() {
             follower.status.answered += 1;
+        }
+    }
+
+    /// A piece was compared at a commit, up to a key or to the end, and some leaves differ.
+    pub(crate) fn compared(
+        &mut self,
+        rev: u64,
+        mut found: BTreeSet<Bytes>,
+        until: Option<Bytes>,
+        theirs: &BTreeMap<Bytes, StampedOp>,
+        follower: &mut Follower,
+        turn: &mut Turn<'_>,
+    ) {
+        let standing = self.standing.as_ref().filter(|(at, _)| *at == rev);
+        let standing = standing.map_or(&[][..], |(_, keys)| keys);
+        found.retain(|key| !standing.contains(key));
+        let stands = u64::try_from(standing.len()).unwrap_or(0);
+        let confirmed: Vec<Bytes> =
+            found.iter().filter(|key| self.suspects.contains(*key)).cloned().collect();
+        let asked = self.demanded.is_some();
+        let (since, asked) =
+            self.from.as_ref().map_or((rev, asked), |pass| (pass.since, pass.asked));
+        if found.is_empty() {
+            // What differs lies behind what was compared; or before, where something has changed.
+            self.from = until.map(|next| Pass { since, asked, next });
+        }
+        let whole = self.from.is_none() && since == rev;
+        self.suspects = found;
+        let more = !whole || !self.suspects.is_empty();
+        self.again_at = more.then(|| turn.now.mono + turn.options.retry_after);
+        if !confirmed.is_empty() && self.repairing.is_none() {
+            self.confirmed((rev, confirmed), theirs, follower, turn);
+        } else if !more {
+            // Besides what no repair changes.
+            follower.status.differing = stands;
+            self.answer(follower);
         }
     }
 
