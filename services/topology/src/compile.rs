@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use trellis_tree::{Endings, Path, Tracking};
 
+use crate::plan::{DialPlan, ZONES_MAX};
 use crate::spec::{Mode, PeerSpec, SourceSpec, TopologyError, TopologySpec};
 use crate::topology::{Grant, Merge, SourcePlan, Topology};
 use crate::zones::{Entry, Kind, Zones, covers, is_below, written};
@@ -143,7 +144,31 @@ impl Topology {
             check_grants(&zones, grants)?;
         }
         zones.track(|entry| kept(entry, grants.as_deref()));
-        Ok(Self::new(spec.primary_url.clone(), proxy, zones, sources, grants))
+        let compiled = Self::new(spec.primary_url.clone(), proxy, zones, sources, grants);
+        compiled.check_dials().map(|()| compiled)
+    }
+
+    /// Refuses a link over which more is to be named than the other end takes.
+    fn check_dials(&self) -> Result<()> {
+        for dial in self.dials() {
+            let DialPlan { link, pull, push } = &dial.plan;
+            let named =
+                link.pull.as_ref().map_or(0, |pull| pull.parts.len().max(pull.except.len()));
+            let named = named.max(pull.len()).max(push.len());
+            if named > ZONES_MAX {
+                let source = self.sources.iter().position(|source| *source.id == *dial.id);
+                let key = match source {
+                    Some(at) => format!("replication.sources[{at}].paths"),
+                    None => "replication.paths".to_owned(),
+                };
+                let message = format!(
+                    "{named} paths and exceptions from them would be named to the other node, \
+                     which takes {ZONES_MAX}"
+                );
+                return error(key, message, "take fewer, or put them below common paths");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -218,6 +243,11 @@ fn sources(spec: &TopologySpec, gathered: &mut Gathered) -> Result<Vec<SourcePla
         if plans.iter().any(|other| other.id == plan.id) {
             let key = format!("replication.sources[{at}].id");
             return error(key, format!("{} stands twice", plan.id), "give each source its own id");
+        }
+        if let Some(other) = plans.iter().find(|other| other.takes_the_same(&plan)) {
+            let key = format!("replication.sources[{at}].paths");
+            let message = format!("the source {} takes the same of the same node", other.id);
+            return error(key, message, "leave one of the two out: a node takes one such link");
         }
         for (place, remote) in plan.paths.iter().enumerate() {
             let key = format!("replication.sources[{at}].paths[{place}]");

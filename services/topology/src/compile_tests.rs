@@ -76,6 +76,7 @@ fn sources_that_cannot_be_are_refused_with_their_key() {
     );
     let outside = SourceSpec { exclude_prefixes: texts(&["b"]), ..source("s", "a", "x") };
     assert_eq!(with(vec![outside]), "sources[0].excludePrefixes[0]");
+    assert_eq!(with(vec![source("s", "a", "x"), source("t", "a", "y")]), "sources[1].paths");
     // What comes from the upstream goes to it again, one prefix deeper, and comes back.
     let circle = key_of(|spec| {
         spec.paths = vec!["ext".into()];
@@ -83,6 +84,38 @@ fn sources_that_cannot_be_are_refused_with_their_key() {
             vec![SourceSpec { url: "ws://hub/db".to_owned(), ..source("s", "ext", "ext") }];
     });
     assert_eq!(circle, "sources[0].localPrefix");
+}
+
+/// Promise: what is accepted is what a link can say.
+#[test]
+fn more_zones_than_a_link_names_are_refused_and_as_many_as_it_names_are_not() {
+    let lists = |paths: usize, below: usize| {
+        let mut spec = hub();
+        spec.paths = (0..paths).map(|at| PathSpec::new(format!("p{at}"), Mode::Sync)).collect();
+        spec.exclude_prefixes = (0..below).map(|at| format!("p{at}/x")).collect();
+        spec
+    };
+    let many = Topology::compile(&lists(1_000, 1_000)).unwrap();
+    let plan = many.dials()[0].plan.clone();
+    assert_eq!(plan.pull.len(), 2_000);
+    let mut pair = crate::store_tests::linked(
+        crate::store_tests::node(&lists(1_000, 1_000)),
+        crate::store_tests::node(&crate::store_tests::hub()),
+        200,
+    );
+    pair.run();
+    assert!(pair.ends.iter().all(|end| end.closed.is_none()), "{:?}", pair.ends[1].closed);
+    let owned = (0..5).map(|peer| PeerSpec {
+        node: Some(format!("n{peer}")),
+        push: (0..1_000).map(|at| format!("all/p{peer}-{at}")).collect(),
+        merge: "owner".to_owned(),
+        ..PeerSpec::default()
+    });
+    let key = key_of(|spec| {
+        spec.paths = vec![PathSpec::new("all", Mode::Sync)];
+        spec.peers = Some(owned.collect());
+    });
+    assert_eq!(key, "paths");
 }
 
 #[test]

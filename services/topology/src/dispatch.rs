@@ -136,7 +136,7 @@ impl Session {
             }
             Message::Forwarded { number, answer } => {
                 let applied = self.follower.as_ref().map(Follower::applied_rev);
-                self.forwards.on_answer(number, answer, applied, turn)
+                self.forwards.on_answer(number, answer, applied, self.head, turn)
             }
             asked @ (Message::Open(_)
             | Message::PageRequest(_)

@@ -15,15 +15,12 @@ use crate::incoming::Following;
 use crate::message::{
     Ack, LogPosition, Message, Open, OpenAt, OpenMode, Opened, Refusal, RefusalReason,
 };
-use crate::plan::{FillRule, PullPlan};
+use crate::plan::{FillRule, PullPlan, ZONES_MAX};
 use crate::planted::{Planted, is_planted};
 use crate::position::{FeedPosition, FillPosition};
 use crate::status::{FeedState, PullStatus};
 use crate::task::{Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, failed, unexpected};
-
-/// Prefixes that a source may leave out.
-const EXCEPT_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -209,7 +206,7 @@ impl Follower {
             _ => false,
         };
         let peer = self.following.peer;
-        if opened.except.len() > EXCEPT_MAX {
+        if opened.except.len() > ZONES_MAX {
             return Err(Refusal::protocol("a source leaves out more than any node names"));
         }
         if !fits || opened.pin.log_id != peer || opened.pin.rev > opened.head {

@@ -91,12 +91,14 @@ impl Forwards {
         Ok(())
     }
 
-    /// Takes the answer to one; up to the peer's commit `applied` all is applied here.
+    /// Takes the answer to one; up to the peer's commit `applied` all is applied here, and `head`
+    /// is this node's newest commit.
     pub(crate) fn on_answer(
         &mut self,
         number: u64,
         answer: WireAnswer,
         applied: Option<u64>,
+        head: u64,
         turn: &mut Turn<'_>,
     ) -> Result<(), Refusal> {
         let Some(sent) = self.sent.remove(&number) else {
@@ -117,7 +119,7 @@ impl Forwards {
                     (Ok(committed), Some(_)) if reached > 0 => {
                         let deadline = turn.now.mono + turn.options.read_your_writes;
                         self.arriving.push(Arriving { id: sent.id, reached, deadline, committed });
-                        self.arrived(applied, 0, turn);
+                        self.arrived(applied, head, turn);
                         return Ok(());
                     }
                     (Ok(committed), _) => Ok(committed),

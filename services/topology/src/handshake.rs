@@ -4,14 +4,12 @@
 use crate::message::{
     Hello, Message, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Refusal, RefusalReason, ZoneOffer,
 };
-use crate::plan::LinkPlan;
+use crate::plan::{LinkPlan, ZONES_MAX};
 use crate::session::Role;
 use crate::session_options::SessionConfig;
 
 /// What this build can do besides the protocol itself.
 const FEATURES: [&str; 1] = ["digest"];
-/// Zones that a peer may offer, and features it may name.
-const NAMED_MAX: usize = 1024;
 /// Bytes of a label at most.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -46,7 +44,7 @@ pub(crate) fn agree(
 ) -> Result<LinkPlan, Refusal> {
     let named = [hello.pull.len(), hello.push.len(), hello.features.len()];
     let plain = hello.name.len() <= NAME_BYTES_MAX && !hello.name.chars().any(char::is_control);
-    if named.iter().any(|named| *named > NAMED_MAX) || !plain {
+    if named.iter().any(|named| *named > ZONES_MAX) || !plain {
         return Err(Refusal::protocol("a hello names more than any node has"));
     }
     let unsupported = |message: String| Refusal::new(RefusalReason::Unsupported, message);

@@ -7,6 +7,7 @@ use trellis_engine_traits::{Error, ErrorKind, LinkToken, Result};
 
 use crate::session_options::SessionOptions;
 use crate::slots::SlotOptions;
+use crate::source::SKIPS_UNWRITTEN_MAX;
 
 /// Times, bounds and names of a node.
 #[derive(Debug, Clone)]
@@ -27,16 +28,26 @@ pub struct NodeOptions {
 }
 
 /// Each position that is written is a commit, of which every follower is told: with too few skips
-/// between two of them nodes that have nothing to do keep each other busy for ever.
+/// between two of them nodes that have nothing to do keep each other busy for ever. With too many a
+/// source that follows what it sent runs out of room for it.
 pub(crate) fn check_skips(options: &NodeOptions) -> Result<()> {
     let least = u64::try_from(options.links_max).unwrap_or(u64::MAX).saturating_mul(2);
-    if options.session.skips_unwritten_max >= least {
+    let skips = options.session.skips_unwritten_max;
+    if skips > SKIPS_UNWRITTEN_MAX {
+        let message = "positions would be written so rarely that sources wait for them: lower \
+                       skips_unwritten_max";
+        return Err(Error::new(ErrorKind::InvalidInput, message)
+            .operation("start")
+            .context("skips_unwritten_max", skips)
+            .context("most", SKIPS_UNWRITTEN_MAX));
+    }
+    if skips >= least {
         return Ok(());
     }
     let message = "positions would be written so often that idle nodes wake each other for ever: \
                    raise skips_unwritten_max, or lower links_max";
     Err(Error::new(ErrorKind::InvalidInput, message)
         .operation("start")
-        .context("skips_unwritten_max", options.session.skips_unwritten_max)
+        .context("skips_unwritten_max", skips)
         .context("least", least))
 }

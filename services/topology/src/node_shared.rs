@@ -330,17 +330,15 @@ impl LinkPolicy for Entrance {
                 guests.values().find(|guest| guest.standing(peer, hello, &offers) == wanted);
             found.map(|guest| Arc::clone(&guest.entry))
         };
-        let mut patience = SUPERSEDE_WAIT;
+        let clock = self.shared.runtime.clock();
+        let deadline = clock.monotonic().saturating_add(SUPERSEDE_WAIT);
         while let Some(before) = standing(&guests, Standing::Supersedes) {
             // The node knows which of its links are up: this one is not, whatever it looks like.
             before.supersede();
-            if patience.is_zero() || self.shared.is_closing() {
+            if clock.monotonic() >= deadline || self.shared.is_closing() {
                 break;
             }
-            let ended = self.shared.guest_gone.wait_for(&mut guests, SUPERSEDE_LOOK);
-            if ended.timed_out() {
-                patience = patience.saturating_sub(SUPERSEDE_LOOK);
-            }
+            self.shared.guest_gone.wait_for(&mut guests, SUPERSEDE_LOOK);
         }
         let here = [Standing::Taken, Standing::Supersedes];
         if here.into_iter().any(|wanted| standing(&guests, wanted).is_some()) {

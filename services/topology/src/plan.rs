@@ -12,6 +12,9 @@ use trellis_tree::Scope;
 
 use crate::message::{Hello, Refusal, ZoneOffer};
 
+/// Zones that a node names over one link at most, in each list.
+pub(crate) const ZONES_MAX: usize = 4_096;
+
 /// What a snapshot does with what is here already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FillRule {

@@ -57,7 +57,7 @@ pub struct SessionOptions {
     /// Time between attempts to apply what could not be.
     pub retry_after: Duration,
     /// Revs that are skipped before the position is written without data; a node wants twice its
-    /// `links_max` at least.
+    /// `links_max` at least; 65,536 at most.
     pub skips_unwritten_max: u64,
     /// Times that a peer may open its feed over one link in [`SessionOptions::fills_window`].
     pub fills_max: u32,

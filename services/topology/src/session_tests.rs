@@ -408,8 +408,10 @@ fn a_forwarded_write_is_answered_once_it_can_be_read_here() {
     pair.event(0, Event::Forward(ForwardId(7), request("a/x")));
     pair.run();
     let (id, outcome) = pair.ends[0].answers.pop().unwrap();
-    let upstream = outcome.unwrap().upstream.unwrap();
+    let committed = outcome.unwrap();
+    let upstream = committed.upstream.unwrap();
     assert_eq!((id, upstream.rev, upstream.applied), (ForwardId(7), 6, true));
+    assert_eq!(committed.rev, pair.ends[0].host.head(), "the commit here that holds it");
     assert_eq!(upstream.log_id, format!("{:032x}", 2));
     assert_eq!(pair.ends[1].routed[0].commit, request("a/x").commit, "it travels whole");
     assert_eq!(pair.ends[1].routed[0].hops, 1);

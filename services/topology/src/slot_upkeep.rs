@@ -50,7 +50,9 @@ impl Store {
         }
         table.mark(Mark { rev: journal.head, bytes: journal.appended, at_ms: now.wall_ms });
         let ended = table.end_slots(&slots.options, now);
-        if let Err(error) = slots.write_all(&mut table, now, |slot| slots.is_due(slot, now)) {
+        let after = slots.options.persist_after;
+        if let Err(error) = slots.write_all(&mut table, now, |slot| slots.is_due(slot, after, now))
+        {
             tracing::warn!(%error, "some slots are not written; again later");
         }
         let floor = table.begin_collecting(journal.head, &slots.options, now);

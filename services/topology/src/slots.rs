@@ -33,7 +33,7 @@ pub struct SlotOptions {
     pub fills_at_once: usize,
     /// Age of tombstones and clears before they are collected.
     pub collect_age: Duration,
-    /// Time after which a slot that moved is written.
+    /// Time after which a slot that moved is written, with others; at most twice as long.
     pub persist_after: Duration,
     /// Revs after which a slot that moved is written.
     pub persist_revs: u64,
@@ -294,20 +294,20 @@ impl Slots {
         slot.settled = slot.settled.max(settled);
         slot.applied = applied.max(slot.at.rev);
         slot.seen_ms = now.wall_ms;
-        // Otherwise with others, when it is time.
-        if slot.at.rev.saturating_sub(slot.written) >= self.options.persist_revs {
+        // In time it is written with others, by upkeep.
+        if self.is_due(slot, self.options.persist_after * 2, now) {
             self.write(consumer, slot, now)?;
         }
         Ok(true)
     }
 
-    /// Whether a slot is to be written: it ended, or it moved far or long ago.
-    pub(crate) fn is_due(&self, slot: &Slot, now: Now) -> bool {
+    /// Whether a slot is to be written: it ended, or it moved far or so long ago.
+    pub(crate) fn is_due(&self, slot: &Slot, after: Duration, now: Now) -> bool {
         if slot.invalid.is_some() {
             return slot.unnoted;
         }
         let moved = slot.at.rev.saturating_sub(slot.written);
-        let old = now.mono.saturating_sub(slot.written_at) >= self.options.persist_after;
+        let old = now.mono.saturating_sub(slot.written_at) >= after;
         moved > 0 && (old || moved >= self.options.persist_revs)
     }
 

@@ -79,7 +79,7 @@ fn slots_that_moved_are_written_together() {
     let tree = hub.store.tree();
     let rev = tree.position().rev;
     let at = LogPosition { log_id: hub.store.node(), rev, hash: tree.position().hash };
-    now.mono += Duration::from_secs(60);
+    now.mono += Duration::from_secs(7);
     for consumer in consumers {
         let moved = Task::AckSlot { consumer, at, applied: rev, settled: 0 };
         assert!(matches!(hub.store.execute(now, moved), TaskOutcome::Done));

@@ -23,8 +23,9 @@ use crate::turn::{Purpose, Turn, beyond, failed, unexpected};
 
 /// What a batch counts at least, so that skips take credit too.
 const BATCH_BYTES_LEAST: usize = 64;
-/// Batches applied by the follower and not yet durable there.
-const UNWRITTEN_MAX: usize = 1 << 14;
+/// Skips after which a follower writes its position at the latest. A source waits for that only
+/// where it has sent twice as many batches, which take it 4 MiB.
+pub(crate) const SKIPS_UNWRITTEN_MAX: u64 = 1 << 16;
 
 /// Where a source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +256,8 @@ impl Source {
     fn pump_tail(&mut self, turn: &mut Turn<'_>) {
         self.status.in_flight = self.in_flight;
         let credit = turn.options.credit_bytes.saturating_sub(self.in_flight);
-        let unwritten = self.sent.len() >= UNWRITTEN_MAX;
+        let unwritten =
+            u64::try_from(self.sent.len()).unwrap_or(u64::MAX) >= 2 * SKIPS_UNWRITTEN_MAX;
         let _due = self.again_at.take_if(|at| *at <= turn.now.mono);
         let early = self.again_at.is_some();
         if self.reading.is_some() || early || self.sent_rev >= self.head || credit == 0 || unwritten

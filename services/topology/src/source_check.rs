@@ -4,10 +4,9 @@ use bytes::Bytes;
 use trellis_tree::Scope;
 
 use crate::message::{Open, Refusal};
+use crate::plan::ZONES_MAX;
 use crate::turn::denied;
 
-/// Prefixes of a feed at most.
-const PREFIXES_MAX: usize = 1024;
 /// Bytes of a feed's name at most.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -16,8 +15,8 @@ pub(crate) fn check_open(open: &Open, granted: &Scope) -> Result<(), Refusal> {
     if !is_name(&open.feed) {
         return Err(Refusal::protocol("the name of a feed is 1 to 64 letters, digits, - and _"));
     }
-    if open.prefixes.is_empty() || open.prefixes.len().max(open.except.len()) > PREFIXES_MAX {
-        return Err(Refusal::protocol("a feed has 1 to 1,024 prefixes"));
+    if open.prefixes.is_empty() || open.prefixes.len().max(open.except.len()) > ZONES_MAX {
+        return Err(Refusal::protocol("a feed has 1 to 4,096 prefixes"));
     }
     if !open.prefixes.is_sorted_by(|one, other| one < other) {
         return Err(Refusal::protocol("the prefixes of a feed are out of order"));

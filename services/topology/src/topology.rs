@@ -1,5 +1,6 @@
 //! [`Topology`]: what a node owns and follows, settled once; the plans of its links.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,14 @@ pub(crate) struct SourcePlan {
     pub(crate) paths: Vec<Bytes>,
     pub(crate) except: Vec<Bytes>,
     pub(crate) local_prefix: Bytes,
+}
+
+impl SourcePlan {
+    /// Whether the node at the other end could not tell the links of the two from each other.
+    pub(crate) fn takes_the_same(&self, other: &Self) -> bool {
+        let except = |plan: &Self| plan.except.iter().cloned().collect::<BTreeSet<_>>();
+        self.url == other.url && self.paths == other.paths && except(self) == except(other)
+    }
 }
 
 /// How what a peer pushes meets what is here.

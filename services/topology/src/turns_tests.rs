@@ -96,6 +96,21 @@ fn what_is_asked_for_while_a_feed_is_being_opened_is_not_forgotten() {
     assert!(opening > 0, "some of it was asked for while the feed was being opened");
 }
 
+/// Promise: a write that is here by the time it is answered is answered with where it is here.
+#[test]
+fn an_answer_that_comes_behind_what_it_is_about_says_where_it_is_here() {
+    let mut pair = forwarding();
+    pair.cut = true;
+    pair.event(0, Event::Forward(ForwardId(1), request("a/x")));
+    pair.cut = false;
+    let log_id = format!("{:032x}", 2);
+    let answer = WireCommitted { log_id, rev: 5, reached: 5, replayed: false, results: Vec::new() };
+    pair.say(1, &Message::Forwarded { number: 1, answer: WireAnswer::Committed(answer) });
+    let committed = pair.ends[0].answers.pop().unwrap().1.unwrap();
+    assert!(committed.upstream.unwrap().applied);
+    assert_eq!(committed.rev, pair.ends[0].host.head());
+}
+
 /// Promise: an answer that this node does not understand is no failure: what it is about happened.
 #[test]
 fn an_answer_that_cannot_be_read_leaves_the_outcome_unknown_and_the_link_up() {

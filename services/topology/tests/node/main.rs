@@ -356,20 +356,23 @@ fn more_peers_than_there_is_room_for_are_told_so() {
     second.until_up();
 }
 
-/// Promise: a node that would keep its peers awake for ever does not start.
+/// Promise: a node that would keep its peers awake for ever does not start, nor one that would have
+/// its sources wait for its positions.
 #[test]
 fn a_node_whose_positions_would_wake_its_peers_for_ever_is_refused() {
     let hub = LoopbackHub::new();
-    let refused = |skips: u64| {
+    let refused = |links_max: usize, skips: u64| {
         let mut tight = options("tight");
         tight.session.skips_unwritten_max = skips;
+        tight.links_max = links_max;
         let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             Site::on(&hub, tight, central(), Disks::default())
         }));
         started.is_err()
     };
-    let links = options("tight").links_max as u64;
-    assert!(refused(2 * links - 1) && !refused(2 * links));
+    assert!(refused(64, 127) && !refused(64, 128));
+    assert!(refused(64, 65_537) && !refused(64, 65_536));
+    assert!(!refused(10_000, 40_000), "as many links as may be configured");
 }
 
 #[test]
