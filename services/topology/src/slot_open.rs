@@ -18,6 +18,11 @@ enum Place {
     Unknown,
 }
 
+/// Whether it is for lack of room, of one kind or the other, that something is not written.
+const fn is_room(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::TooLarge)
+}
+
 impl Slots {
     /// Decides how a follower gets on, and pins its slot before anything is read for it.
     pub(crate) fn open_slot(&self, wanted: &OpenSlot, now: Now) -> TaskOutcome {
@@ -130,8 +135,9 @@ impl Slots {
                 slot.hold = Some(self.tree.hold_journal_after(slot.needed())?);
             }
             match self.write(&wanted.consumer, slot, now) {
-                // No room to write it: held it is all the same, as long as this node runs.
-                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                // No room to write it, or none in a commit: held it is all the same, as long as this
+                // node runs.
+                Err(error) if is_room(error.kind()) => {
                     tracing::warn!(consumer = %wanted.consumer, %error, "a slot is not written");
                 }
                 written => written?,
