@@ -14,7 +14,7 @@ use crate::position::{FeedPosition, FillPosition};
 use crate::source_check::covers;
 
 /// What the key of an ending has besides that of its path.
-const ENDING: [u8; 2] = [0, 2];
+pub(crate) const ENDING: [u8; 2] = [0, 2];
 
 /// Who follows whom, and how.
 #[derive(Debug, Clone)]

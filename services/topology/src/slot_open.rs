@@ -135,8 +135,8 @@ impl Slots {
                 slot.hold = Some(self.tree.hold_journal_after(slot.needed())?);
             }
             match self.write(&wanted.consumer, slot, now) {
-                // No room to write it, or none in a commit: held it is all the same, as long as this
-                // node runs.
+                // No room to write it, or none in a commit: held it is all the same, as long as
+                // this node runs.
                 Err(error) if is_room(error.kind()) => {
                     tracing::warn!(consumer = %wanted.consumer, %error, "a slot is not written");
                 }

@@ -4,7 +4,8 @@
 //!
 //! Nothing is compared unless both ends stand at the same commit; whatever moves meanwhile ends the
 //! comparison, and the next quiet moment begins another. A leaf that ends by itself ends at its own
-//! time on each clock: hence only what differs in two comparisons counts.
+//! time on each clock: hence only what differs in two comparisons counts, and nothing that ends by
+//! itself about now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +15,6 @@ use trellis_tree::StampedOp;
 
 use crate::follower::Follower;
 use crate::message::{Message, Refusal, WireDigest};
-use crate::repair::differing;
 use crate::source::Source;
 use crate::task::{PageRead, Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, failed, unexpected};
@@ -414,8 +414,7 @@ impl Verifier {
             ops.into_iter().filter(within).map(|op| (op.key.clone(), op)).collect()
         };
         let (theirs, ours) = (index(theirs), index(ours));
-        let found = differing(&theirs, &ours);
-        self.compared(rev, found, until, &theirs, follower, turn);
+        self.compared(rev, until, &theirs, &ours, follower, turn);
         Ok(())
     }
 

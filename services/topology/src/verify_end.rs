@@ -1,14 +1,15 @@
 //! What comes of a comparison: whoever asked is answered, and what differs is repaired unless only
 //! a comparison was asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use trellis_tree::{RemoteApplied, StampedOp};
+use trellis_tree::{RemoteApplied, StampedChange, StampedOp};
 
 use crate::follower::Follower;
+use crate::incoming::ENDING;
 use crate::message::Refusal;
-use crate::repair::repairs;
+use crate::repair::{differing, repairs};
 use crate::task::{Task, TaskOutcome};
 use crate::turn::{Purpose, Turn, unexpected};
 use crate::verify::{Pass, Verifier};
@@ -37,15 +38,21 @@ impl Verifier {
     pub(crate) fn compared(
         &mut self,
         rev: u64,
-        mut found: BTreeSet<Bytes>,
         until: Option<Bytes>,
         theirs: &BTreeMap<Bytes, StampedOp>,
+        ours: &BTreeMap<Bytes, StampedOp>,
         follower: &mut Follower,
         turn: &mut Turn<'_>,
     ) {
         let standing = self.standing.as_ref().filter(|(at, _)| *at == rev);
         let standing = standing.map_or(&[][..], |(_, keys)| keys);
-        found.retain(|key| !standing.contains(key));
+        let ended_ms = turn.now.wall_ms.saturating_add(turn.options.drift_ms_max);
+        let mut found = differing(theirs, ours);
+        found.retain(|key| {
+            let shown = if theirs.contains_key(key) { theirs } else { ours };
+            let by_one = theirs.contains_key(key) != ours.contains_key(key);
+            !standing.contains(key) && !(by_one && may_have_ended(key, shown, ended_ms))
+        });
         let stands = u64::try_from(standing.len()).unwrap_or(0);
         let confirmed: Vec<Bytes> =
             found.iter().filter(|key| self.suspects.contains(*key)).cloned().collect();
@@ -139,4 +146,15 @@ impl Verifier {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// Whether what one side shows at a key, or something above it, ends by itself by then: by the
+/// clock of the other side it has ended.
+fn may_have_ended(key: &[u8], shown: &BTreeMap<Bytes, StampedOp>, ended_ms: u64) -> bool {
+    let inner = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
+    inner.chain([0, key.len()]).any(|at| {
+        let path = key.get(..at).unwrap_or_default();
+        let ending = shown.get(&[path, &ENDING].concat()[..]).map(|op| &op.change);
+        matches!(ending, Some(StampedChange::Ending(Some(at_ms))) if *at_ms <= ended_ms)
+    })
 }

@@ -1,12 +1,15 @@
 //! What a comparison says is what was compared, and whoever asks for one is answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use trellis_runtime::{Runtime, RuntimeOptions, SimulatedClock};
+use trellis_tree::{Commit, Expiry, Input, Operation, Path};
 
 use crate::pair::Pair;
 use crate::session_tests::{FIVE, REPLACE, source};
-use crate::store_tests::{Node, edge, hub, linked, node};
+use crate::store_tests::{Node, edge, hub, linked, node, with};
 use crate::*;
 
 const LEAF_BYTES: usize = 512 << 10;
@@ -116,4 +119,36 @@ fn what_was_compared_before_something_changed_is_compared_again() {
     pair.ends[0].host.set(&names[1], &text("e"));
     pair.run();
     assert_eq!(until_answered(&mut pair, 3).differing, 1, "it lies before what was left");
+}
+
+/// Promise: what has ended by one clock and not yet by another is no difference.
+#[test]
+fn what_ends_at_its_own_time_on_each_clock_does_not_differ() {
+    let wall_ms = Runtime::system().clock().now_ms();
+    let at = |wall_ms| {
+        let clock = Arc::new(SimulatedClock::at(wall_ms));
+        Runtime::new(RuntimeOptions { clock, ..RuntimeOptions::default() })
+    };
+    let owner = with(&edge(&[("files", Mode::Primary)]), at(wall_ms));
+    owner.set("files/kept", "1");
+    let expiry = Some(Expiry::TtlSeconds(30.0));
+    let (path, value) = (Path::parse("files/ends").unwrap(), Input::parse(br#"{"a":1,"b":2}"#));
+    let operation = Operation::Set { path, value: value.unwrap(), expiry };
+    owner.store.tree().commit(Commit::new(vec![operation])).unwrap();
+    let mut pair = linked(owner, with(&hub(), at(wall_ms + 60_000)), 200);
+    pair.run();
+    assert_eq!(pair.ends[1].host.get("files"), r#"{"kept":1}"#, "the rest has ended here");
+    let answer = |pair: &mut Pair<Node>, answered| {
+        pair.event(1, Event::Verify { repair: false });
+        for _ in 0..40 {
+            pair.pass(Duration::from_secs(5));
+        }
+        let status = pair.ends[1].session.status().pull.unwrap();
+        assert_eq!(status.answered, answered, "{status:?}");
+        (status.differing, status.repaired)
+    };
+    assert_eq!(answer(&mut pair, 1), (0, 0));
+    pair.ends[1].host.set("files/kept", "2");
+    pair.run();
+    assert_eq!(answer(&mut pair, 2), (1, 0), "that hides nothing else");
 }
