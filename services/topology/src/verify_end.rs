@@ -51,7 +51,8 @@ impl Verifier {
         found.retain(|key| {
             let shown = if theirs.contains_key(key) { theirs } else { ours };
             let by_one = theirs.contains_key(key) != ours.contains_key(key);
-            !standing.contains(key) && !(by_one && may_have_ended(key, shown, ended_ms))
+            let ended = by_one && may_have_ended(key, shown, ended_ms);
+            !ended && !standing.contains(key)
         });
         let stands = u64::try_from(standing.len()).unwrap_or(0);
         let confirmed: Vec<Bytes> =
