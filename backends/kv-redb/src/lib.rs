@@ -9,6 +9,8 @@
 //! Deliberately absent: compaction (redb's needs that nobody reads), redb's multi-process modes.
 
 mod backend;
+#[cfg(test)]
+mod batch_tests;
 mod directory;
 mod error;
 mod open;
@@ -16,8 +18,6 @@ mod room;
 mod snapshot;
 mod state;
 mod write;
-#[cfg(test)]
-mod write_tests;
 
 pub use backend::RedbKv;
 pub use open::RedbOptions;

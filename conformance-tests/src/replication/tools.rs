@@ -1,9 +1,9 @@
 //! Short names for what the cases of replication do all the time.
 
 use serde_json::Value;
-use trellis_engine_traits::ErrorKind;
+use trellis_engine_traits::{ErrorKind, Result};
 use trellis_topology::{Mode, PathSpec, PeerSpec, RefusalReason, TopologySpec};
-use trellis_tree::{Commit, CommitError, Committed, Scope};
+use trellis_tree::{Commit, CommitError, Committed, Scope, StampedChange, StampedOp, Tree};
 
 pub(super) use crate::tree::tools::{
     delete_op, get, input, leaves, path, rev, set_op, setting, update_op, when,
@@ -133,8 +133,7 @@ impl Fleet {
         let scope = Scope { within: vec![path(at).key().clone()], except: Vec::new() };
         let state = |node: &str| {
             let tree = self.tree(node);
-            let digest = tree.view().expect("a view").scope_digest(&scope, b"").expect("a digest");
-            (leaves(&tree, at), digest.total)
+            (leaves(&tree, at), shown(&tree, &scope).expect("it is read"))
         };
         let first = state(nodes[0]);
         for node in &nodes[1..] {
@@ -145,15 +144,18 @@ impl Fleet {
     /// A source's path and where it is kept hold the same.
     #[track_caller]
     pub(super) fn agree_remapped(&self, source: &str, at: &str, node: &str, local: &str) {
-        let digest = |node: &str, at: &str, skipped: &str| {
+        let held = |node: &str, at: &str, skipped: &str| {
             let scope = Scope { within: vec![path(at).key().clone()], except: Vec::new() };
-            let view = self.tree(node).view().expect("a view");
-            let skipped = path(skipped);
-            view.scope_digest(&scope, skipped.key()).expect("a digest").total
+            let skipped = path(skipped).key().len();
+            // With what separates it.
+            let skipped = if skipped == 0 { 0 } else { skipped + 1 };
+            let mut shown = shown(&self.tree(node), &scope).expect("it is read");
+            shown.iter_mut().for_each(|op| op.key = op.key.slice(skipped..));
+            shown
         };
         let prefix = local.strip_suffix(at).expect("it ends with the path").trim_end_matches('/');
         assert_eq!(self.get(source, at), self.get(node, local));
-        assert_eq!(digest(source, at, ""), digest(node, local, prefix), "endings too");
+        assert_eq!(held(source, at, ""), held(node, local, prefix), "endings too");
     }
 
     /// The link between two nodes was refused.
@@ -162,4 +164,16 @@ impl Fleet {
         let ended = self.ended(from, to).unwrap_or_else(|| panic!("{to} refused nothing"));
         assert_eq!(ended.reason, reason, "{}", ended.message);
     }
+}
+
+/// What a scope shows, leaves and endings, with their versions.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) fn shown(tree: &Tree, scope: &Scope) -> Result<Vec<StampedOp>> {
+    let page = tree.view()?.stamped_page(scope, b"", usize::MAX, usize::MAX)?;
+    let is_shown = |op: &StampedOp| {
+        matches!(op.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)))
+    };
+    Ok(page.ops.into_iter().filter(is_shown).collect())
 }

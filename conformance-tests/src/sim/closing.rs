@@ -3,6 +3,8 @@
 
 use trellis_tree::{CheckOptions, Scope};
 
+use crate::replication::shown;
+
 use super::model::Group;
 use super::node::Life;
 use super::world::World;
@@ -15,7 +17,7 @@ impl World {
         lives
             .find_map(|(name, life)| Some(format!("{name}: {}", defect_of(life)?)))
             .or_else(|| self.repaired())
-            .or_else(|| self.shape.groups.iter().find_map(|group| self.differing_digests(group)))
+            .or_else(|| self.shape.groups.iter().find_map(|group| self.differing_versions(group)))
             .or_else(|| self.slots_too_many())
     }
 
@@ -35,7 +37,7 @@ impl World {
     }
 
     /// The first group whose replicas under one name hold the same in different versions.
-    fn differing_digests(&self, group: &Group) -> Option<String> {
+    fn differing_versions(&self, group: &Group) -> Option<String> {
         let prefix = &group.members.first()?.prefix;
         // Under another name versions are nobody's business, and a leaf above what is kept here
         // gives way to it.
@@ -44,15 +46,14 @@ impl World {
             return None;
         }
         let scope = Scope { within: vec![prefix.clone().into()], except: Vec::new() };
-        let digests = group.members.iter().filter_map(|member| {
+        let all = group.members.iter().filter_map(|member| {
             let node = &self.nodes[member.node];
-            let view = node.life.as_ref()?.tree.view().ok()?;
-            Some((&node.name, view.scope_digest(&scope, b"").ok()?.total))
+            Some((&node.name, shown(&node.life.as_ref()?.tree, &scope).ok()?))
         });
-        let digests: Vec<_> = digests.collect();
-        let (first, digest) = digests.first()?;
-        let (other, _) = digests.iter().find(|(_, other)| other != digest)?;
-        Some(format!("{}: the digests of {first} and {other} differ", group.name))
+        let all: Vec<_> = all.collect();
+        let (first, held) = all.first()?;
+        let (other, _) = all.iter().find(|(_, other)| other != held)?;
+        Some(format!("{}: the versions at {first} and {other} differ", group.name))
     }
 
     /// A slot is kept for each follower, and for what followers were before they were restored.

@@ -236,10 +236,7 @@ pub use stamp::{
     Version,
 };
 pub use stamped::LoggedCommit;
-pub use stamped::{
-    Collected, ReplicationStats, ScopeDigest, StampedDelta, StampedPage, StampedSince,
-    digest_bucket,
-};
+pub use stamped::{Collected, ReplicationStats, StampedDelta, StampedPage, StampedSince};
 pub use stats::TreeStats;
 pub use tree::{Identity, Tree};
 pub use view::{Child, Children, View};

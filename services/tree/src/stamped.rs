@@ -65,17 +65,6 @@ pub struct StampedDelta {
     pub next: Option<Bytes>,
 }
 
-/// Sums over what a scope shows: equal where two nodes hold the same in the same versions.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ScopeDigest {
-    /// 256 sums, by a byte of the key's hash.
-    pub buckets: Vec<u128>,
-    /// Their sum.
-    pub total: u128,
-    /// Leaves and endings summed up.
-    pub leaves: u64,
-}
-
 /// What a collection came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Collected {
@@ -413,59 +402,4 @@ impl View {
         }
         Ok(())
     }
-
-    /// The digest of a scope. Keys count without `local_prefix` and what separates it.
-    ///
-    /// # Errors
-    /// Those of reading.
-    ///
-    /// # Cost
-    /// Reads everything in the scope.
-    pub fn scope_digest(&self, scope: &Scope, local_prefix: &[u8]) -> Result<ScopeDigest> {
-        let mut digest = ScopeDigest { buckets: vec![0; 256], ..ScopeDigest::default() };
-        for range in ranges(scope) {
-            let _whole = self.state().visit_stamped(&range, usize::MAX, &mut |seen| {
-                if let Some(sum) = summand(seen, local_prefix)
-                    && scope.covers(path_of(seen.key))
-                {
-                    let bucket = digest_bucket(remote_key(seen.key, local_prefix));
-                    if let Some(bucket) = digest.buckets.get_mut(usize::from(bucket)) {
-                        *bucket = bucket.wrapping_add(sum);
-                    }
-                    digest.total = digest.total.wrapping_add(sum);
-                    digest.leaves += 1;
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-        }
-        Ok(digest)
-    }
-}
-
-/// A key without a prefix under which it is kept here.
-fn remote_key<'k>(key: &'k [u8], local_prefix: &[u8]) -> &'k [u8] {
-    let rest = key.strip_prefix(local_prefix).unwrap_or(key);
-    if local_prefix.is_empty() { rest } else { rest.strip_prefix(&[0]).unwrap_or(rest) }
-}
-
-/// The bucket of a digest in which a key counts.
-#[must_use]
-pub fn digest_bucket(key: &[u8]) -> u8 {
-    blake3::hash(key).as_bytes()[0]
-}
-
-/// What a record adds to a digest, if it is seen.
-fn summand(seen: Seen<'_>, local_prefix: &[u8]) -> Option<u128> {
-    let mut hasher = blake3::Hasher::new();
-    let key = remote_key(seen.key, local_prefix);
-    hasher.update(&u64::try_from(key.len()).unwrap_or(0).to_le_bytes());
-    hasher.update(key);
-    hasher.update(&seen.version.hlc.to_le_bytes());
-    hasher.update(&seen.version.origin.to_le_bytes());
-    match seen.change {
-        SeenChange::Put(stored) => hasher.update(stored),
-        SeenChange::Ending(Some(at)) => hasher.update(&at.to_le_bytes()),
-        SeenChange::Tomb | SeenChange::Clear | SeenChange::Ending(None) => return None,
-    };
-    Some(u128::from_le_bytes(record::short_hash(hasher.finalize())))
 }

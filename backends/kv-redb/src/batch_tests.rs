@@ -22,7 +22,7 @@ impl Drawn {
 /// Promise: a batch does what its changes do one after the other, whether its keys are new or
 /// there, side by side or apart, in order or not; and the live bytes are those of what is there.
 #[test]
-fn runs_of_keys_do_what_single_puts_do() {
+fn a_batch_does_what_its_changes_do_one_by_one() {
     let directory = tempfile::tempdir().unwrap();
     let store = RedbKv::open(&directory.path().join("a.redb"), RedbOptions::default()).unwrap();
     let mut drawn = Drawn(7);
