@@ -17,8 +17,6 @@ mod tools;
 mod trails;
 mod watched;
 
-pub(crate) use tools::shown;
-
 use crate::Case;
 use crate::tree::TreeWorld;
 

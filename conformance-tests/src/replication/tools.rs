@@ -1,12 +1,12 @@
 //! Short names for what the cases of replication do all the time.
 
 use serde_json::Value;
-use trellis_engine_traits::{ErrorKind, Result};
+use trellis_engine_traits::ErrorKind;
 use trellis_topology::{Mode, PathSpec, PeerSpec, RefusalReason, TopologySpec};
-use trellis_tree::{Commit, CommitError, Committed, Scope, StampedChange, StampedOp, Tree};
+use trellis_tree::{Commit, CommitError, Committed, Scope};
 
 pub(super) use crate::tree::tools::{
-    delete_op, get, input, leaves, path, rev, set_op, setting, update_op, when,
+    delete_op, get, input, leaves, path, rev, set_op, setting, shown, update_op, when,
 };
 
 use super::fleet::Fleet;
@@ -164,16 +164,4 @@ impl Fleet {
         let ended = self.ended(from, to).unwrap_or_else(|| panic!("{to} refused nothing"));
         assert_eq!(ended.reason, reason, "{}", ended.message);
     }
-}
-
-/// What a scope shows, leaves and endings, with their versions.
-///
-/// # Errors
-/// Those of reading.
-pub(crate) fn shown(tree: &Tree, scope: &Scope) -> Result<Vec<StampedOp>> {
-    let page = tree.view()?.stamped_page(scope, b"", usize::MAX, usize::MAX)?;
-    let is_shown = |op: &StampedOp| {
-        matches!(op.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)))
-    };
-    Ok(page.ops.into_iter().filter(is_shown).collect())
 }

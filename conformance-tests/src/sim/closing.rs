@@ -3,7 +3,7 @@
 
 use trellis_tree::{CheckOptions, Scope};
 
-use crate::replication::shown;
+use crate::tree::tools::shown;
 
 use super::model::Group;
 use super::node::Life;

@@ -9,10 +9,10 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use trellis_engine_traits::{Error, ErrorKind};
+use trellis_engine_traits::{Error, ErrorKind, Result};
 use trellis_tree::{
-    Check, Commit, CommitError, Committed, Condition, Expiry, Input, Operation, Path, Tree,
-    TreeOptions,
+    Check, Commit, CommitError, Committed, Condition, Expiry, Input, Operation, Path, Scope,
+    StampedChange, StampedOp, Tree, TreeOptions,
 };
 
 pub(crate) fn path(text: &str) -> Path {
@@ -168,4 +168,16 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// What a scope shows, leaves and endings, with their versions.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) fn shown(tree: &Tree, scope: &Scope) -> Result<Vec<StampedOp>> {
+    let page = tree.view()?.stamped_page(scope, b"", usize::MAX, usize::MAX)?;
+    let is_shown = |op: &StampedOp| {
+        matches!(op.change, StampedChange::Put(_) | StampedChange::Ending(Some(_)))
+    };
+    Ok(page.ops.into_iter().filter(is_shown).collect())
 }
