@@ -1,6 +1,6 @@
 //! Runs seeds of the simulation: `sim SEEDS FROM`, `sim --seed SEED` with its whole trace, or
-//! `sim --planted SEEDS` to see which seed finds each planted defect. Seeds from 1,000,000 on have
-//! further troubles.
+//! `sim --planted SEEDS [NAME]` to see which seed finds each planted defect, or those of a name.
+//! Seeds from 1,000,000 on have further troubles.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,22 +16,24 @@ fn main() -> ExitCode {
     let is_one = arguments.first().is_some_and(|flag| flag == "--seed");
     match numbers[..] {
         [None, Some(seed)] if is_one => one(seed),
-        [None, Some(seeds)] => planted(seeds),
+        [None, Some(seeds)] => planted(seeds, ""),
+        [None, Some(seeds), None] => planted(seeds, arguments.last().map_or("", String::as_str)),
         [Some(seeds)] => many(seeds, 0),
         [Some(seeds), Some(from)] => many(seeds, from),
         _ => {
-            eprintln!("usage: sim SEEDS [FROM] | sim --seed SEED | sim --planted SEEDS");
+            eprintln!("usage: sim SEEDS [FROM] | sim --seed SEED | sim --planted SEEDS [NAME]");
             ExitCode::from(2)
         }
     }
 }
 
-/// Looks for seeds that find each planted defect.
-fn planted(seeds: u64) -> ExitCode {
+/// Looks for seeds that find each planted defect of a name.
+fn planted(seeds: u64, name: &str) -> ExitCode {
     let mut missed = 0;
-    for defect in sim::defects() {
+    let named = |defect: &sim::Defect| format!("{defect:?}").contains(name);
+    for defect in sim::defects().into_iter().filter(named) {
         defect.plant();
-        let mut all = (0..seeds).chain(sim::ROUGH..sim::ROUGH + seeds);
+        let mut all = [0, sim::ROUGH, sim::FORGETFUL].into_iter().flat_map(|at| at..at + seeds);
         let found = all.find(|seed| sim::run(*seed, false).failure.is_some());
         defect.take_back();
         missed += u32::from(found.is_none());

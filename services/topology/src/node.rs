@@ -169,6 +169,9 @@ impl Node {
             name = %shared.options.name,
             head = tree.position().rev,
             journal_from = stats.journal_first_rev,
+            entries = tree.position().rev.saturating_sub(stats.journal_first_rev.saturating_sub(1)),
+            // Below that a follower is filled anew.
+            told_from = stats.gc_floor,
             dials = shared.dials.len(),
             followers = shared.store.slots(shared.now())?.len(),
             "replication begins"

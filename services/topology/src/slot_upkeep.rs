@@ -157,7 +157,15 @@ impl Table {
             if slot.active {
                 slot.seen_ms = now.wall_ms;
             }
-            let Some(end) = beyond(slot, marks.make_contiguous(), options, now) else { continue };
+            let marks = marks.make_contiguous();
+            let bytes = lacking(slot, marks).map_or(0, |(bytes, _)| bytes);
+            let far = bytes > options.tail_bytes_max / 2;
+            if far && !slot.far {
+                let most = options.tail_bytes_max;
+                tracing::warn!(%consumer, bytes, most, "a follower is far behind: see to its link");
+            }
+            slot.far = far;
+            let Some(end) = beyond(slot, marks, options, now) else { continue };
             let reason = end.code();
             tracing::warn!(%consumer, reason, "a slot ended: its follower is filled anew");
             (slot.invalid, slot.unnoted, slot.hold) = (Some(end), true, None);
@@ -190,14 +198,20 @@ fn beyond(slot: &Slot, marks: &[Mark], options: &SlotOptions, now: Now) -> Optio
     if !slot.active && now.wall_ms.saturating_sub(slot.seen_ms) > ms(options.idle_max) {
         return Some(SlotEnd::Idle);
     }
-    // The first mark behind the slot: everything after it is certainly lacking.
-    let at = marks.partition_point(|mark| mark.rev <= slot.needed());
-    let (first, last) = (marks.get(at)?, marks.last()?);
-    if last.bytes.saturating_sub(first.bytes) > options.tail_bytes_max {
+    let (bytes, since_ms) = lacking(slot, marks)?;
+    if bytes > options.tail_bytes_max {
         return Some(SlotEnd::Bytes);
     }
-    let age_ms = now.wall_ms.saturating_sub(first.at_ms);
+    let age_ms = now.wall_ms.saturating_sub(since_ms);
     (age_ms > ms(options.tail_age_max)).then_some(SlotEnd::Age)
+}
+
+/// How much of the journal a slot certainly lacks, and since when.
+fn lacking(slot: &Slot, marks: &[Mark]) -> Option<(u64, u64)> {
+    // The first mark behind the slot: everything after it is lacking.
+    let at = marks.partition_point(|mark| mark.rev <= slot.needed());
+    let (first, last) = (marks.get(at)?, marks.last()?);
+    Some((last.bytes.saturating_sub(first.bytes), first.at_ms))
 }
 
 /// Bytes of journal after a rev, about.

@@ -134,6 +134,8 @@ pub(crate) struct Slot {
     /// what a removal up to there has to meet has met it.
     pub(crate) settled: u64,
     pub(crate) invalid: Option<SlotEnd>,
+    /// Whether more than half of the journal that may be kept for it is.
+    pub(crate) far: bool,
     /// Whether its end is not written yet.
     pub(crate) unnoted: bool,
     pub(crate) active: bool,
@@ -389,6 +391,7 @@ impl Slot {
             filling: false,
             settled: 0,
             invalid: None,
+            far: false,
             unnoted: false,
             active: false,
             seen_ms: 0,

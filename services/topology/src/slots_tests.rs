@@ -64,6 +64,26 @@ fn a_slot_that_ends_while_nothing_can_be_written_lets_go_of_its_journal() {
     assert_eq!(hub.store.tree().position().rev, before, "and once");
 }
 
+/// Promise: who is told of a follower that is far behind is told before its slot ends, once.
+#[test]
+fn a_follower_that_is_far_behind_is_known_before_its_slot_ends() {
+    let hub = node(&hub());
+    let options = SlotOptions { tail_bytes_max: 100_000, ..SlotOptions::default() };
+    let store = Store::open(hub.store.tree().clone(), options).unwrap();
+    let now = Now { mono: Duration::from_secs(1), wall_ms: 1_000 };
+    opened(&store, "0a-down", None, now);
+    let stands = || {
+        hub.set("users/u1", &format!("\"{}\"", "x".repeat(20_000)));
+        store.upkeep(now).unwrap();
+        let table = store.slots.table.lock();
+        (table.slots["0a-down"].far, table.slots["0a-down"].invalid)
+    };
+    let rounds: Vec<_> = (0..8).map(|_| stands()).collect();
+    let far = rounds.iter().position(|(far, _)| *far).unwrap();
+    let ended = rounds.iter().position(|(_, end)| *end == Some(SlotEnd::Bytes)).unwrap();
+    assert!(0 < far && far < ended, "{rounds:?}");
+}
+
 /// Promise: however many followers there are, they are written in few commits: each of them is told
 /// of each commit.
 #[test]
