@@ -93,7 +93,10 @@ fn both_ways(world: &NetWorld) {
 fn one_stuck(world: &NetWorld) {
     let pair = pair(world);
     let taken = fill(&*pair.dialed);
-    // Nobody reads what was dialed; the other way carries far more than any buffer holds.
+    // Nobody reads what was dialed, and a send waits there; the other way carries far more than any
+    // buffer holds.
+    let mut waiting = pin!(pair.dialed.send(plain(taken.to_le_bytes().to_vec())));
+    assert!(poll_once(waiting.as_mut()).is_none(), "it is full");
     let mut rng = world.rng("bodies");
     for index in 0..400 {
         let body = numbered(&mut rng, index, 32 << 10);
@@ -103,6 +106,8 @@ fn one_stuck(world: &NetWorld) {
     for index in 0..taken {
         assert_eq!(number(&receive(&*pair.accepted)), index);
     }
+    wait(waiting).expect("there is room now");
+    assert_eq!(number(&receive(&*pair.accepted)), taken);
 }
 
 fn send_waits(world: &NetWorld) {
