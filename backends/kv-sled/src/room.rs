@@ -13,7 +13,7 @@ use trellis_engine_traits::{Op, Result, WriteBatch};
 use crate::error;
 
 /// Room that no batch takes before one was refused.
-const MARGIN_BYTES: u64 = 8 << 20;
+const MARGIN_BYTES: u64 = 12 << 20;
 /// Room that no batch takes: the engine itself must never meet the end of the disk.
 const LAST_BYTES: u64 = 2 << 20;
 /// What makes room is small; what takes more than this may not have the reserve.
